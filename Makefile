@@ -1,0 +1,43 @@
+# make install | demo | test | lint; the last three install by themselves.
+# Needs Python 3.10 to 3.12 (3.11 is what the lock was tested with).
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CODE := seg_kd configs tools tests
+
+.PHONY: install demo test lint clean
+.DELETE_ON_ERROR:
+
+install: $(READY)
+
+# The stamp is written last: a set-up that was cut off starts again.
+$(READY): requirements.lock setup.cfg pyproject.toml
+	@rm -f $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
+		"Python 3.10 or newer is needed: make PYTHON=/path/to/python")'
+	@echo 'Setting up $(VENV): PyTorch first, the large one, then the rest.'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --constraint requirements.lock torch
+	@$(PIP) install -qq --no-deps --requirement requirements.lock
+	@$(PIP) install -qq --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -c 'import albumentations, seg_kd'
+	@touch $@
+	@echo 'Ready. Next: make demo, or make test.'
+
+demo: $(READY)
+	@$(BIN)/python tools/demo.py
+
+test: $(READY)
+	@$(BIN)/python -m pytest -q
+
+lint: $(READY)
+	@$(BIN)/yapf --diff --recursive $(CODE)
+	@$(BIN)/isort --check-only --diff --quiet $(CODE)
+	@$(BIN)/flake8 $(CODE)
+	@$(BIN)/codespell
+
+clean:
+	rm -rf $(VENV) build *.egg-info

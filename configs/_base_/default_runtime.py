@@ -1,0 +1,31 @@
+# What every run shares: scope, hooks, log, environment.
+default_scope = 'mmseg'
+custom_imports = dict(imports=['seg_kd'], allow_failed_imports=False)
+runner_type = 'DistillRunner'
+
+default_hooks = dict(timer=dict(type='IterTimerHook'),
+                     logger=dict(type='LoggerHook',
+                                 interval=50,
+                                 log_metric_by_epoch=False),
+                     param_scheduler=dict(type='ParamSchedulerHook'),
+                     checkpoint=dict(type='CheckpointHook',
+                                     by_epoch=False,
+                                     interval=2000,
+                                     max_keep_ckpts=2),
+                     sampler_seed=dict(type='DistSamplerSeedHook'))
+log_processor = dict(by_epoch=False)
+log_level = 'INFO'
+vis_backends = [dict(type='LocalVisBackend')]
+visualizer = dict(type='SegLocalVisualizer',
+                  vis_backends=vis_backends,
+                  name='visualizer')
+
+env_cfg = dict(cudnn_benchmark=True,
+               mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+               dist_cfg=dict(backend='nccl'))
+randomness = dict(seed=0)
+# The models name plain BN. On several GPUs `--cfg-options sync_bn=torch`
+# turns it into SyncBN when the runner wraps the model.
+sync_bn = None
+load_from = None
+resume = False

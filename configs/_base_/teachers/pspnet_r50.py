@@ -1,0 +1,6 @@
+# PSPNet, ResNet-50 at stride 8, Cityscapes: 78.55 mIoU.
+# Taps: backbone[0..3] = 256, 512, 1024, 2048 channels at strides 4, 8, 8, 8;
+# decode_head.bottleneck = 512 channels at stride 8.
+teacher = dict(type='TeacherHook',
+               model='mmseg::pspnet/'
+               'pspnet_r50-d8_4xb2-80k_cityscapes-512x1024.py')

@@ -1,0 +1,210 @@
+"""Checks of data folders: quick ones before training, thorough ones on wish.
+
+Every finding is a :class:`UserError` that says what to do.
+"""
+import os.path as osp
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Dict, Iterator, List, Union
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmseg.registry import DATASETS, TRANSFORMS
+from PIL import Image
+
+from seg_kd.errors import UserError
+
+from .progress import progress
+from .sources import advice
+from .transforms import histogram
+
+
+@TRANSFORMS.register_module()
+class CheckLabels(BaseTransform):
+    """Stop at a label map that does not fit its image or the classes.
+
+    Stands after ``LoadAnnotations``; mmseg itself would fail in the loss, on
+    a GPU with a device assertion, or leave such pixels out of the metric.
+
+    Args:
+        num_classes: Labels are 0 to ``num_classes - 1``.
+        ignore_index: The other label that is allowed.
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+
+    def transform(self, results: dict) -> dict:
+        problem = label_problem(results['gt_seg_map'], results['ori_shape'],
+                                self.num_classes, self.ignore_index)
+        if problem:
+            raise UserError(f'{results["seg_map_path"]}: {problem}')
+        return results
+
+
+def label_problem(label: np.ndarray,
+                  shape: tuple,
+                  num_classes: int,
+                  ignore_index: int = 255) -> str:
+    """What is wrong with a label map, or ''.
+
+    ``shape`` is ``(H, W)`` of its image.
+    """
+    if label.ndim != 2:
+        return (f'a label map has one channel, this has shape {label.shape}; '
+                'convert it with tools/prepare_data.py')
+    if label.shape != tuple(shape[:2]):
+        return f'size {label.shape[::-1]} differs from the image\'s ' \
+               f'{tuple(shape[1::-1])} (width, height)'
+    if label.dtype != np.uint8:
+        values = np.unique(label)
+    else:
+        values = np.flatnonzero(histogram(label))
+    bad = values[((values < 0) | (values >= num_classes))
+                 & (values != ignore_index)]
+    if not bad.size:
+        return ''
+    shown = ', '.join(map(str, bad[:8].tolist()))
+    return f'label value {shown}{", ..." if bad.size > 8 else ""} outside ' \
+           f'0 to {num_classes - 1} (and {ignore_index} for ignored pixels)'
+
+
+def check_files(cfg: dict) -> None:
+    """Quick check of a dataset config, or of those that a wrapper holds."""
+    for dataset in unwrapped(cfg):
+        check_dataset(dataset)
+
+
+def dataset_configs(cfg: Any) -> List[dict]:
+    """The different dataset configs of the train, val and test loaders."""
+    found: List[dict] = []
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(loader) or {}
+        for dataset in unwrapped(loader.get('dataset')):
+            if not any(key(dataset) == key(known) for known in found):
+                found.append(dataset)
+    return found
+
+
+def key(dataset: dict) -> tuple:
+    names = 'type', 'data_root', 'data_prefix', 'ann_file'
+    return tuple(dataset.get(name) for name in names)
+
+
+def unwrapped(dataset: Any) -> Iterator[dict]:
+    """The configs inside ConcatDataset, RepeatDataset and the like."""
+    if not dataset:
+        return
+    inner = dataset.get('datasets') or [dataset.get('dataset')]
+    if inner == [None]:
+        yield dataset
+    for item in inner:
+        yield from unwrapped(item)
+
+
+def check_dataset(dataset: Union[dict, Any], full: bool = False) -> Dict:
+    """Check one data set.
+
+    Args:
+        dataset: A dataset, or its config; from a config, missing folders
+            are found as well.
+        full: Also open every file.
+
+    Returns:
+        ``images``, and with ``full`` also ``sizes`` (Counter of width,
+        height) and ``pixels`` ((256, ) counts per label value).
+
+    Raises:
+        UserError: A folder or list is missing, there is no image, an image
+            has no label; with ``full`` also unreadable files, unequal
+            sizes, values outside the classes.
+    """
+    if isinstance(dataset, dict):
+        check_folders(dataset)
+        # An empty list cannot be serialized: MMEngine would say so, badly.
+        cfg = {**dataset, 'pipeline': [], 'serialize_data': False}
+        dataset = DATASETS.build(dict(cfg, _scope_='mmseg'))
+    if not len(dataset):
+        raise UserError(f'no image in {place(dataset)}')
+    report = dict(images=len(dataset))
+    if not hasattr(dataset, 'get_data_info'):  # of the user's own kind
+        return report
+    infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    check_pairs(infos)
+    if full:
+        report.update(open_files(dataset, infos))
+    return report
+
+
+def place(dataset: Any) -> str:
+    """Where the images of a dataset were looked for."""
+    prefix = getattr(dataset, 'data_prefix', {})
+    folder = prefix.get('img_path') or getattr(dataset, 'data_root', '?')
+    ann_file = getattr(dataset, 'ann_file', '')
+    return f'{folder} by the list {ann_file}' if osp.isfile(
+        ann_file) else folder
+
+
+def check_folders(cfg: dict) -> None:
+    root = cfg.get('data_root') or ''
+    if root and not osp.isdir(root):
+        raise UserError(f'data folder {root} is missing; {advice(cfg)}')
+    for folder in (cfg.get('data_prefix') or {}).values():
+        path = osp.join(root, folder or '')
+        if path and not osp.isdir(path):
+            raise UserError(f'data folder {path} is missing; {advice(cfg)}')
+    ann_file = cfg.get('ann_file') or ''
+    if ann_file and not osp.isfile(osp.join(root, ann_file)):
+        raise UserError(f'list of images {osp.join(root, ann_file)} is '
+                        f'missing; {advice(cfg)}')
+
+
+def check_pairs(infos: List[dict]) -> None:
+    for what, name in (('image', 'img_path'), ('label', 'seg_map_path')):
+        missing = [i for i in infos if name in i and not osp.isfile(i[name])]
+        if missing:
+            shown = ', '.join(i[name] for i in missing[:3])
+            more = f' and {len(missing) - 3} more' if missing[3:] else ''
+            raise UserError(f'{len(missing)} of {len(infos)} images have no '
+                            f'{what} file: missing {shown}{more}')
+
+
+def open_files(dataset: Any, infos: List[dict]) -> Dict:
+    classes = len(dataset.metainfo['classes'])
+    sizes: Counter = Counter()
+    pixels = np.zeros(256, np.int64)
+    problems = []
+    with ThreadPoolExecutor(4) as pool:
+        results = pool.map(lambda i: open_pair(i, classes, dataset), infos)
+        for problem, size, counts in progress(results, 'check', len(infos)):
+            problems += [problem] if problem else []
+            sizes[size] += 1
+            pixels += counts
+    if problems:
+        more = f' (and {len(problems) - 1} more)' if problems[1:] else ''
+        raise UserError(problems[0] + more)
+    return dict(sizes=sizes, pixels=pixels)
+
+
+def open_pair(info: dict, classes: int, dataset: Any) -> tuple:
+    """(problem, (width, height), pixels per label value) of one pair."""
+    nothing = np.zeros(256, np.int64)
+    image = cv2.imread(info['img_path'])
+    if image is None:
+        return f'{info["img_path"]}: not a readable image', (0, 0), nothing
+    size = image.shape[1::-1]
+    if 'seg_map_path' not in info:
+        return '', size, nothing
+    try:
+        with Image.open(info['seg_map_path']) as file:
+            label = np.array(file)
+    except OSError as error:
+        return f'{info["seg_map_path"]}: {error}', size, nothing
+    if dataset.reduce_zero_label and label.dtype == np.uint8:
+        label = np.where(label, label - 1, np.uint8(255))
+    problem = label_problem(label, image.shape, classes, dataset.ignore_index)
+    if problem:
+        return f'{info["seg_map_path"]}: {problem}', size, nothing
+    return '', size, histogram(label.astype(np.uint8))

@@ -1,0 +1,86 @@
+"""Cityscapes: official zips or folders to images and train id maps."""
+import re
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+from cityscapesscripts.helpers.annotation import Annotation
+from cityscapesscripts.helpers.labels import labels, name2label
+from cityscapesscripts.preparation.json2labelImg import createLabelImage
+
+from seg_kd.errors import UserError
+
+from ..progress import progress
+from .files import after, entries, present, read_array, write, write_png
+
+LABEL = re.compile(r'(.*_gtFine)_(labelIds\.png|polygons\.json)$')
+
+
+def train_id_table() -> np.ndarray:
+    """``(256, )`` train id of each label id, 255 where not scored."""
+    table = np.full(256, 255, np.uint8)
+    for label in labels:
+        if 0 <= label.trainId < 255:
+            table[label.id] = label.trainId
+    return table
+
+
+def from_ids(content: bytes, name: str) -> np.ndarray:
+    array = read_array(content, name)
+    if array.ndim != 2 or array.dtype != np.uint8:
+        raise UserError(f'{name}: not a map of label ids')
+    if array.max() >= len(name2label):
+        raise UserError(f'{name}: label id {array.max()} is not one of '
+                        "Cityscapes'")
+    return train_id_table()[array]
+
+
+def from_polygons(content: bytes, name: str) -> np.ndarray:
+    try:
+        annotation = Annotation()
+        annotation.fromJsonText(content.decode())
+    except (ValueError, KeyError) as error:
+        raise UserError(f'{name}: not a polygon file ({error})') from error
+    known = {o.label for o in annotation.objects} - set(name2label)
+    known -= {f'{label}group' for label in name2label}
+    if known:  # the library would end the program
+        raise UserError(f'{name}: unknown label {sorted(known)[0]!r}')
+    return np.array(createLabelImage(annotation, 'trainIds'))
+
+
+def convert(sources: Sequence[Path], out: Path) -> None:
+    """Fill ``out`` with ``leftImg8bit`` and ``gtFine`` of train and val.
+
+    Args:
+        sources: Zips or folders; ``out`` itself where they are extracted
+            there already.
+        out: The data root.
+    """
+    out, found = Path(out), 0
+    for source in sources:
+        bar = progress(entries(source), Path(source).name or 'cityscapes')
+        for entry in bar:
+            name = after(entry.name, 'leftImg8bit', 'gtFine')
+            if name.split('/')[1:2] in (['train'], ['val']):
+                found += convert_entry(name, entry.read, out)
+    if not found:
+        raise UserError(
+            f'no leftImg8bit/train or gtFine/train in '
+            f'{", ".join(map(str, sources))}; give the two official zips, or '
+            'the folder that they were extracted to')
+
+
+def convert_entry(name: str, read, out: Path) -> bool:
+    """Handle one file; whether it is one that belongs to the data set."""
+    if name.endswith('_leftImg8bit.png'):
+        if not present(out / name):
+            write(out / name, read())
+        return True
+    match = LABEL.match(name)
+    if match:
+        target = out / f'{match[1]}_labelTrainIds.png'
+        if not present(target):
+            ids = match[2].endswith('.png')
+            maker = from_ids if ids else from_polygons
+            write_png(target, maker(read(), name))
+    return bool(match)

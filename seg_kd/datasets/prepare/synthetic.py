@@ -1,0 +1,58 @@
+"""Draws the embedded street scenes into Cityscapes' folder layout."""
+import json
+from pathlib import Path
+from typing import Tuple
+
+import cv2
+
+from seg_kd.errors import UserError
+
+from ..progress import progress
+from ..synthetic import draw_scene
+from .files import present, write, write_png
+
+CITIES = dict(train='inkstadt', val='pixelburg')
+VERSION = 1  # of the drawing code; raise it when scenes change
+
+
+def convert(out: Path,
+            train: int = 400,
+            val: int = 100,
+            seed: int = 0,
+            size: Tuple[int, int] = (256, 128)) -> None:
+    """Draw ``train`` and ``val`` scenes of ``size`` (width, height)."""
+    out, counts = Path(out), dict(train=train, val=val)
+    if min(train, val) < 1 or seed < 0 or min(size) < 32:
+        raise UserError('numbers of scenes must be positive, the seed not '
+                        'negative, and the size at least 32x32')
+    write_manifest(out, dict(counts, seed=seed, size=[*size], version=VERSION))
+    for split, count in counts.items():
+        for index in progress(range(count), f'draw {split}'):
+            draw_pair(out, split, index, seed, size)
+
+
+def write_manifest(out: Path, wanted: dict) -> None:
+    """Note what is drawn; refuse to mix it with something else."""
+    path = out / 'synthetic.json'
+    if path.is_file():
+        if json.loads(path.read_text()) != wanted:
+            raise UserError(f'{out} holds other scenes (see {path}); choose '
+                            'another --out or delete the folder')
+    elif out.is_dir() and any(out.iterdir()):
+        raise UserError(f'{out} is not empty and was not drawn by this '
+                        'command; choose another --out')
+    else:
+        write(path, json.dumps(wanted, indent=1).encode())
+
+
+def draw_pair(out: Path, split: str, index: int, seed: int,
+              size: Tuple[int, int]) -> None:
+    city = CITIES[split]
+    stem = f'{split}/{city}/{city}_{index:06d}_000000'
+    image = out / 'leftImg8bit' / f'{stem}_leftImg8bit.png'
+    label = out / 'gtFine' / f'{stem}_gtFine_labelTrainIds.png'
+    if present(image) and present(label):
+        return
+    pixels, ids = draw_scene(seed, split, index, size)
+    write_png(label, ids)
+    write(image, cv2.imencode('.png', pixels)[1].tobytes())

@@ -1,0 +1,99 @@
+"""Pascal VOC 2012 with the extra labels of SBD, in mmseg's layout.
+
+VOC's own label maps stay where VOC has them; ``SegmentationClassAug`` gets
+those and SBD's for the other images.
+"""
+import io
+from pathlib import Path
+from typing import Dict, List, Set
+
+import numpy as np
+from scipy.io import loadmat
+
+from seg_kd.errors import UserError
+
+from ..progress import progress
+from .files import (Entry, after, entries, present, read_array, write,
+                    write_list, write_png)
+
+FOLDERS = 'JPEGImages', 'SegmentationClass', 'ImageSets'
+LISTS = 'ImageSets/Segmentation'
+
+
+def convert(voc: Path, sbd: Path, out: Path) -> None:
+    """Write the data root ``out`` (``.../VOCdevkit/VOC2012``).
+
+    Args:
+        voc: ``VOCtrainval_11-May-2012.tar`` or the folder in it.
+        sbd: ``benchmark.tgz`` or ``benchmark_RELEASE``.
+        out: The data root; may be the extracted ``VOC2012`` itself.
+    """
+    out = Path(out)
+    own = take_voc(Path(voc), out)
+    val = own['val']
+    sbd_names = take_sbd(Path(sbd), out)
+    write_list(out / LISTS / 'trainaug.txt',
+               sorted((sbd_names | own['train']) - val))
+    write_list(out / LISTS / 'aug.txt', sorted(sbd_names - own['train'] - val))
+
+
+def take_voc(voc: Path, out: Path) -> Dict[str, Set[str]]:
+    """Copy what segmentation needs; the names of train and val."""
+    for entry in progress(entries(voc), voc.name):
+        name = after(entry.name, *FOLDERS)
+        folder = name.rpartition('/')[0]
+        if folder in ('JPEGImages', 'SegmentationClass', LISTS):
+            if not present(out / name):
+                write(out / name, entry.read())
+    own = {split: read_names(out, split) for split in ('train', 'val')}
+    for stem in progress(sorted(own['train'] | own['val']), 'VOC labels'):
+        source = out / 'SegmentationClass' / f'{stem}.png'
+        target = out / 'SegmentationClassAug' / source.name
+        if not present(source):
+            raise UserError(f'{source} is missing; is {voc} complete?')
+        if not present(target):
+            array = read_array(source.read_bytes(), str(source))
+            write_png(target, indices(array, str(source)))
+    return own
+
+
+def read_names(out: Path, split: str) -> Set[str]:
+    path = out / LISTS / f'{split}.txt'
+    if not path.is_file():
+        raise UserError(f'{path} is missing; give the archive '
+                        'VOCtrainval_11-May-2012.tar or its VOC2012 folder')
+    return set(path.read_text().split())
+
+
+def indices(array: np.ndarray, name: str) -> np.ndarray:
+    if array.ndim != 2:
+        raise UserError(f'{name}: not a palette image of class numbers')
+    return array.astype(np.uint8)
+
+
+def take_sbd(sbd: Path, out: Path) -> Set[str]:
+    """Convert the labels that VOC lacks; the names of train and val."""
+    names: List[str] = []
+    labels = 0
+    for entry in progress(entries(sbd), sbd.name):
+        path = Path(entry.name)
+        if path.name in ('train.txt', 'val.txt'):
+            names += entry.read().decode().split()
+        elif path.parent.name == 'cls' and path.suffix == '.mat':
+            labels += 1
+            target = out / 'SegmentationClassAug' / f'{path.stem}.png'
+            if not present(target):
+                write_png(target, from_mat(entry))
+    if not names or not labels:
+        raise UserError(f'no lists and cls/*.mat of SBD in {sbd}; give '
+                        'benchmark.tgz or the folder benchmark_RELEASE')
+    return set(names)
+
+
+def from_mat(entry: Entry) -> np.ndarray:
+    try:
+        mat = loadmat(io.BytesIO(entry.read()), variable_names=['GTcls'])
+        array = mat['GTcls']['Segmentation'][0, 0]
+    except (KeyError, ValueError, TypeError, IndexError, OSError) as error:
+        raise UserError(f'{entry.name}: not a label file of SBD') from error
+    return indices(array, entry.name)

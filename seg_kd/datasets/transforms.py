@@ -1,0 +1,145 @@
+"""Training augmentation through albumentations.
+
+albumentations is used through mmseg's ``Albu``. Three of its habits are
+mended here: its generators are its own, so that no seed of ours would reach
+them; its ``set_random_seed`` gives every transform the *same* generator
+state, so that scale, crop and flip would be correlated; and ``Albu`` leaves
+the shapes in the meta information as they were.
+"""
+import difflib
+import random
+from typing import Any, Dict, Optional, Tuple
+
+import albumentations
+import cv2
+import numpy as np
+from albumentations.core.transforms_interface import BaseTransformInitSchema
+from mmseg.datasets.transforms import Albu
+from mmseg.registry import TRANSFORMS
+
+from seg_kd.errors import UserError
+
+
+def histogram(label: np.ndarray) -> np.ndarray:
+    """Pixels per value 0 to 255 of a uint8 map; ten times np.bincount."""
+    counts = cv2.calcHist([label], [0], None, [256], [0, 256])
+    return counts.ravel().astype(np.int64)
+
+
+class CropWithClassCap(albumentations.DualTransform):
+    """Random crop in which no class fills more than ``max_ratio``.
+
+    Up to ten places are tried, as mmseg's ``RandomCrop(cat_max_ratio)``
+    does. What is smaller than the crop is padded at the right and bottom.
+
+    Args:
+        height: Of the crop, in pixels.
+        width: Of the crop, in pixels.
+        max_ratio: Largest part of the scored pixels that one class may have.
+        ignore_index: Label that is not scored; also pads the mask.
+        fill: Pads the image (RGB).
+    """
+    _targets = (albumentations.core.type_definitions.Targets.IMAGE,
+                albumentations.core.type_definitions.Targets.MASK)
+    tries = 10
+
+    class InitSchema(BaseTransformInitSchema):
+        height: int
+        width: int
+        max_ratio: float
+        ignore_index: int
+        fill: Tuple[int, int, int]
+
+    def __init__(self,
+                 height: int,
+                 width: int,
+                 max_ratio: float = 0.75,
+                 ignore_index: int = 255,
+                 fill: Tuple[int, int, int] = (124, 116, 104),
+                 p: float = 1.) -> None:
+        super().__init__(p=p)
+        self.height, self.width = height, width
+        self.max_ratio = max_ratio
+        self.ignore_index = ignore_index
+        self.fill = fill
+
+    @property
+    def targets_as_params(self) -> list:
+        return ['mask']
+
+    def get_params_dependent_on_data(self, params: Dict[str, Any],
+                                     data: Dict[str, Any]) -> Dict[str, Any]:
+        for _ in range(self.tries):
+            corner = self._corner(*params['shape'][:2])
+            if self._varied(self._crop(data['mask'], corner)):
+                break
+        return dict(corner=corner)
+
+    def apply(self, img: np.ndarray, corner: Tuple[int, int],
+              **params: Any) -> np.ndarray:
+        return self._padded(self._crop(img, corner), self.fill)
+
+    def apply_to_mask(self, mask: np.ndarray, corner: Tuple[int, int],
+                      **params: Any) -> np.ndarray:
+        return self._padded(self._crop(mask, corner), self.ignore_index)
+
+    def _corner(self, height: int, width: int) -> Tuple[int, int]:
+        return (self.py_random.randint(0, max(height - self.height, 0)),
+                self.py_random.randint(0, max(width - self.width, 0)))
+
+    def _crop(self, array: np.ndarray, corner: Tuple[int, int]) -> np.ndarray:
+        y, x = corner
+        return array[y:y + self.height, x:x + self.width]
+
+    def _varied(self, mask: np.ndarray) -> bool:
+        counts = histogram(mask)
+        counts[self.ignore_index] = 0
+        return 0 < counts.max() < self.max_ratio * counts.sum()
+
+    def _padded(self, array: np.ndarray, value: Any) -> np.ndarray:
+        height, width = array.shape[:2]
+        below, right = self.height - height, self.width - width
+        if not below and not right:
+            return array
+        return cv2.copyMakeBorder(array,
+                                  0,
+                                  below,
+                                  0,
+                                  right,
+                                  cv2.BORDER_CONSTANT,
+                                  value=value)
+
+
+@TRANSFORMS.register_module()
+class Albumentations(Albu):
+    """A chain of albumentations' transforms, driven by numpy's global seed.
+
+    Image and mask are moved in step, the mask by nearest neighbour.
+
+    Args:
+        transforms: Configs; ``type`` names a class of albumentations, or
+            ``CropWithClassCap``.
+        **kwargs: As for mmseg's ``Albu``.
+    """
+
+    def __init__(self, transforms: list, **kwargs) -> None:
+        kwargs.setdefault('keymap', dict(img='image', gt_seg_map='mask'))
+        super().__init__(transforms, update_pad_shape=False, **kwargs)
+
+    def albu_builder(self, cfg: dict) -> object:
+        kind = cfg['type']
+        if kind == CropWithClassCap.__name__:
+            return super().albu_builder({**cfg, 'type': CropWithClassCap})
+        if isinstance(kind, str) and not hasattr(albumentations, kind):
+            near = difflib.get_close_matches(kind, dir(albumentations), 3, .4)
+            raise UserError(f'albumentations has no transform {kind!r}; '
+                            f'nearest names: {", ".join(near) or "none"}')
+        return super().albu_builder(cfg)
+
+    def transform(self, results: dict) -> Optional[dict]:
+        seed = np.random.randint(2**32, size=4, dtype=np.uint32)
+        self.aug.set_random_state(np.random.default_rng(seed),
+                                  random.Random(seed.tobytes()))
+        results = super().transform(results)
+        results['img_shape'] = results['pad_shape'] = results['img'].shape[:2]
+        return results

@@ -1,0 +1,194 @@
+"""The base class of all methods: carries the mechanics once."""
+import inspect
+from typing import Any, Dict, List, Optional, Sequence, Type, Union
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..taps import Taps
+from .teacher import TeacherHook
+
+Path = Union[str, Sequence[str]]
+Shape = Union[torch.Size, List[torch.Size]]
+
+
+class DistillHook(Hook):
+    """Adds ``loss_<name> = weight * loss_cls()(student, teacher, mask)``.
+
+    It lives in this order of things (see ``seg_kd/runner.py``)::
+
+        before_wrap_model   the loss module becomes model.distill.<name>, so
+                            that DDP, optimizer, EMA and checkpoints treat its
+                            trainable parts like any layer
+        before_train        torch hooks go onto the tapped layers and onto the
+                            student, which from then on returns one more term
+        each iteration      teacher forward (once, for all hooks), student
+                            forward, terms, one backward for everything
+        after_train         the torch hooks go
+
+    A method is a subclass that names its ``loss_cls``. If the constructor of
+    that takes ``student_channels`` and ``teacher_channels``, they are filled
+    in. A loss may return one term or a dict of named terms.
+
+    Args:
+        student: Layer path, or several where the method compares several.
+        teacher: The same in the teacher.
+        name: Name of the term in the log; the method's own by default.
+        weight: Factor of the term(s).
+        start: First iteration with a weight other than 0.
+        end: First iteration after which the weight is 0 again.
+        warmup: Iterations over which the weight grows linearly from ``start``.
+        loss: Arguments of ``loss_cls``.
+    """
+
+    loss_cls: Type[nn.Module]
+
+    def __init__(self,
+                 student: Path,
+                 teacher: Path,
+                 name: Optional[str] = None,
+                 weight: float = 1.,
+                 start: int = 0,
+                 end: Optional[int] = None,
+                 warmup: int = 0,
+                 **loss: Any) -> None:
+        self.student, self.teacher = student, teacher
+        self.name = name or type(self).__name__.removesuffix('Hook').lower()
+        self.weight, self.loss = weight, loss
+        self.start, self.end, self.warmup = start, end, warmup
+        if '.' in self.name or 'loss' in self.name:
+            raise UserError(f'{self.name!r} cannot name a term: no dots, and '
+                            'not the word loss')
+
+    # -- building ----------------------------------------------------------
+
+    def before_wrap_model(self, runner) -> None:
+        """Hands the loss module to the model.
+
+        The generator is left as it was: a student distilled and a student
+        alone start from the same weights under the same seed.
+        """
+        source = find_teacher(runner, self)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(runner.seed)
+            module = self.build_loss(pick(source.student_shapes, self.student),
+                                     pick(source.teacher_shapes, self.teacher))
+        if not hasattr(runner.model, 'distill'):
+            runner.model.distill = nn.ModuleDict()
+        if self.name in runner.model.distill:
+            raise UserError(f'two hooks are named {self.name!r}: give one of '
+                            'them another name=')
+        runner.model.distill[self.name] = module
+
+    def build_loss(self, student: Shape, teacher: Shape) -> nn.Module:
+        """The loss module, for maps of these shapes."""
+        given = dict(student_channels=channels(student),
+                     teacher_channels=channels(teacher))
+        known = inspect.signature(self.loss_cls).parameters
+        given = {k: v for k, v in given.items() if k in known}
+        try:
+            return self.loss_cls(**{**given, **self.loss})
+        except TypeError as error:
+            raise UserError(f'{type(self).__name__}: {error}; '
+                            f'{self.loss_cls.__name__} takes '
+                            f'{", ".join(known)}') from error
+
+    # -- training ----------------------------------------------------------
+
+    def before_train(self, runner) -> None:
+        model = unwrapped(runner.model)
+        self._source = find_teacher(runner, self)
+        self._taps = Taps(model, paths(self.student)).attach()
+        self._handle = model.register_forward_hook(self._add_terms,
+                                                   with_kwargs=True)
+
+    def after_train(self, runner) -> None:
+        self._taps.detach()
+        self._handle.remove()
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        self._factor = self.weight * self.schedule(runner.iter)
+
+    def schedule(self, iteration: int) -> float:
+        """Factor of the weight at ``iteration``, from 0 to 1.
+
+        Outside ``[start, end)`` the term is computed all the same: under DDP
+        each parameter must take part in each iteration.
+        """
+        if iteration < self.start or iteration >= (self.end or float('inf')):
+            return 0.
+        if self.warmup == 0:
+            return 1.
+        return min(1., (iteration - self.start + 1) / self.warmup)
+
+    def _add_terms(self, model: nn.Module, args, kwargs, output):
+        if kwargs.get('mode') != 'loss':  # validation, inference
+            return None
+        student = pick(self._taps.take(), self.student)
+        check_gradient(student, self.student)
+        teacher = pick(self._source.maps, self.teacher)
+        device = self._source.device_type
+        # float32 even under AMP: Gram sums over a map overflow float16.
+        with torch.autocast(device, enabled=False):
+            terms = self.compute(model.distill[self.name], in_float(student),
+                                 in_float(teacher), self._source.mask)
+        return {**output, **terms}
+
+    def compute(self, loss: nn.Module, student, teacher,
+                mask: Optional[Tensor]) -> Dict[str, Tensor]:
+        """What is added to the dict that ``mode='loss'`` returns."""
+        return self.weighted(loss(student, teacher, mask))
+
+    def weighted(self, value: Union[Tensor, Dict[str, Tensor]]):
+        if isinstance(value, Tensor):
+            return {f'loss_{self.name}': self._factor * value}
+        return {
+            f'loss_{self.name}_{key}': self._factor * term
+            for key, term in value.items()
+        }
+
+
+def find_teacher(runner, hook: Hook) -> TeacherHook:
+    """The runner's one teacher."""
+    for other in runner.hooks:
+        if isinstance(other, TeacherHook):
+            return other
+    raise UserError(f'{type(hook).__name__} needs a teacher: put '
+                    "dict(type='TeacherHook', model=...) into custom_hooks")
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
+
+
+def paths(path: Path) -> List[str]:
+    return [path] if isinstance(path, str) else list(path)
+
+
+def pick(found: Dict[str, Any], path: Path) -> Any:
+    """What was found at the path, or the list of it at several paths."""
+    if isinstance(path, str):
+        return found[path]
+    return [found[p] for p in path]
+
+
+def channels(shape: Shape):
+    return shape[1] if isinstance(shape, torch.Size) else [s[1] for s in shape]
+
+
+def in_float(maps):
+    return maps.float() if isinstance(maps,
+                                      Tensor) else [m.float() for m in maps]
+
+
+def check_gradient(student, path: Path) -> None:
+    maps = [student] if isinstance(student, Tensor) else student
+    for name, kept in zip(paths(path), maps):
+        if not kept.requires_grad:
+            raise UserError(
+                f'the student map {name!r} has no gradient, so nothing would '
+                'be distilled; is the layer frozen, or inside a checkpointed '
+                'block (with_cp=True, activation_checkpointing)?')

@@ -1,0 +1,7 @@
+"""Distillation losses. They need torch only; see README.md here."""
+from .adaptation import AdaptationLoss
+from .affinity import AffinityLoss
+from .ka import KALoss
+from .translator import Encoder, Translator
+
+__all__ = ['AdaptationLoss', 'AffinityLoss', 'Encoder', 'KALoss', 'Translator']

@@ -1,0 +1,158 @@
+"""What all losses share: sizes, masks, precision, ready gradients."""
+import math
+from typing import Iterator, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+EPS = 1e-12  # a vector that is shorter has no direction: it counts as zero
+
+
+def match_size(student: Tensor, teacher: Tensor) -> Tensor:
+    """The student's map on the teacher's grid (bilinear, half-pixel centres).
+
+    Shape:
+        ``(N, Cs, h, w), (N, Ct, H, W) -> (N, Cs, H, W)``; the same object
+        where the grids agree.
+    """
+    if student.shape[2:] == teacher.shape[2:]:
+        return student
+    return F.interpolate(student,
+                         teacher.shape[2:],
+                         mode='bilinear',
+                         align_corners=False)
+
+
+def resize_mask(mask: Tensor, size: Tuple[int, int]) -> Tensor:
+    """Valid positions of a grid, from valid pixels at any resolution.
+
+    A position is valid if at least half of the pixels that it covers are.
+    The cells are those of ``adaptive_avg_pool2d``, so neither size need be a
+    multiple of the other, and a mask that is coarser than the grid works too.
+
+    Shape:
+        ``(N, H, W) -> (N, *size)``, both bool, True where valid.
+
+    Raises:
+        ValueError: If ``mask`` is not boolean, or not ``(N, H, W)``.
+    """
+    if mask.dtype is not torch.bool or mask.dim() != 3:
+        raise ValueError('mask must be bool and (N, H, W), not '
+                         f'{mask.dtype} and {tuple(mask.shape)}')
+    if mask.shape[1:] == tuple(size):
+        return mask
+    share = F.adaptive_avg_pool2d(mask.float().unsqueeze(1), tuple(size))
+    return share.squeeze(1) >= .5
+
+
+def prepare(student: Tensor, teacher: Tensor,
+            mask: Optional[Tensor]) -> Tuple[Tensor, Tensor, Tensor]:
+    """Two comparable maps: one precision, one grid, no teacher gradient.
+
+    Half precision becomes float32 (sums over a map overflow float16, and
+    bfloat16 has no digits to lose); float64 stays.
+
+    Shape:
+        ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .)`` to
+        ``(N, Cs, H, W), (N, Ct, H, W), (N, H, W)``.
+
+    Raises:
+        ValueError: If a map is not ``(N, C, H, W)``, or batches differ.
+    """
+    check_map(student, 'student')
+    check_map(teacher, 'teacher')
+    if len(student) != len(teacher):
+        raise ValueError(f'student has {len(student)} images and teacher '
+                         f'{len(teacher)}')
+    dtype = torch.promote_types(student.dtype, torch.float32)
+    teacher = teacher.detach().to(dtype)
+    student = match_size(student.to(dtype), teacher)
+    return student, teacher, valid_positions(teacher, mask)
+
+
+def check_map(tensor: Tensor, name: str) -> None:
+    """Raise ValueError unless ``tensor`` is a map ``(N, C, H, W)``."""
+    if tensor.dim() != 4:
+        raise ValueError(f'{name} must be a map (N, C, H, W), not '
+                         f'{tuple(tensor.shape)}')
+
+
+def valid_positions(features: Tensor, mask: Optional[Tensor]) -> Tensor:
+    """``mask`` on the grid of ``features``; all True without a mask."""
+    n, _, h, w = features.shape
+    if mask is None:
+        return features.new_ones((n, h, w), dtype=torch.bool)
+    if len(mask) != n:
+        raise ValueError(f'mask has {len(mask)} images, the map {n}')
+    return resize_mask(mask, (h, w))
+
+
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """Context without autocast, which would undo ``prepare``'s float32."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def tiles(channels: int, positions: int,
+          device: torch.device) -> Iterator[slice]:
+    """Slices over positions: cache-sized on CPU, launch-sized elsewhere."""
+    budget = 1 << (18 if device.type == 'cpu' else 24)
+    step = max(1, budget // channels)
+    for start in range(0, positions, step):
+        yield slice(start, start + step)
+
+
+def norm_and_slope(x: Tensor, order: float) -> Tuple[Tensor, Tensor]:
+    r"""Length of each column, and its derivative by the column.
+
+    .. math:: \|x\|_p, \quad \partial\|x\|_p / \partial x_c
+              = \operatorname{sign}(x_c)\, |x_c / \|x\|_p|^{p - 1}
+
+    The slope of a zero column is 0; for ``order=inf`` the entries that share
+    the maximum share the slope, as in torch.
+
+    Shape:
+        ``(C, P) -> (1, P), (C, P)``.
+    """
+    if order == 1:
+        return x.abs().sum(0, keepdim=True), x.sign()
+    if order == 2:
+        norm = x.square().sum(0, keepdim=True).sqrt()
+        return norm, x * inverse(norm)
+    if math.isinf(order):
+        norm = x.abs().amax(0, keepdim=True)
+        peak = (x.abs() == norm) * x.sign()
+        return norm, peak / peak.abs().sum(0, keepdim=True).clamp(min=1)
+    norm = torch.linalg.vector_norm(x, order, dim=0, keepdim=True)
+    unit = x * inverse(norm)
+    return norm, unit.sign() * unit.abs().pow(order - 1)
+
+
+def inverse(norm: Tensor) -> Tensor:
+    """``1 / norm``, and 0 where a vector is too short to have a direction."""
+    return torch.where(norm > EPS, 1 / norm.clamp(min=EPS), 0.)
+
+
+class _Ready(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, student, value, gradient):
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output):
+        gradient, = ctx.saved_tensors
+        return gradient * grad_output, None, None
+
+
+def with_gradient(student: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+    """``value``, whose derivative by ``student`` is known to be ``gradient``.
+
+    A loss that computes both in one pass over tiles keeps one map for the
+    backward pass, where autograd keeps one for every operation. Such a loss
+    can be differentiated once: a second time raises RuntimeError.
+    """
+    return _Ready.apply(student, value, gradient)

@@ -1,0 +1,132 @@
+"""Knowledge Adaptation (He et al., CVPR 2019), the two terms together.
+
+After "Knowledge Adaptation for Efficient Semantic Segmentation"; there is no
+official code.
+"""
+from typing import Dict, Optional
+
+import torch
+from torch import Tensor, nn
+
+from ._functional import check_map, full_precision, valid_positions
+from .adaptation import AdaptationLoss
+from .affinity import AffinityLoss
+
+
+class KALoss(nn.Module):
+    r"""Student's last map against the teacher's, translated.
+
+    .. math::
+        50\, L_\text{adaptation}(C_f(S), E(T))
+        + 1\, L_\text{affinity}(C_a(S), E(T))
+
+    :math:`C_f, C_a` are two adapters of their own, each a 3x3 conv, BN and
+    ReLU, trained with the student. :math:`E` is the frozen encoder of a
+    ``Translator``. The known port applies a stride-1 autoencoder to the
+    logits, and one affinity per channel; neither is the paper's.
+
+    Dense: masked positions count in no term, but BN sees them. A student on
+    another grid than :math:`E(T)` is resized after its adapter.
+
+    Args:
+        student_channels: Of the student's map.
+        teacher_channels: Of the teacher's map.
+        translator: A trained ``Translator`` or its encoder, any module with
+            ``out_channels``. None takes the teacher's map as it is.
+        adaptation_weight: Paper: 50.
+        affinity_weight: Paper: 1, and for ``affinity_per='map'``.
+        p: Order of the adaptation's distance. Paper: 1.
+        q: Order of its normalisation. Paper: 2.
+        affinity_per: ``'map'``, or ``'position'``; see ``AffinityLoss``.
+
+    Attributes:
+        adapter_feature: :math:`C_f`.
+        adapter_affinity: :math:`C_a`.
+        translator: The encoder: no gradient, in eval mode whatever the mode
+            of its parents. None without.
+
+    Shape:
+        ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .) -> dict(adaptation=(),
+        affinity=())``, both weighted.
+
+    Raises:
+        ValueError: For maps of other channels; in training also for a single
+            1x1 map, which BN cannot normalise.
+    """
+
+    def __init__(self,
+                 student_channels: int,
+                 teacher_channels: int,
+                 translator: Optional[nn.Module] = None,
+                 adaptation_weight: float = 50.,
+                 affinity_weight: float = 1.,
+                 p: float = 1,
+                 q: float = 2,
+                 affinity_per: str = 'map') -> None:
+        super().__init__()
+        self.channels = dict(student=student_channels,
+                             teacher=teacher_channels)
+        encoder = getattr(translator, 'encoder', translator)
+        width = teacher_channels if encoder is None else encoder.out_channels
+        self.adapter_feature = adapter(student_channels, width)
+        self.adapter_affinity = adapter(student_channels, width)
+        self.translator = encoder
+        if encoder is not None:
+            encoder.requires_grad_(False).eval()
+        self.adaptation = AdaptationLoss(p, q)
+        self.affinity = AffinityLoss(affinity_per)
+        self.weights = dict(adaptation=adaptation_weight,
+                            affinity=affinity_weight)
+
+    def extra_repr(self) -> str:
+        return f'weights={self.weights}'
+
+    def train(self, mode: bool = True) -> 'KALoss':
+        super().train(mode)
+        if self.translator is not None:
+            self.translator.eval()
+        return self
+
+    def forward(self,
+                student: Tensor,
+                teacher: Tensor,
+                mask: Optional[Tensor] = None) -> Dict[str, Tensor]:
+        self._check(student, teacher)
+        dtype = self.adapter_feature[0].weight.dtype
+        with full_precision(teacher):
+            student = student.to(dtype)
+            target, mask = self._translate(teacher.to(dtype), mask)
+            adaptation = self.adaptation(self.adapter_feature(student), target,
+                                         mask)
+            affinity = self.affinity(self.adapter_affinity(student), target,
+                                     mask)
+            return dict(adaptation=self.weights['adaptation'] * adaptation,
+                        affinity=self.weights['affinity'] * affinity)
+
+    @torch.no_grad()
+    def _translate(self, teacher: Tensor, mask: Optional[Tensor]):
+        """``E(T)`` and the mask on its grid."""
+        if self.translator is not None:
+            teacher = self.translator(teacher)
+        return teacher, valid_positions(teacher, mask)
+
+    def _check(self, student: Tensor, teacher: Tensor) -> None:
+        for name, tensor in dict(student=student, teacher=teacher).items():
+            check_map(tensor, name)
+            if tensor.shape[1] != self.channels[name]:
+                raise ValueError(f'{name} has {tensor.shape[1]} channels, '
+                                 f'not {self.channels[name]}')
+        if self.training and student[:, 0].numel() == 1:
+            raise ValueError('BN cannot train on a single 1x1 map: use a '
+                             'larger crop or batch')
+
+
+def adapter(in_channels: int, out_channels: int) -> nn.Sequential:
+    """3x3 conv, BN, ReLU; BN has the bias.
+
+    Shape:
+        ``(N, in_channels, H, W) -> (N, out_channels, H, W)``.
+    """
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))

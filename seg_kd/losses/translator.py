@@ -1,0 +1,248 @@
+"""The translator of Knowledge Adaptation (He et al., CVPR 2019).
+
+After equation (1) of "Knowledge Adaptation for Efficient Semantic
+Segmentation"; there is no official code. Where the paper is silent, the
+layers are those of the paraphraser of Factor Transfer (Kim et al., NeurIPS
+2018) in Jangho-Kim/Factor-Transfer-pytorch: LeakyReLU 0.1, no BN (commented
+out there), widths ``C, kC, kC``.
+"""
+import math
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ._functional import check_map, full_precision, valid_positions
+
+SLOPE = .1  # of the LeakyReLUs
+
+
+class Encoder(nn.Module):
+    """Teacher's map to the student's stride: three 3x3 convs and LeakyReLUs.
+
+    The map is standardised by two buffers, ``mean`` of each channel and one
+    ``std`` of all, those of the first batch that the encoder is trained on (0
+    and 1 until then). The paper has no such step; without it its learning
+    rate of 0.1 diverges on maps of a large mean or magnitude. It is a matter
+    of initial biases and units: what can be learned stays the same.
+
+    Attributes:
+        stride: Of all three convs together.
+        out_channels: Width of the last.
+
+    Shape:
+        ``(N, C, H, W) -> (N, out_channels, ceil(H/stride), ceil(W/stride))``.
+    """
+
+    def __init__(self, channels: int, strides: Sequence[int],
+                 widths: Sequence[int]) -> None:
+        super().__init__()
+        self.stride = math.prod(strides)
+        self.in_channels = channels
+        self.out_channels = widths[-1]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(before, after, 3, stride, padding=1)
+            for before, after, stride in zip((channels,
+                                              *widths), widths, strides))
+        self.register_buffer('mean', torch.zeros(channels))
+        self.register_buffer('std', torch.ones(()))
+        self.register_buffer('measured', torch.tensor(False))
+        for conv in self.convs:
+            initialise(conv, SLOPE, 9 * conv.in_channels)
+
+    def standardise(self, teacher: Tensor) -> Tensor:
+        """The map in units of its spread, around its mean."""
+        return (teacher - self.mean[:, None, None]) / self.std
+
+    @torch.no_grad()
+    def measure(self, teacher: Tensor, valid: Tensor) -> None:
+        """Set ``mean`` and ``std`` once, the same on all ranks.
+
+        A batch with nothing valid, or without spread, leaves it to the next.
+
+        Shape:
+            ``(N, C, H, W), (N, 1, H, W)``.
+        """
+        if self.measured:
+            return
+        moments = sum_moments(teacher, valid)
+        count = moments[-1].clamp(min=1)
+        mean = moments[:-2] / count
+        centre = mean.square().mean()
+        variance = moments[-2] / (count * len(mean)) - centre
+        if variance > 1e-12 * centre:
+            self.mean.copy_(mean)
+            self.std.copy_(variance.sqrt())
+            self.measured.fill_(True)
+
+    def forward(self, teacher: Tensor) -> Tensor:
+        return self.trace(teacher)[0]
+
+    def trace(self, teacher: Tensor) -> Tuple[Tensor, List[torch.Size]]:
+        """The code, and the sizes of the maps on the way there."""
+        features, sizes = self.standardise(teacher), []
+        for conv in self.convs:
+            sizes.append(features.shape[2:])
+            features = nn.functional.leaky_relu(conv(features), SLOPE)
+        return features, sizes
+
+
+class Decoder(nn.Module):
+    """Mirror of ``Encoder``: three 3x3 transposed convs, the last linear.
+
+    The last starts at zero, so the first guess is the mean of each channel:
+    from random weights the paper's learning rate of 0.1 may diverge.
+
+    Shape:
+        ``(N, width, h, w)`` and the encoder's sizes ``-> (N, C, H, W)``, of
+        exactly the encoder's input size.
+    """
+
+    def __init__(self, channels: int, strides: Sequence[int],
+                 widths: Sequence[int]) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.ConvTranspose2d(before, after, 3, stride, padding=1)
+            for before, after, stride in zip(reversed(widths), (
+                *reversed(widths[:-1]), channels), reversed(strides)))
+        slopes = (SLOPE, SLOPE, 1.)
+        for conv, slope in zip(self.convs, slopes):
+            # a stride of s leaves each output 1/s^2 of the taps
+            taps = 9 / conv.stride[0]**2
+            initialise(conv, slope, taps * conv.in_channels)
+        nn.init.zeros_(self.convs[-1].weight)
+
+    def forward(self, code: Tensor, sizes: Sequence[torch.Size]) -> Tensor:
+        for conv, size in zip(self.convs[:-1], reversed(sizes[1:])):
+            code = nn.functional.leaky_relu(conv(code, size), SLOPE)
+        return self.convs[-1](code, sizes[0])
+
+
+class Translator(nn.Module):
+    r"""Autoencoder that brings a teacher's map to the student's stride.
+
+    .. math:: \| F - D(E(F)) \|^2 + \alpha \| E(F) \|_1
+
+    Trained alone; then the decoder is dropped and ``encoder`` frozen
+    (``KALoss``). Both sums are divided by the number of valid elements of
+    F, so the ratio of the two terms is the paper's, and neither depends on
+    the crop. F is standardised (``Encoder``).
+
+    Args:
+        channels: Of the teacher's map.
+        stride: Teacher's to student's grid; a product of three factors that
+            are 1, 2 or 3, the largest first: 4 is 2, 2, 1.
+        ratio: k, width of the code relative to ``channels``.
+        widths: Of the three convs; default ``(C, round(kC), round(kC))``.
+        alpha: Weight of the L1 term. Paper: 1e-7 (printed "10e-7").
+
+    Attributes:
+        encoder: ``Encoder``, what is kept.
+        decoder: ``Decoder``.
+        out_channels: Width of the code.
+        relative_error: :math:`\|F - D(E(F))\|^2 / \|F\|^2` over the valid
+            positions of the last ``forward``, detached, for the log: 0 is
+            perfect, 1 is as bad as a map of zeros. None before.
+
+    Shape:
+        ``(N, C, H, W), (N, ., .) -> dict(reconstruction=(), sparsity=())``,
+        per element of the teacher's map, in units of its variance: 1 before
+        training, when D gives the mean.
+
+    Raises:
+        ValueError: For a stride that has no such factors, not three widths,
+            a map of other channels, or a mask that is not ``(N, ., .)`` bool.
+    """
+
+    def __init__(self,
+                 channels: int,
+                 stride: int = 2,
+                 ratio: float = .5,
+                 widths: Optional[Sequence[int]] = None,
+                 alpha: float = 1e-7) -> None:
+        super().__init__()
+        if widths is None:
+            code = max(1, round(ratio * channels))
+            widths = (channels, code, code)
+        if len(widths) != 3 or min(widths) < 1:
+            raise ValueError(f'widths must be three numbers, not {widths}')
+        strides = split_stride(stride)
+        self.alpha = alpha
+        self.relative_error: Optional[Tensor] = None
+        self.encoder = Encoder(channels, strides, widths)
+        self.decoder = Decoder(channels, strides, widths)
+
+    @property
+    def out_channels(self) -> int:
+        return self.encoder.out_channels
+
+    def forward(self,
+                teacher: Tensor,
+                mask: Optional[Tensor] = None) -> Dict[str, Tensor]:
+        check_map(teacher, 'teacher')
+        if teacher.shape[1] != self.encoder.in_channels:
+            raise ValueError(f'teacher has {teacher.shape[1]} channels, the '
+                             f'translator {self.encoder.in_channels}')
+        with full_precision(teacher):
+            teacher = teacher.detach().to(self.encoder.convs[0].weight.dtype)
+            valid = valid_positions(teacher, mask).unsqueeze(1)
+            if self.training:
+                self.encoder.measure(teacher, valid)
+            return self._terms(teacher, valid, mask)
+
+    def _terms(self, teacher: Tensor, valid: Tensor,
+               mask: Optional[Tensor]) -> Dict[str, Tensor]:
+        code, sizes = self.encoder.trace(teacher)
+        target = self.encoder.standardise(teacher)
+        error = (self.decoder(code, sizes) - target).square()
+        error = torch.where(valid, error, 0.).sum()
+        kept = valid_positions(code, mask).unsqueeze(1)
+        size = torch.where(kept, code, 0.).abs().sum()
+        count = valid.sum().clamp(min=1) * teacher.shape[1]
+        energy = torch.where(valid, teacher / self.encoder.std, 0.)
+        energy = energy.square().sum()
+        self.relative_error = torch.where(energy > 0,
+                                          error.detach() / energy, 0.)
+        return dict(reconstruction=error / count,
+                    sparsity=self.alpha * size / count)
+
+
+def sum_moments(teacher: Tensor, valid: Tensor) -> Tensor:
+    """Sums of each channel, of all squares, of positions; over all ranks.
+
+    Shape:
+        ``(N, C, H, W), (N, 1, H, W) -> (C + 2,)``, float64.
+    """
+    kept = torch.where(valid, teacher, 0.).double()
+    moments = torch.cat([
+        kept.sum((0, 2, 3)),
+        kept.square().sum()[None],
+        valid.sum().double()[None]
+    ])
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(moments)
+    return moments
+
+
+def split_stride(stride: int) -> Tuple[int, int, int]:
+    """Three factors of 1, 2 or 3, largest first: 2 is ``(2, 1, 1)``.
+
+    Raises:
+        ValueError: If there are none; a larger factor would skip pixels
+            under a 3x3 kernel.
+    """
+    for a in (3, 2, 1):
+        for b in range(a, 0, -1):
+            for c in range(b, 0, -1):
+                if a * b * c == stride:
+                    return a, b, c
+    raise ValueError(f'stride {stride} is no product of three factors of 1, 2 '
+                     'or 3 (the convs of the translator)')
+
+
+def initialise(conv: nn.Module, slope: float, fan_in: float) -> None:
+    """He's normal initialisation: a map keeps its magnitude; no bias."""
+    gain = math.sqrt(2 / (1 + slope**2))
+    nn.init.normal_(conv.weight, std=gain / math.sqrt(fan_in))
+    nn.init.zeros_(conv.bias)
