@@ -66,7 +66,7 @@ def read_checkpoint(path: str,
                 f'{_first_line(error)} If you made the file yourself, set '
                 'trust_checkpoint=True') from error
         raise UserError(_corrupt(path, error)) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except Exception as error:  # a broken pickle can fail anywhere
         raise UserError(_corrupt(path, error)) from error
     if not isinstance(checkpoint, dict):
         raise UserError(f'checkpoint {path} holds a '

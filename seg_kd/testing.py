@@ -1,8 +1,10 @@
 """Evaluation of a trained student or of its teacher, each as a plain model."""
 import os
+import warnings
 from typing import Any, Dict, List, Optional
 
 from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
 from mmengine.registry import RUNNERS, init_default_scope
 from torch import nn
 
@@ -68,7 +70,7 @@ def evaluate(cfg: Config,
     Raises:
         UserError: ``tta`` without ``tta_model`` and ``tta_pipeline``.
     """
-    cfg.runner_type, cfg.load_from, cfg.resume = 'Runner', None, False
+    cfg.load_from, cfg.resume = None, False
     cfg.experiment_name = f'test_{name}'
     cfg.custom_hooks = plain_hooks(cfg)
     cfg.default_hooks.pop('checkpoint', None)
@@ -87,8 +89,11 @@ def evaluate(cfg: Config,
         cfg.visualizer = dict(type='SegLocalVisualizer',
                               vis_backends=[dict(type='LocalVisBackend')],
                               save_dir=os.path.join(show_dir, name))
-    cfg.model = model
-    return RUNNERS.build(cfg).test()
+    runner = RUNNERS.build(cfg)
+    runner.model = model.to(get_device())
+    with warnings.catch_warnings():  # of mmseg's own merging of predictions
+        warnings.filterwarnings('ignore', 'The shape of value will convert')
+        return runner.test()
 
 
 def last_stage(cfg: Config) -> Config:

@@ -1,7 +1,7 @@
 # CamVid on a CPU: AdamW 1e-3, poly 0.9, the same for teacher and students.
 _base_ = '../default_runtime.py'
 
-max_iters = 4000
+max_iters = 3000
 train_cfg = dict(type='IterBasedTrainLoop',
                  max_iters=max_iters,
                  val_interval=1000)

@@ -1,0 +1,121 @@
+"""Every shipped config is built, and each of its stages takes one step.
+
+On images of 64x96 (LR-ASPP pools 49 x 49 windows at stride 8 and needs 400),
+with random teachers in place of the model zoo's, and no download.
+"""
+import importlib.util
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import forget_instances
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from seg_kd.hooks.teacher import teacher_config
+from seg_kd.registry import MODELS
+from seg_kd.stages import latest_checkpoint, run_stages
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(ROOT.glob('configs/*.py'))
+LAYOUTS = {  # image, label
+    'CityscapesDataset': ('leftImg8bit/{0}/a/{1}_leftImg8bit.png',
+                          'gtFine/{0}/a/{1}_gtFine_labelTrainIds.png'),
+    'PascalVOCDataset':
+    ('JPEGImages/{0}{1}.jpg', 'SegmentationClassAug/{0}{1}.png'),
+    'CamVidDataset': ('images/{0}/{1}.jpg', 'labels/{0}/{1}.png')
+}
+
+
+def test_there_are_configs():
+    names = {path.stem for path in CONFIGS}
+    assert {
+        'ka_deeplab', 'ka_pspnet', 'ka_deeplab_voc', 'ka_deeplab_camvid',
+        'student_deeplab', 'student_deeplab_voc', 'student_deeplab_camvid'
+    } <= names
+    assert len(names) >= 14
+
+
+def draw(root: Path, kind: str, classes: int, size) -> None:
+    """Two images to train on, one to validate."""
+    rng = np.random.default_rng(0)
+    for split, number in (('train', 0), ('train', 1), ('val', 0)):
+        for name, shape, high in zip(LAYOUTS[kind], ((*size, 3), size),
+                                     (256, classes)):
+            path = root / name.format(split, number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), rng.integers(0, high, shape, np.uint8))
+        if kind == 'PascalVOCDataset':
+            lists = root / 'ImageSets/Segmentation'
+            lists.mkdir(parents=True, exist_ok=True)
+            name = 'trainaug' if split == 'train' else 'val'
+            with open(lists / f'{name}.txt', 'a') as f:
+                f.write(f'{split}{number}\n')
+
+
+def shrink(cfg: Config, root: Path, size) -> None:
+    """The same experiment on tiny crops, two images a batch, one step."""
+    draw(root, cfg.dataset_type, cfg.num_classes, size)
+    cfg.model.data_preprocessor.size = size
+    cfg.train_cfg.update(max_iters=1, val_interval=1)
+    for backbone in (cfg.model.backbone, ):
+        backbone.init_cfg = None
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
+        loader.dataset.data_root = str(root)
+    cfg.train_dataloader.batch_size = 2
+    for transform in cfg.train_dataloader.dataset.pipeline:
+        if transform.type == 'Albumentations':
+            transform.transforms[1].update(height=size[0], width=size[1])
+        if transform.type == 'Resize':
+            transform.scale = size[::-1]
+    for stage in cfg.get('stages', []):
+        if 'train_cfg' in stage:
+            stage.train_cfg.max_iters = 1
+
+
+@pytest.fixture(scope='module')
+def random_teacher(tmp_path_factory):
+    """A checkpoint for a TeacherHook, made once for each model."""
+    made = {}
+
+    def make(model) -> str:
+        if str(model) not in made:
+            config, _ = teacher_config(model, 'none yet')
+            init_default_scope('mmseg')
+            path = tmp_path_factory.mktemp('teacher') / 'random.pth'
+            torch.save(MODELS.build(config).state_dict(), path)
+            made[str(model)] = str(path)
+        return made[str(model)]
+
+    return make
+
+
+@pytest.mark.filterwarnings('ignore:Default ``avg_non_ignore``')
+@pytest.mark.filterwarnings('ignore:In MMCV v1.4.4')
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_one_step(path, tmp_path, monkeypatch, random_teacher):
+    if 'camvid' in path.stem and 'student' not in path.stem:
+        if importlib.util.find_spec('efficientnet_lite_pytorch') is None:
+            pytest.skip("needs the teacher of pip install 'seg_kd[bench]'")
+    monkeypatch.chdir(ROOT)  # configs name other configs from here
+    forget_instances()
+    cfg = Config.fromfile(str(path))
+    size = (400, 416) if 'lraspp' in path.stem else (64, 96)
+    shrink(cfg, tmp_path / 'data', size)
+    if cfg.get('custom_hooks'):
+        hook = cfg.custom_hooks[0]
+        hook.checkpoint = random_teacher(hook.model)
+    run_stages(cfg, str(tmp_path / 'work'))
+    stages = [stage.name for stage in cfg.get('stages', [])]
+    for stage in stages or ['']:
+        state = torch.load(
+            latest_checkpoint(str(tmp_path / 'work' / stage)),
+            weights_only=False)['state_dict']
+        assert all(value.isfinite().all() for value in state.values())
+        assert stage == 'translator' or 'decode_head.conv_seg.weight' in state
+    if path.stem.startswith('ka_'):
+        assert stages == ['translator', 'distill']
+        assert any(key.startswith('distill.ka.translator') for key in state)
