@@ -111,9 +111,8 @@ def test_one_step(path, tmp_path, monkeypatch, random_teacher):
     run_stages(cfg, str(tmp_path / 'work'))
     stages = [stage.name for stage in cfg.get('stages', [])]
     for stage in stages or ['']:
-        state = torch.load(
-            latest_checkpoint(str(tmp_path / 'work' / stage)),
-            weights_only=False)['state_dict']
+        state = torch.load(latest_checkpoint(str(tmp_path / 'work' / stage)),
+                           weights_only=False)['state_dict']
         assert all(value.isfinite().all() for value in state.values())
         assert stage == 'translator' or 'decode_head.conv_seg.weight' in state
     if path.stem.startswith('ka_'):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import build_runner
 from mmengine.config import Config
+from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 
 from seg_kd.errors import UserError
@@ -152,6 +153,7 @@ def _forget_kill(path):
     path.write_text(json.dumps(record))
 
 
+@pytest.mark.filterwarnings("ignore:Detected call of `scheduler.step")
 def test_ema_amp_and_accumulation(ka_config, tmp_path):
     """All at once, broken off and resumed, against an unbroken run."""
     ka_config.optim_wrapper.update(type='BFloat16OptimWrapper',
@@ -325,3 +327,47 @@ def test_a_folder_of_another_config_is_not_touched(ka_config, tmp_path):
         run_stages(ka_config, str(work))
     assert [f for f in files if f.name != 'run.json'
             ] == [f for f in sorted(work.rglob('*')) if f.name != 'run.json']
+
+
+def test_a_kill_while_writing_leaves_the_last_checkpoint(
+        ka_config, tmp_path, monkeypatch):
+    """Half of the second file of the last stage reaches the disk."""
+    put, calls = LocalBackend.put, []
+
+    def cut_off(self, content, path):
+        calls.append(path)
+        if len(calls) == 4:  # two of each stage
+            put(self, content[:len(content) // 2], path)
+            raise InterruptedError
+        put(self, content, path)
+
+    monkeypatch.setattr(LocalBackend, 'put', cut_off)
+    with pytest.raises(InterruptedError):
+        run_stages(ka_config, str(tmp_path / 'ka'))
+    monkeypatch.undo()
+    folder = tmp_path / 'ka/distill'
+    assert latest_checkpoint(str(folder)) == str(folder / 'iter_3.pth')
+    assert len(final(tmp_path / 'ka')['state_dict']) > 10
+    run_stages(ka_config, str(tmp_path / 'ka'), resume=True)
+    assert latest_checkpoint(str(folder)) == str(folder / 'iter_6.pth')
+
+
+def test_channels_last_computes_the_same(ka_config, tmp_path):
+    ka_config.pop('stages')
+    ka_config.train_cfg.max_iters = 1
+    ka_config.custom_hooks[1].translator = None
+    losses = []
+    runner = build_runner(ka_config)
+    start = str(tmp_path / 'start.pth')  # random fills follow the layout
+    torch.save(runner.model.state_dict(), start)
+    ka_config.load_from = start
+    for wanted in (False, True):
+        ka_config.channels_last = wanted
+        ka_config.work_dir = str(tmp_path / str(wanted))
+        runner = build_runner(ka_config)
+        weight = runner.model.backbone.conv1.conv.weight
+        assert weight.is_contiguous(
+            memory_format=torch.channels_last) is wanted
+        runner.train()
+        losses.append(log_lines(ka_config.work_dir)[0]['loss'])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)

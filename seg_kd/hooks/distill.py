@@ -91,7 +91,7 @@ class DistillHook(Hook):
         given = {k: v for k, v in given.items() if k in known}
         try:
             return self.loss_cls(**{**given, **self.loss})
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise UserError(f'{type(self).__name__}: {error}; '
                             f'{self.loss_cls.__name__} takes '
                             f'{", ".join(known)}') from error

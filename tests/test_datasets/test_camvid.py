@@ -9,7 +9,7 @@ from mmseg.registry import DATASETS
 
 REPOSITORY = Path(__file__).parents[2]
 REAL = Path(
-    os.environ.get('SEG_KD_CAMVID', REPOSITORY.parent / 'shared' / 'camvid'))
+    os.environ.get('SEG_KD_CAMVID', REPOSITORY / 'data' / 'camvid'))
 
 
 def build(root: Path, **kwargs):

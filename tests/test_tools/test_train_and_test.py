@@ -80,8 +80,7 @@ def test_train_then_test(call, config, tmp_path, data_root):
         assert label.shape == (64, 96) and label.max() < 4
         assert len(list((tmp_path / 'shown' / name).rglob('*.png'))) == 3
     truth = [
-        cv2.imread(str(data_root / f'val/labels/{i}.png'), 0)
-        for i in range(3)
+        cv2.imread(str(data_root / f'val/labels/{i}.png'), 0) for i in range(3)
     ]
     guess = [
         cv2.imread(str(tmp_path / f'labels/student/{i}.png'), 0)
@@ -117,13 +116,13 @@ def unknown_backbone(cfg):
 
 
 def no_data(cfg):
-    cfg.train_dataloader.dataset.update(
-        type='CityscapesDataset',
-        data_root='data/cityscapes',
-        img_suffix='_leftImg8bit.png',
-        metainfo=None,
-        data_prefix=dict(img_path='leftImg8bit/train',
-                         seg_map_path='gtFine/train'))
+    cfg.train_dataloader.dataset.update(type='CityscapesDataset',
+                                        data_root='data/cityscapes',
+                                        img_suffix='_leftImg8bit.png',
+                                        metainfo=None,
+                                        data_prefix=dict(
+                                            img_path='leftImg8bit/train',
+                                            seg_map_path='gtFine/train'))
 
 
 def wrong_layer(cfg):
