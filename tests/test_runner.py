@@ -371,3 +371,20 @@ def test_channels_last_computes_the_same(ka_config, tmp_path):
         runner.train()
         losses.append(log_lines(ka_config.work_dir)[0]['loss'])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")  # of dynamo about mmseg
+def test_compiled_step_is_the_same(ka_config, tmp_path):
+    """torch.compile around the whole step, hooks and teacher included."""
+    ka_config.pop('stages')
+    ka_config.train_cfg.max_iters = 2
+    ka_config.custom_hooks[1].translator = None
+    states = []
+    for wanted in (False, dict(backend='eager')):
+        ka_config.compile = wanted
+        ka_config.work_dir = str(tmp_path / str(bool(wanted)))
+        runner = build_runner(ka_config)
+        runner.train()
+        states.append(runner.model.state_dict())
+        assert 'loss_ka_affinity' in log_lines(ka_config.work_dir)[1]
+    assert_same(*states)

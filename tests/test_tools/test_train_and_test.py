@@ -93,6 +93,13 @@ def test_train_then_test(call, config, tmp_path, data_root):
     status, out, _ = call('test', config, checkpoint, '--tta')
     assert status == 0 and 'student: aAcc' in out
 
+    status, out, _ = call('test', config, checkpoint, '--cfg-options',
+                          'model.test_cfg.mode=slide',
+                          'model.test_cfg.crop_size=(48,64)',
+                          'model.test_cfg.stride=(32,32)')
+    assert status == 0 and 'student: aAcc' in out
+    assert out.splitlines()[-1] != student
+
     status, out, _ = call('train', config, '--seed', 3, '--amp')
     assert status == 0 and out.count('finished, nothing to do') == 2
 
