@@ -30,7 +30,7 @@ from .hooks.distill import find_teacher
 from .hooks.teacher import teacher_config
 from .losses import AdaptationLoss, AffinityLoss
 from .registry import HOOKS, MODELS
-from .stages import _fill_in, latest_checkpoint, stage_configs
+from .stages import fill_in, latest_checkpoint, stage_configs
 
 Work = Callable[[], Any]
 Times = Dict[str, List[float]]
@@ -183,14 +183,14 @@ def build_runner(cfg: Config, checkpoint: Optional[str], work_dir: str,
         random.append('teacher')
     done: Dict[str, str] = {}
     for name, stage in earlier:
-        _fill_in(stage, done)
+        fill_in(stage, done)
         done[name] = latest_checkpoint(os.path.join(work_dir, name))
         if done[name] is None:  # what it would save before it trains
             runner = quiet_runner(stage, checkpoint, f'{folder}/{name}')
             runner.save_checkpoint(folder, f'{name}.pth', **WEIGHTS_ONLY)
             done[name] = f'{folder}/{name}.pth'
             random.append(name)
-    _fill_in(last, done)
+    fill_in(last, done)
     return quiet_runner(last, checkpoint, f'{folder}/last'), random
 
 

@@ -49,7 +49,7 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
     history = ''
     for stage, stage_cfg in stage_configs(cfg):
         folder = os.path.join(work_dir, stage) if stage else work_dir
-        _fill_in(stage_cfg, done)
+        fill_in(stage_cfg, done)
         settings = {**_settings(stage_cfg), 'after': history}
         history = hashlib.sha256(
             json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -92,7 +92,7 @@ def latest_checkpoint(folder: str) -> Optional[str]:
     return max(numbered)[1] if numbered else None
 
 
-def _fill_in(cfg: Config, done: Dict[str, str]) -> None:
+def fill_in(cfg: Config, done: Dict[str, str]) -> None:
     """Replaces every ``'stage:NAME'`` by that stage's checkpoint."""
 
     def visit(node):

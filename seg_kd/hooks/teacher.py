@@ -138,10 +138,11 @@ class TeacherHook(Hook):
     def _run(self, student: nn.Module, args, kwargs) -> None:
         if kwargs.get('mode') != 'loss':
             return
-        inputs = kwargs['inputs'] if 'inputs' in kwargs else args[0]
+        given = {**dict(zip(('inputs', 'data_samples'), args)), **kwargs}
+        inputs = given['inputs']
         self.device_type = inputs.device.type
         self.maps = self.taps.run(self._renormalise(inputs))
-        self.mask = valid_pixels(kwargs.get('data_samples'),
+        self.mask = valid_pixels(given.get('data_samples'),
                                  self._ignore_index)
 
     def after_train_iter(self,
