@@ -388,3 +388,11 @@ def test_compiled_step_is_the_same(ka_config, tmp_path):
         states.append(runner.model.state_dict())
         assert 'loss_ka_affinity' in log_lines(ka_config.work_dir)[1]
     assert_same(*states)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(ka_config, tmp_path):
+    """Named, and before it reaches a checkpoint."""
+    ka_config.stages[1]['optim_wrapper'] = dict(optimizer=dict(lr=1e30))
+    with pytest.raises(UserError, match='not finite: .*(ka_|decode)'):
+        run_stages(ka_config, str(tmp_path / 'ka'))
+    assert latest_checkpoint(str(tmp_path / 'ka/distill')) is None

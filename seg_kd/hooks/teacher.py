@@ -142,8 +142,7 @@ class TeacherHook(Hook):
         inputs = given['inputs']
         self.device_type = inputs.device.type
         self.maps = self.taps.run(self._renormalise(inputs))
-        self.mask = valid_pixels(given.get('data_samples'),
-                                 self._ignore_index)
+        self.mask = valid_pixels(given.get('data_samples'), self._ignore_index)
 
     def after_train_iter(self,
                          runner,
