@@ -110,7 +110,7 @@ class DistillHook(Hook):
         self._handle.remove()
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        self._factor = self.weight * self.schedule(runner.iter)
+        self.factor = self.weight * self.schedule(runner.iter)
 
     def schedule(self, iteration: int) -> float:
         """Factor of the weight at ``iteration``, from 0 to 1.
@@ -144,9 +144,9 @@ class DistillHook(Hook):
 
     def weighted(self, value: Union[Tensor, Dict[str, Tensor]]):
         if isinstance(value, Tensor):
-            return {f'loss_{self.name}': self._factor * value}
+            return {f'loss_{self.name}': self.factor * value}
         return {
-            f'loss_{self.name}_{key}': self._factor * term
+            f'loss_{self.name}_{key}': self.factor * term
             for key, term in value.items()
         }
 
