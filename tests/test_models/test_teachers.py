@@ -21,8 +21,8 @@ ZOO = {
 }
 # Channels of the bottleneck, and parameters.
 OWN = {
-    'deeplabv3plus_r18_small': (64, 3_123_371),
-    'deeplabv3plus_effnetlite2': (128, 5_377_491),
+    'deeplabv3plus_r18_small': (64, 8, 3_123_371),
+    'deeplabv3plus_effnetlite2': (128, 16, 5_377_491),
 }
 
 
@@ -75,6 +75,7 @@ def test_own_teacher_maps_and_parameters(name):
         pytest.importorskip('efficientnet_lite_pytorch',
                             reason='needs the extra: seg_kd[bench]')
     model = MODELS.build(Config.fromfile(TEACHERS / f'{name}.py').model)
-    channels, parameters = OWN[name]
-    assert bottleneck_shape(model) == (1, channels, 8, 16)
+    channels, stride, parameters = OWN[name]
+    assert bottleneck_shape(model) == (1, channels, 64 // stride,
+                                       128 // stride)
     assert sum(p.numel() for p in model.parameters()) == parameters
