@@ -1,6 +1,5 @@
-# The embedded street scenes: one epoch is 400 / 4 iterations, and the weight
-# is CamVid's (see ka_camvid.py).
-_base_ = './ka.py'
+# The embedded street scenes: one epoch is 400 / 4 iterations; the weights are
+# CamVid's (see ka_camvid.py).
+_base_ = './ka_camvid.py'
 
-ka = dict(adaptation_weight=2.)
 translator = dict(train_cfg=dict(max_iters=100))
