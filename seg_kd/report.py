@@ -39,11 +39,11 @@ class Trained:
         load_weights(self.model, read_checkpoint(checkpoint), checkpoint)
         self.model.eval()
 
-    def metrics(self, work_dir: str) -> Dict[str, float]:
-        """mIoU, aAcc and mAcc on the config's test set."""
+    def metrics(self, work_dir: str, name: str) -> Dict[str, float]:
+        """mIoU, aAcc and mAcc on the config's test set; ``name`` its log."""
         cfg = self.cfg.copy()
         cfg.work_dir, cfg.log_level = work_dir, 'WARNING'
-        return evaluate(cfg, self.model, 'model')
+        return evaluate(cfg, self.model, name)
 
     def samples(self, count: int) -> List[Dict[str, Any]]:
         """Images of the test set, evenly spread over it."""
@@ -97,7 +97,8 @@ def compare(models: Dict[str, Trained], path: str) -> str:
     table.align = 'r'
     table.align['network'] = 'l'
     for name, trained in models.items():
-        got = trained.metrics(os.path.join(os.path.dirname(path), 'test'))
+        got = trained.metrics(os.path.join(os.path.dirname(path), 'test'),
+                              name)
         table.add_row([
             name, f'{got["mIoU"]:.2f}', f'{got["aAcc"]:.2f}',
             f'{parameters(trained.model) / 1e6:.2f} M',

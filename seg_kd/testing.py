@@ -71,7 +71,9 @@ def evaluate(cfg: Config,
         UserError: ``tta`` without ``tta_model`` and ``tta_pipeline``.
     """
     cfg.load_from, cfg.resume = None, False
-    cfg.experiment_name = f'test_{name}'
+    cfg.experiment_name = f'test_{name}'.replace(' ', '_')
+    if cfg.get('visualizer'):  # one instance a run, as in seg_kd/stages.py
+        cfg.visualizer.pop('name', None)
     cfg.custom_hooks = plain_hooks(cfg)
     cfg.default_hooks.pop('checkpoint', None)
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper',
