@@ -27,7 +27,7 @@ from .classes import heads
 from .errors import UserError
 from .hooks import DistillHook, TeacherHook
 from .hooks.distill import find_teacher
-from .hooks.teacher import teacher_config
+from .hooks.teacher import build_network, teacher_config
 from .losses import AdaptationLoss, AffinityLoss
 from .registry import HOOKS, MODELS
 from .stages import fill_in, latest_checkpoint, stage_configs
@@ -202,7 +202,8 @@ def teacher_of(cfg: Config) -> ConfigDict:
 
 
 def random_teacher(model: Any, path: str) -> str:
-    torch.save(MODELS.build(teacher_config(model, path)[0]).state_dict(), path)
+    network = build_network(teacher_config(model, path)[0])
+    torch.save(network.state_dict(), path)
     return path
 
 

@@ -163,11 +163,15 @@ def build_teacher(model: Union[str,
     content = read_checkpoint(found, trust)
     if config.get('data_preprocessor') is None:
         config['data_preprocessor'] = preprocessor
-    with warnings.catch_warnings():  # of losses that a teacher never computes
-        warnings.filterwarnings('ignore', message='.*avg_non_ignore')
-        network = revert_sync_batchnorm(MODELS.build(config))
+    network = build_network(config)
     load_weights(network, content, f'the checkpoint {found} of the teacher')
     return network.requires_grad_(False), content
+
+
+def build_network(config: Dict) -> nn.Module:
+    with warnings.catch_warnings():  # of losses that a teacher never computes
+        warnings.filterwarnings('ignore', message='.*avg_non_ignore')
+        return revert_sync_batchnorm(MODELS.build(config))
 
 
 def teacher_config(model: Union[str, Dict],
