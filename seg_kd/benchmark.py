@@ -29,7 +29,7 @@ from .hooks import DistillHook, TeacherHook
 from .hooks.distill import find_teacher
 from .hooks.teacher import build_network, teacher_config
 from .losses import AdaptationLoss, AffinityLoss
-from .registry import HOOKS, MODELS
+from .registry import HOOKS
 from .stages import fill_in, latest_checkpoint, stage_configs
 
 Work = Callable[[], Any]
