@@ -8,8 +8,7 @@ import pytest
 from mmseg.registry import DATASETS
 
 REPOSITORY = Path(__file__).parents[2]
-REAL = Path(
-    os.environ.get('SEG_KD_CAMVID', REPOSITORY / 'data' / 'camvid'))
+REAL = Path(os.environ.get('SEG_KD_CAMVID', REPOSITORY / 'data' / 'camvid'))
 
 
 def build(root: Path, **kwargs):

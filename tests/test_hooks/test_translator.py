@@ -39,7 +39,8 @@ def test_encoder_comes_back_as_it_was_trained(checkpoint):
 
 
 def test_encoder_for_other_maps_is_refused(checkpoint):
-    with pytest.raises(UserError, match='12 channels at stride 2, these maps '
+    with pytest.raises(UserError,
+                       match='12 channels at stride 2, these maps '
                        'need 16 at 2'):
         load_encoder(checkpoint, size(1, 32, 4, 6), size(1, 16, 8, 12))
     with pytest.raises(UserError, match='need 12 at 1'):
