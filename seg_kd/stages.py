@@ -17,8 +17,9 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
-from mmengine.registry import RUNNERS
+from mmengine.registry import RUNNERS, init_default_scope
 
+from .datasets import check_files
 from .errors import UserError
 
 RECORD = 'run.json'
@@ -179,6 +180,10 @@ def _train(cfg: Config, folder: str, record: Dict[str, Any],
     cfg.experiment_name = os.path.abspath(folder).replace(os.sep, '_')
     if cfg.get('visualizer'):  # one instance a stage: each has its own folder
         cfg.visualizer.pop('name', None)
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    for loader in (cfg.train_dataloader, cfg.get('val_dataloader')):
+        if loader:  # before a teacher is fetched for nothing
+            check_files(loader.dataset)
     last = latest_checkpoint(folder) if resume else None
     if last:
         cfg.resume, cfg.load_from = True, last

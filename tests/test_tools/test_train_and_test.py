@@ -132,6 +132,12 @@ def no_data(cfg):
                                             seg_map_path='gtFine/train'))
 
 
+def no_data_and_no_teacher(cfg):
+    """The data comes first: nothing is fetched for a run that cannot be."""
+    no_data(cfg)
+    cfg.stages[0].custom_hooks[0].checkpoint = 'nowhere.pth'
+
+
 def wrong_layer(cfg):
     cfg.stages[0].custom_hooks[1].teacher = 'decode_head.botleneck'
 
@@ -172,6 +178,7 @@ def bad_label(cfg):
     (unknown_model, ['unknown model', 'EncoderDecodr', 'EncoderDecoder']),
     (unknown_backbone, ['unknown model', 'MobileNetV22', 'MobileNetV2']),
     (no_data, ['data/cityscapes', 'make demo', 'cityscapes']),
+    (no_data_and_no_teacher, ['data/cityscapes', 'make demo']),
     (wrong_layer, ['botleneck', 'decode_head.bottleneck']),
     (no_checkpoint, ['nowhere.pth', 'does not exist']),
     (wrong_classes, ['student has 7 classes', 'data set has 4']),
