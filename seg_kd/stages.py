@@ -9,6 +9,7 @@ stages is one run, in the work directory itself.
 import copy
 import glob
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from .datasets import check_files
 from .errors import UserError
 
 RECORD = 'run.json'
+_RUNS = itertools.count()
 # What makes a run what it is; the rest may differ in its continuation.
 _DECISIVE = ('model', 'custom_hooks', 'train_cfg', 'train_dataloader',
              'optim_wrapper', 'param_scheduler', 'randomness', 'load_from',
@@ -177,7 +179,9 @@ def _set_aside(folder: str, changed: List[str]) -> None:
 def _train(cfg: Config, folder: str, record: Dict[str, Any],
            resume: bool) -> None:
     cfg.work_dir = folder
-    cfg.experiment_name = os.path.abspath(folder).replace(os.sep, '_')
+    # MMEngine keeps loggers by name and second: one process may be faster.
+    slug = os.path.abspath(folder).replace(os.sep, '_')
+    cfg.experiment_name = f'{slug}_{next(_RUNS)}'
     if cfg.get('visualizer'):  # one instance a stage: each has its own folder
         cfg.visualizer.pop('name', None)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
