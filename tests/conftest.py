@@ -2,6 +2,8 @@
 
 Every map is non-square, one label in eight is ignored, dropout is on.
 """
+import importlib.util
+import sys
 from pathlib import Path
 
 import cv2
@@ -15,6 +17,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from mmseg.visualization import SegLocalVisualizer
 
+from seg_kd import cli
 from seg_kd.registry import MODELS, RUNNERS
 
 CLASSES = ('sky', 'road', 'car', 'tree')
@@ -32,6 +35,22 @@ def build_runner(config: Config) -> Runner:
     """MMEngine's instances are named by the second: not fine enough here."""
     forget_instances()
     return RUNNERS.build(config)
+
+
+def run_tool(tool: str, arguments, monkeypatch, folder: Path) -> int:
+    """Exit status of ``tools/<tool>.py``, run in ``folder``."""
+    forget_instances()
+    path = Path(__file__).parents[1] / f'tools/{tool}.py'
+    spec = importlib.util.spec_from_file_location(f'{tool}_tool', path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
+    spec.loader.exec_module(module)
+    try:
+        cli.run(module.main)
+    except SystemExit as end:
+        return end.code
+    return 0
 
 
 def forget_instances() -> None:

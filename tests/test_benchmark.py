@@ -1,19 +1,15 @@
 """tools/benchmark.py as a user calls it, and that it measures what it says."""
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import SIZE, forget_instances
+from conftest import SIZE, run_tool
 from mmengine.config import Config
 
-from seg_kd import benchmark, cli
+from seg_kd import benchmark
 from seg_kd.losses import AffinityLoss, affinity
 from seg_kd.stages import run_stages
 
-TOOL = Path(__file__).parents[1] / 'tools/benchmark.py'
 TINY = (2, 8, 4, 6)
 
 
@@ -22,18 +18,8 @@ def call(monkeypatch, tmp_path, capfd):
     """Runs the tool in ``tmp_path``: status, what it printed, its JSON."""
 
     def run(*arguments):
-        forget_instances()
-        spec = importlib.util.spec_from_file_location('benchmark_tool', TOOL)
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.chdir(tmp_path)
         argv = [*arguments, '--runs', 2, '--json', 'out.json']
-        monkeypatch.setattr(sys, 'argv', ['benchmark', *map(str, argv)])
-        spec.loader.exec_module(module)
-        try:
-            cli.run(module.main)
-            status = 0
-        except SystemExit as end:
-            status = end.code
+        status = run_tool('benchmark', argv, monkeypatch, tmp_path)
         path = tmp_path / 'out.json'
         content = json.loads(path.read_text()) if status == 0 else None
         return status, *capfd.readouterr(), content

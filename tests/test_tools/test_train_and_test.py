@@ -1,19 +1,13 @@
 """The two commands, as a user calls them: what they do, and their errors."""
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import forget_instances
+from conftest import run_tool
 from mmengine.config import Config
-
-from seg_kd import cli
-
-TOOLS = Path(__file__).parents[2] / 'tools'
 
 
 @pytest.fixture
@@ -21,18 +15,7 @@ def call(monkeypatch, tmp_path, capsys):
     """Runs a tool in ``tmp_path``; gives exit status and what it printed."""
 
     def run(tool, *arguments):
-        forget_instances()
-        spec = importlib.util.spec_from_file_location(tool,
-                                                      TOOLS / f'{tool}.py')
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
-        spec.loader.exec_module(module)
-        try:
-            cli.run(module.main)
-            status = 0
-        except SystemExit as end:
-            status = end.code
+        status = run_tool(tool, arguments, monkeypatch, tmp_path)
         shown = capsys.readouterr()
         return status, shown.out, shown.err
 
