@@ -51,7 +51,7 @@ def gradient_norms(cfg: Config,
     for hook in hooks:
         hook.before_train(runner)
         if isinstance(hook, DistillHook):
-            hook.factor = hook.weight
+            hook.level = 1.
     return _average(runner, list(paths), batches)
 
 

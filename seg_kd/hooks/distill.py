@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..taps import Taps
+from .auto_weight import AutoWeight, total
 from .teacher import TeacherHook
 
 Path = Union[str, Sequence[str]]
@@ -31,16 +32,23 @@ class DistillHook(Hook):
 
     A method is a subclass that names its ``loss_cls``. If the constructor of
     that takes ``student_channels`` and ``teacher_channels``, they are filled
-    in. A loss may return one term or a dict of named terms.
+    in; if its ``forward`` takes ``labels``, it gets those of the batch,
+    ``(N, H, W)``. A loss may return one term or a dict of named terms.
 
     Args:
         student: Layer path, or several where the method compares several.
         teacher: The same in the teacher.
         name: Name of the term in the log; the method's own by default.
-        weight: Factor of the term(s).
+        weight: Factor of the term(s). ``'auto'`` measures it: the terms
+            together get ``auto_ratio`` times the gradient that the task has
+            at the student's tapped maps, over the first ``auto_iters``
+            iterations from ``start``. It is logged as ``<name>_weight`` and
+            kept in checkpoints (:class:`AutoWeight`).
         start: First iteration with a weight other than 0.
         end: First iteration after which the weight is 0 again.
         warmup: Iterations over which the weight grows linearly from ``start``.
+        auto_ratio: See ``weight``.
+        auto_iters: See ``weight``.
         loss: Arguments of ``loss_cls``.
     """
 
@@ -50,14 +58,17 @@ class DistillHook(Hook):
                  student: Path,
                  teacher: Path,
                  name: Optional[str] = None,
-                 weight: float = 1.,
+                 weight: Union[float, str] = 1.,
                  start: int = 0,
                  end: Optional[int] = None,
                  warmup: int = 0,
+                 auto_ratio: float = 1.,
+                 auto_iters: int = 50,
                  **loss: Any) -> None:
         self.student, self.teacher = student, teacher
         self.name = name or type(self).__name__.removesuffix('Hook').lower()
         self.weight, self.loss = weight, loss
+        self.auto_ratio, self.auto_iters = auto_ratio, auto_iters
         self.start, self.end, self.warmup = start, end, warmup
         if '.' in self.name or 'loss' in self.name:
             raise UserError(f'{self.name!r} cannot name a term: no dots, and '
@@ -82,6 +93,9 @@ class DistillHook(Hook):
             raise UserError(f'two hooks are named {self.name!r}: give one of '
                             'them another name=')
         runner.model.distill[self.name] = module
+        if self.weight == 'auto':
+            runner.model.distill[f'{self.name}_weight'] = AutoWeight(
+                self.name, self.auto_ratio, self.auto_iters)
 
     def build_loss(self, student: Shape, teacher: Shape) -> nn.Module:
         """The loss module, for maps of these shapes."""
@@ -110,7 +124,7 @@ class DistillHook(Hook):
         self._handle.remove()
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        self.factor = self.weight * self.schedule(runner.iter)
+        self.level = self.schedule(runner.iter)
 
     def schedule(self, iteration: int) -> float:
         """Factor of the weight at ``iteration``, from 0 to 1.
@@ -135,20 +149,38 @@ class DistillHook(Hook):
         with torch.autocast(device, enabled=False):
             terms = self.compute(model.distill[self.name], in_float(student),
                                  in_float(teacher), self._source.mask)
-        return {**output, **terms}
+        return {**output, **self._weighted(terms, model, output, student)}
 
     def compute(self, loss: nn.Module, student, teacher,
                 mask: Optional[Tensor]) -> Dict[str, Tensor]:
-        """What is added to the dict that ``mode='loss'`` returns."""
-        return self.weighted(loss(student, teacher, mask))
+        """Terms to add to what ``mode='loss'`` returns, yet without weight.
 
-    def weighted(self, value: Union[Tensor, Dict[str, Tensor]]):
+        A term has "loss" in its name; what has not is logged as it is.
+        """
+        extra = {}
+        if 'labels' in inspect.signature(loss.forward).parameters:
+            extra['labels'] = self._source.labels
+        return self.named(loss(student, teacher, mask, **extra))
+
+    def named(self, value: Union[Tensor, Dict[str, Tensor]]):
         if isinstance(value, Tensor):
-            return {f'loss_{self.name}': self.factor * value}
-        return {
-            f'loss_{self.name}_{key}': self.factor * term
-            for key, term in value.items()
-        }
+            return {f'loss_{self.name}': value}
+        return {f'loss_{self.name}_{key}': term for key, term in value.items()}
+
+    def _weighted(self, terms: Dict[str, Tensor], model: nn.Module,
+                  output: Dict[str, Any], student) -> Dict[str, Tensor]:
+        factor, logged = self.weight, {}
+        if self.weight == 'auto':
+            auto = model.distill[f'{self.name}_weight']
+            task = {k: output[k] for k in output.keys() - self._source.terms}
+            if self.level > 0:
+                auto.measure(total(task), total(terms), in_list(student))
+            factor = auto.value()
+            logged[f'{self.name}_weight'] = factor
+        factor = self.level * factor
+        weighted = {k: factor * terms[k] for k in terms if 'loss' in k}
+        self._source.terms |= weighted.keys()
+        return {**terms, **weighted, **logged}
 
 
 def find_teacher(runner, hook: Hook) -> TeacherHook:
@@ -179,14 +211,17 @@ def channels(shape: Shape):
     return shape[1] if isinstance(shape, torch.Size) else [s[1] for s in shape]
 
 
+def in_list(maps) -> List[Tensor]:
+    return [maps] if isinstance(maps, Tensor) else maps
+
+
 def in_float(maps):
     return maps.float() if isinstance(maps,
                                       Tensor) else [m.float() for m in maps]
 
 
 def check_gradient(student, path: Path) -> None:
-    maps = [student] if isinstance(student, Tensor) else student
-    for name, kept in zip(paths(path), maps):
+    for name, kept in zip(paths(path), in_list(student)):
         if not kept.requires_grad:
             raise UserError(
                 f'the student map {name!r} has no gradient, so nothing would '

@@ -2,7 +2,7 @@
 import copy
 import os
 import warnings
-from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, List, Optional, Set, Tuple, Union
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -64,8 +64,14 @@ class TeacherHook(Hook):
         self.trust_checkpoint, self.evaluate = trust_checkpoint, evaluate
         self.teacher_mode = teacher_mode
         self.allow_other_classes = allow_other_classes
+        self._forget()
+
+    def _forget(self) -> None:
+        """What belongs to one iteration."""
         self.maps: Dict[str, Tensor] = {}
-        self.mask: Optional[Tensor] = None
+        self.labels: Optional[Tensor] = None  # (N, H, W)
+        self.mask: Optional[Tensor] = None  # where the labels count
+        self.terms: Set[str] = set()  # what distillation added to the losses
 
     # -- building ----------------------------------------------------------
 
@@ -132,24 +138,27 @@ class TeacherHook(Hook):
     def after_train(self, runner) -> None:
         self._handle.remove()
         self.taps.detach()
-        self.maps, self.mask = {}, None
+        self._forget()
 
     @torch.no_grad()  # not inference_mode: losses save these maps
     def _run(self, student: nn.Module, args, kwargs) -> None:
         if kwargs.get('mode') != 'loss':
             return
+        self._forget()
         given = {**dict(zip(('inputs', 'data_samples'), args)), **kwargs}
         inputs = given['inputs']
         self.device_type = inputs.device.type
         self.maps = self.taps.run(self._renormalise(inputs))
-        self.mask = valid_pixels(given.get('data_samples'), self._ignore_index)
+        self.labels = stack_labels(given.get('data_samples'))
+        if self.labels is not None:
+            self.mask = self.labels.ne(self._ignore_index)
 
     def after_train_iter(self,
                          runner,
                          batch_idx,
                          data_batch=None,
                          outputs=None) -> None:
-        self.maps, self.mask = {}, None
+        self._forget()
 
 
 def build_teacher(model: Union[str,
@@ -231,13 +240,11 @@ def dry_image(student: nn.Module) -> Tensor:
     return torch.zeros(1, 3, *size, device=get_device())
 
 
-def valid_pixels(data_samples: Optional[Iterable],
-                 ignored: int) -> Optional[Tensor]:
-    """``(N, H, W)`` bool, True where the label counts; None without labels."""
+def stack_labels(data_samples: Optional[Iterable]) -> Optional[Tensor]:
+    """Labels of the batch, ``(N, H, W)``; None without samples."""
     if data_samples is None:
         return None
-    labels = [sample.gt_sem_seg.data for sample in data_samples]
-    return torch.cat(labels).ne(ignored)
+    return torch.cat([sample.gt_sem_seg.data for sample in data_samples])
 
 
 class Renormalise:

@@ -62,9 +62,8 @@ class TranslatorHook(DistillHook):
         return super().build_loss(student, teacher)
 
     def compute(self, loss, student, teacher, mask):
-        terms = self.weighted(loss(teacher, mask))
-        error = loss.relative_error
-        return {**terms, f'{self.name}_relative_error': error}
+        terms = self.named(loss(teacher, mask))
+        return {**terms, f'{self.name}_relative_error': loss.relative_error}
 
     def before_save_checkpoint(self, runner, checkpoint) -> None:
         checkpoint['meta'][META] = dict(self.loss)

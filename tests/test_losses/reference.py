@@ -1,5 +1,10 @@
 """The losses as the papers print them: float64, loops, no cleverness."""
+import json
+from pathlib import Path
+
+import numpy as np
 import torch
+from torch import Tensor
 
 
 def unit(vector, order=2):
@@ -47,3 +52,14 @@ def fast_affinity(student, teacher):
             for x in (student, teacher))
     gap = s.mT @ s - t.mT @ t
     return gap.norm(dim=2).sum(1).mean() / s.shape[2]
+
+
+def numbers(seed: int, *shape: int) -> Tensor:
+    """Normal numbers that a recipe and a test agree on, in float64."""
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
+def golden(method: str) -> dict:
+    """What the authors' code gave, by ``golden/recipes/<method>.py``."""
+    with open(Path(__file__).parent / f'golden/{method}.json') as f:
+        return json.load(f)

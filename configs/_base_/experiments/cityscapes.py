@@ -1,0 +1,10 @@
+# Everything of an experiment on Cityscapes but the method: teacher, student,
+# data, schedule. A config that names camvid.py or synthetic.py in its place
+# is the same experiment on other data.
+_base_ = [
+    '../students/mobilenetv2_s16.py', '../teachers/deeplabv3plus_r101.py',
+    '../datasets/cityscapes.py', '../schedules/sgd_90k.py'
+]
+
+model = dict(data_preprocessor={{_base_.data_preprocessor}},
+             decode_head=dict(num_classes={{_base_.num_classes}}))

@@ -1,0 +1,85 @@
+"""Weights that are measured, not copied from another data set."""
+from typing import Dict, List
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+
+class AutoWeight(nn.Module):
+    """The weight at which a term pulls ``ratio`` times as hard as the task.
+
+    Both pulls are norms of gradients at the student's tapped maps. They are
+    summed over the first ``iterations`` (and over all processes), in which
+    the weight is the one found so far; then it stays. What was measured is in
+    the checkpoint.
+
+    Args:
+        name: Of the term, for the log.
+        ratio: Norm of the weighted term's gradient, per norm of the task's.
+        iterations: How many to measure.
+    """
+
+    def __init__(self, name: str, ratio: float = 1., iterations: int = 50):
+        super().__init__()
+        if ratio <= 0 or iterations < 1:
+            raise UserError('auto_ratio must be positive and auto_iters at '
+                            f'least 1, not {ratio} and {iterations}')
+        self.name, self.ratio, self.iterations = name, ratio, iterations
+        self.register_buffer('pulls', torch.zeros(2))  # of task, of term
+        self.register_buffer('measured', torch.zeros((), dtype=torch.long))
+        self._frozen = False  # asking the buffer would wait for a GPU
+
+    def extra_repr(self) -> str:
+        return f'ratio={self.ratio}, iterations={self.iterations}'
+
+    def measure(self, task: Tensor, term: Tensor, maps: List[Tensor]) -> None:
+        """Takes the pulls of one iteration into account, the first ones only.
+
+        Raises:
+            UserError: The task has no gradient at these maps.
+        """
+        self._frozen = self._frozen or bool(self.measured >= self.iterations)
+        if self._frozen:
+            return
+        pulls = torch.stack([pull(task, maps), pull(term, maps)])
+        all_reduce(pulls)
+        if pulls[0] == 0:
+            raise UserError(
+                f"{self.name}: weight='auto' compares with the gradient of "
+                'the task, and that is 0 at the tapped map of the student; '
+                'give the weight as a number')
+        self.pulls += pulls
+        self.measured += 1
+        if self.measured == self.iterations:
+            print_log(
+                f'{self.name}: weight {self.value():.4g}, {self.ratio:g} '
+                f'times the gradient of the task over {self.iterations} '
+                'iterations', 'current')
+
+    def value(self) -> Tensor:
+        """0 as long as the term has not pulled at all."""
+        task, term = self.pulls
+        return torch.where(term > 0, self.ratio * task / term, 0.)
+
+
+def pull(value: Tensor, maps: List[Tensor]) -> Tensor:
+    """Norm of the gradient of ``value`` at all ``maps`` together."""
+    if not value.requires_grad:
+        return maps[0].new_zeros((), dtype=torch.float)
+    gradients = torch.autograd.grad(value,
+                                    maps,
+                                    retain_graph=True,
+                                    allow_unused=True)
+    squares = [g.float().square().sum() for g in gradients if g is not None]
+    return sum(squares, maps[0].new_zeros((), dtype=torch.float)).sqrt()
+
+
+def total(losses: Dict[str, object]) -> Tensor:
+    """The sum that MMEngine minimises, of a model's named losses."""
+    values = [v for name, v in losses.items() if 'loss' in name]
+    flat = [t for v in values for t in (v if isinstance(v, list) else [v])]
+    return sum(t.mean() for t in flat) if flat else torch.zeros(())
