@@ -73,6 +73,9 @@ class DistillHook(Hook):
         if '.' in self.name or 'loss' in self.name:
             raise UserError(f'{self.name!r} cannot name a term: no dots, and '
                             'not the word loss')
+        if isinstance(weight, str) and weight != 'auto':
+            raise UserError(f'the weight of {self.name!r} is a number or '
+                            f"'auto', not {weight!r}")
 
     # -- building ----------------------------------------------------------
 
