@@ -22,6 +22,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 BASE = '_base_/experiments/{}.py'
 ALONE = 'student'
+TASKLESS = ('hnd', )  # trained by their term alone
 Results = Dict[str, List[float]]
 
 
@@ -74,7 +75,7 @@ def shorten(cfg: Config, max_iters: int) -> None:
     stages = cfg.get('stages') or []
     for part in (cfg, *stages):
         train = part.get('train_cfg') or {}
-        if 'max_iters' in train:
+        if isinstance(train.get('max_iters'), int):  # else already a share
             train['max_iters'] = scaled(train['max_iters'], scale)
         for scheduler in part.get('param_scheduler') or []:
             _scale(scheduler, ('begin', 'end'), scale)
@@ -96,14 +97,41 @@ def _scale(settings: Dict[str, Any], keys: Sequence[str],
             settings[key] = scaled(settings[key], scale)
 
 
-def train(method: str, data: str, seed: int, folder: str,
-          max_iters: Optional[int]) -> float:
+def pull_alike(cfg: Config, ratio: float) -> None:
+    """Measures every weight: ``ratio`` times the gradient of the task.
+
+    Only in the last stage: those before it may have no task.
+    """
+    hooks = dict(enumerate(cfg.get('custom_hooks') or []))
+    stage = cfg.stages[-1] if cfg.get('stages') else cfg
+    own = stage.get('custom_hooks')
+    if isinstance(own, dict):
+        hooks.update({int(index): hook for index, hook in own.items()})
+    elif own is not None:
+        hooks = dict(enumerate(own))
+    measured = dict(weight='auto', auto_ratio=ratio)
+    stage.custom_hooks = [
+        hook if hook['type'] == 'TeacherHook' else {
+            **hook,
+            **measured
+        } for _, hook in sorted(hooks.items())
+    ]
+
+
+def train(method: str,
+          data: str,
+          seed: int,
+          folder: str,
+          max_iters: Optional[int],
+          ratio: Optional[float] = None) -> float:
     """mIoU that the method ends with; a finished run is not run again."""
     cfg = Config.fromfile(
         on_data(method, data, os.path.join(folder, 'configs')))
     cfg.randomness = dict(seed=seed)
     if max_iters:
         shorten(cfg, max_iters)
+    if ratio and method not in TASKLESS:
+        pull_alike(cfg, ratio)
     work_dir = os.path.join(folder, f'{method}_seed{seed}')
     run_stages(cfg, work_dir, resume=True)
     stages = cfg.get('stages') or [dict(name='')]

@@ -3,8 +3,9 @@
 ``stages = [dict(name='translator', ...), dict(name='distill', ...)]``: each is
 a set of changes to the rest of the config. A string ``'stage:NAME'`` in a
 stage stands for the last checkpoint of an earlier one; ``custom_hooks =
-{'1': hook}`` puts another hook in the place of the second. A config without
-stages is one run, in the work directory itself.
+{'1': hook}`` puts another hook in the place of the second, and
+``train_cfg=dict(max_iters=0.1)`` is a tenth of the config's own iterations. A
+config without stages is one run, in the work directory itself.
 """
 import copy
 import glob
@@ -81,6 +82,10 @@ def stage_configs(cfg: Config) -> Iterator[Tuple[str, Config]]:
             for index, hook in changes.pop('custom_hooks').items():
                 stage_cfg.custom_hooks[int(index)] = ConfigDict(hook)
         stage_cfg.merge_from_dict(changes)
+        length = changes.get('train_cfg', {}).get('max_iters')
+        if isinstance(length, float):
+            whole = cfg.train_cfg.max_iters
+            stage_cfg.train_cfg.max_iters = max(1, round(length * whole))
         yield stage['name'], stage_cfg
 
 
@@ -110,7 +115,10 @@ def fill_in(cfg: Config, done: Dict[str, str]) -> None:
             elif isinstance(value, (dict, list)):
                 visit(value)
 
-    visit({k: cfg[k] for k in _DECISIVE if k in cfg})
+    decisive = {k: cfg[k] for k in _DECISIVE if k in cfg}
+    visit(decisive)
+    if 'load_from' in decisive:  # a string of its own, not a part of a node
+        cfg.load_from = decisive['load_from']
 
 
 def _settings(cfg: Config) -> Dict[str, Any]:

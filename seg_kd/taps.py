@@ -1,16 +1,20 @@
 """Reads feature maps out of any network, by the path of the layer.
 
 ``'backbone[3]'`` is the fourth map that ``model.backbone`` returns;
-``'decode_head.conv_seg'`` is what that layer returns.
+``'decode_head.conv_seg'`` is what that layer returns, and
+``'decode_head.bottleneck.activate:input'`` what that layer receives: the map
+before the ReLU.
 """
 import difflib
 import re
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Set, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from .errors import UserError
+
+INPUT = ':input'
 
 
 class _Stop(Exception):
@@ -18,11 +22,16 @@ class _Stop(Exception):
 
 
 def parse(path: str) -> Tuple[str, Optional[int]]:
-    """``'backbone[3]' -> ('backbone', 3)``, ``'neck' -> ('neck', None)``."""
-    match = re.fullmatch(r'([\w.]+?)(?:\[(-?\d+)\])?', path)
+    """``'backbone[3]' -> ('backbone', 3)``, ``'neck' -> ('neck', None)``.
+
+    The same with ``':input'`` behind it.
+    """
+    match = re.fullmatch(r'([\w.]+?)(?:\[(-?\d+)\])?',
+                         path.removesuffix(INPUT))
     if match is None:
         raise UserError(f'layer path {path!r} is not of the form '
-                        "'module.path' or 'module.path[index]'")
+                        "'module.path' or 'module.path[index]', each with or "
+                        "without ':input'")
     module, index = match.groups()
     return module, None if index is None else int(index)
 
@@ -44,15 +53,18 @@ def resolve(model: nn.Module, path: str) -> nn.Module:
 
 
 def _select(output, path: str) -> Tensor:
-    """The one map of a layer's output that ``path`` names."""
+    """The one map of a layer's output, or input, that ``path`` names."""
     name, index = parse(path)
+    verb, tail = 'returns', ''
+    if path.endswith(INPUT):
+        verb, tail = 'receives', INPUT
     if isinstance(output, (tuple, list)):
         if index is None and len(output) == 1:
             index = 0
         if index is None or not -len(output) <= index < len(output):
-            raise UserError(f'layer {name!r} returns {len(output)} maps: '
-                            f'{path!r} must be one of {name}[0] to '
-                            f'{name}[{len(output) - 1}]')
+            raise UserError(f'layer {name!r} {verb} {len(output)} maps: '
+                            f'{path!r} must be one of {name}[0]{tail} to '
+                            f'{name}[{len(output) - 1}]{tail}')
         output = output[index]
     elif index not in (None, 0, -1):
         raise UserError(f'layer {name!r} returns a single map: write '
@@ -60,7 +72,7 @@ def _select(output, path: str) -> Tensor:
     if not isinstance(output, Tensor) or output.dim() != 4:
         kind = (f'a tensor of shape {tuple(output.shape)}' if isinstance(
             output, Tensor) else f'a {type(output).__name__}')
-        raise UserError(f'layer {path!r} returns {kind}, not a feature map '
+        raise UserError(f'layer {path!r} {verb} {kind}, not a feature map '
                         '(N, C, H, W); tap another layer')
     return output
 
@@ -84,13 +96,18 @@ class Taps:
         }
         self.events = 0  # how many layers have been read in this forward
         self.stop_after: Optional[int] = None
+        self.leaves: Set[str] = set()  # paths to be differentiated by
         self._maps: Dict[str, Tuple[Tensor, int]] = {}
         self._handles: List[torch.utils.hooks.RemovableHandle] = []
 
     def attach(self) -> 'Taps':
         for path, module in self.modules.items():
-            self._handles.append(
-                module.register_forward_hook(self._reader(path)))
+            if path.endswith(INPUT):
+                handle = module.register_forward_pre_hook(
+                    self._input_reader(path))
+            else:
+                handle = module.register_forward_hook(self._reader(path))
+            self._handles.append(handle)
         return self
 
     def detach(self) -> None:
@@ -101,13 +118,31 @@ class Taps:
     def _reader(self, path: str):
 
         def read(module, args, output):
-            kept = _select(output, path)
-            self._maps[path] = kept, kept._version
-            self.events += 1
-            if self.events == self.stop_after:
-                raise _Stop
+            self._keep(path, _select(output, path))
 
         return read
+
+    def _input_reader(self, path: str):
+        """Keeps what the layer receives; the layer gets a copy of it.
+
+        So an in-place ReLU does not rewrite the kept map, and the gradient of
+        what comes after passes through it.
+        """
+
+        def read(module, args):
+            kept = _select(args, path)
+            self._keep(path, kept)
+            return tuple(x.clone() if x is kept else x for x in args)
+
+        return read
+
+    def _keep(self, path: str, kept: Tensor) -> None:
+        if path in self.leaves and not kept.requires_grad:
+            kept.requires_grad_()  # nothing before it needs a gradient
+        self._maps[path] = kept, kept._version
+        self.events += 1
+        if self.events == self.stop_after:
+            raise _Stop
 
     def run(self, *args, **kwargs) -> Dict[str, Tensor]:
         """One forward of the model, no further than ``stop_after`` says."""
@@ -134,7 +169,8 @@ class Taps:
             if kept._version != version:
                 raise UserError(
                     f'the map of {path!r} is overwritten in place by the '
-                    'layer after it (an in-place ReLU?); tap that layer')
+                    'layer after it (an in-place ReLU?); tap that layer, '
+                    f"or what it receives, with '{INPUT}' behind its path")
         return {path: kept for path, (kept, _) in maps.items()}
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from seg_kd import comparison
 from seg_kd.errors import UserError
+from seg_kd.stages import stage_configs
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,6 +60,28 @@ def test_shorter_in_proportion():
     assert cfg.custom_hooks[1].warmup == 30
 
 
+@pytest.mark.parametrize('method, kind', [('ab', 'KDHook'), ('vid', 'VIDHook'),
+                                          ('ka', 'KAHook')])
+def test_measured_weights_in_the_last_stage_only(method, kind):
+    cfg = Config.fromfile(f'configs/{method}_deeplab.py')
+    comparison.pull_alike(cfg, .5)
+    *earlier, (_, last) = stage_configs(cfg)
+    teacher, hook = last.custom_hooks
+    assert hook.to_dict().items() >= dict(type=kind,
+                                          weight='auto',
+                                          auto_ratio=.5).items()
+    assert 'weight' not in teacher
+    assert all(stage.custom_hooks[1].get('weight') != 'auto'
+               for _, stage in earlier)
+
+
+def test_no_hook_to_measure():
+    for name in ('student_deeplab', 'fsp_deeplab'):
+        cfg = Config.fromfile(f'configs/{name}.py')
+        comparison.pull_alike(cfg, .5)
+        assert list(stage_configs(cfg))[-1][1].custom_hooks == []
+
+
 def test_table_and_chart(tmp_path):
     results = dict(student=[40., 42.], kd=[43., 44.], at=[39., 40.])
     text = comparison.table(results)
@@ -70,9 +93,9 @@ def test_table_and_chart(tmp_path):
 def test_the_tool(tmp_path, monkeypatch, capsys):
     trained = []
 
-    def train(method, data, seed, folder, max_iters):
+    def train(method, data, seed, folder, max_iters, ratio):
         Path(folder).mkdir(exist_ok=True)
-        trained.append((method, data, seed, max_iters))
+        trained.append((method, data, seed, max_iters, ratio))
         return 40. + seed
 
     monkeypatch.setattr(comparison, 'train', train)
@@ -81,7 +104,7 @@ def test_the_tool(tmp_path, monkeypatch, capsys):
     status = run_tool('compare', [*arguments, '--work-dir', folder],
                       monkeypatch, ROOT)
     assert status == 0
-    assert trained == [(m, 'camvid', s, 9) for m in ('student', 'ka')
+    assert trained == [(m, 'camvid', s, 9, None) for m in ('student', 'ka')
                        for s in (0, 2)]
     assert '41.00' in (folder / 'table.txt').read_text()
     assert (folder / 'methods.png').exists()

@@ -3,7 +3,7 @@ import pytest
 from mmengine.config import Config
 
 from seg_kd.errors import UserError
-from seg_kd.stages import latest_checkpoint, stage_configs
+from seg_kd.stages import fill_in, latest_checkpoint, stage_configs
 
 
 @pytest.fixture
@@ -34,6 +34,26 @@ def test_stages_are_changes(cfg):
     assert second.custom_hooks == before['custom_hooks']
     assert 'stages' not in first and 'stages' not in second
     assert cfg.to_dict() == before
+
+
+def test_length_as_a_share(cfg):
+    cfg.stages[0].train_cfg.max_iters = 0.2
+    first, second = dict(stage_configs(cfg)).values()
+    assert first.train_cfg == dict(max_iters=18, val_interval=9)
+    assert second.train_cfg.max_iters == 90
+    cfg.stages[0].train_cfg.max_iters = 0.001
+    assert dict(stage_configs(cfg))['first'].train_cfg.max_iters == 1
+
+
+def test_checkpoints_of_earlier_stages_are_filled_in(cfg):
+    cfg.load_from = 'stage:first'
+    cfg.custom_hooks[1].y = dict(z=['stage:first'])
+    fill_in(cfg, dict(first='a.pth'))
+    assert cfg.load_from == 'a.pth'
+    assert cfg.custom_hooks[1].y.z == ['a.pth']
+    cfg.load_from = 'stage:second'
+    with pytest.raises(UserError, match="there are: ..first"):
+        fill_in(cfg, dict(first='a.pth'))
 
 
 def test_no_stages_are_one_run(cfg):

@@ -44,6 +44,8 @@ def net():
 def test_paths():
     assert parse('backbone[3]') == ('backbone', 3)
     assert parse('decode_head.conv_seg') == ('decode_head.conv_seg', None)
+    assert parse('decode_head.activate:input') == ('decode_head.activate',
+                                                   None)
     with pytest.raises(UserError, match='not of the form'):
         parse('backbone[x]')
 
@@ -59,6 +61,74 @@ def test_maps_are_the_layers_own(net):
     torch.testing.assert_close(maps['head.0'],
                                net.head[0](maps['backbone[1]']))
     assert not any(m._forward_hooks for m in net.modules())
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_input_is_kept_from_an_in_place_layer(net, training):
+    net.train(training)
+    net.head[1].p = 0.
+    image = torch.randn(2, 3, 9, 14)
+    untapped = net(image)
+    before = net.stem(image)
+    taps = Taps(net, ['relu:input', 'backbone[0]', 'head:input']).attach()
+    output = net(image)
+    maps = taps.take()
+    taps.detach()
+    assert torch.equal(output, untapped)
+    assert torch.equal(maps['relu:input'], before)
+    assert (before < 0).any()
+    assert torch.equal(maps['backbone[0]'], before.relu())
+    assert torch.equal(maps['head:input'], net.backbone.conv(before.relu()))
+    assert not any(m._forward_pre_hooks for m in net.modules())
+
+
+def test_gradients_pass_through_a_tapped_input(net):
+    """Of a term at the map to what is before, and of the output to it."""
+    taps = Taps(net, ['relu:input']).attach()
+    net.head[1].p = 0.
+    output = net(torch.randn(2, 3, 9, 14)).square().sum()
+    kept = taps.take()['relu:input']
+    gradient, = torch.autograd.grad(output, kept, retain_graph=True)
+    assert torch.equal(gradient != 0, kept > 0)
+    bias, = torch.autograd.grad(kept.sum(), net.stem.bias)
+    assert (bias == 2 * 5 * 7).all()
+
+
+def test_input_of_a_layer_that_runs_twice_is_the_last(net):
+    """As the ReLU of a residual block: last it gets the sum."""
+    net.forward = lambda x: net.relu(net.backbone.conv(net.relu(net.stem(x))))
+    taps = Taps(net, ['relu:input'])
+    image = torch.randn(1, 3, 9, 14)
+    assert taps.shapes(image) == {'relu:input': (1, 8, 3, 4)}
+    taps.attach()
+    maps = taps.run(image)
+    assert torch.equal(maps['relu:input'],
+                       net.backbone.conv(net.stem(image).relu()))
+
+
+def test_input_stops_the_forward(net):
+    taps = Taps(net, ['head:input'])
+    taps.shapes(torch.randn(1, 3, 9, 14))
+    calls = []
+    net.head[0].register_forward_hook(lambda *args: calls.append(args))
+    taps.attach().run(torch.randn(1, 3, 9, 14))
+    assert not calls
+
+
+class Sum(nn.Module):
+
+    def forward(self, a, b):
+        return a + b
+
+
+def test_inputs_of_a_layer_that_takes_several():
+    net = nn.ModuleDict(dict(sum=Sum()))
+    net.forward = net['sum'].__call__
+    a, b = torch.randn(2, 1, 3, 2, 2)
+    maps = Taps(net, ['sum[1]:input']).attach().run(a, b)
+    assert torch.equal(maps['sum[1]:input'], b)
+    with pytest.raises(UserError, match=r'receives 2 .* sum\[0\]:input to'):
+        Taps(net, ['sum:input']).attach().run(a, b)
 
 
 def test_shapes_then_stop_at_the_deepest_map(net):
@@ -80,8 +150,11 @@ def test_shapes_then_stop_at_the_deepest_map(net):
     ('backbone[2]', r"returns 2 maps: .* backbone\[0\] to backbone\[1\]"),
     ('backbone', 'returns 2 maps'),
     ('head.0[1]', "single map: write 'head.0'"),
-    ('stem', 'overwritten in place'),
+    ('stem', "overwritten in place .*':input' behind"),
     ('unused', 'did not run'),
+    ('unused:input', 'did not run'),
+    ('hed:input', 'nearest are: .*head'),
+    ('head:inputs', 'not of the form'),
     ('', 'not of the form'),
 ])
 def test_wrong_paths_say_what_to_do(net, path, message):

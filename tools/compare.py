@@ -22,6 +22,10 @@ def parse_args() -> argparse.Namespace:
                         type=int,
                         help='of the last stage; the others, and the '
                         'schedules, in proportion')
+    parser.add_argument('--ratio',
+                        type=float,
+                        help="measure all weights, so that each method pulls "
+                        'this many times as hard as the task')
     parser.add_argument('--work-dir', help='default: work_dirs/compare_<data>')
     return parser.parse_args()
 
@@ -34,7 +38,7 @@ def main() -> None:
         for seed in args.seeds:
             print(f'\n== {method}, seed {seed} ==', flush=True)
             score = comparison.train(method, args.data, seed, folder,
-                                     args.max_iters)
+                                     args.max_iters, args.ratio)
             results.setdefault(method, []).append(score)
         text = comparison.table(results)
         print(f'\n{text}')

@@ -1,12 +1,24 @@
 """MMEngine hooks: the teacher, and one hook a distillation method."""
+from .at import ATHook
+from .crd import CRDHook
 from .distill import DistillHook
 from .finite import FiniteLossHook
+from .ft import FTHook
+from .hnd import HNDHook
 from .ka import KAHook
+from .load import LoadHook
+from .methods import (ABHook, CCKDHook, DISTHook, FitNetHook, FSPHook,
+                      ICKDHook, KDHook, LogitStdHook, PADHook, PKTHook,
+                      ReviewKDHook, RKDHook, SPHook, VIDHook)
 from .seed import SeedHook
+from .srd import SRDHook
 from .teacher import TeacherHook
-from .translator import TranslatorHook
+from .translator import ParaphraserHook, TranslatorHook
 
 __all__ = [
-    'DistillHook', 'FiniteLossHook', 'KAHook', 'SeedHook', 'TeacherHook',
-    'TranslatorHook'
+    'CCKDHook', 'PKTHook', 'RKDHook', 'SPHook', 'DISTHook', 'KDHook',
+    'LogitStdHook', 'ATHook', 'FitNetHook', 'SRDHook', 'VIDHook', 'CRDHook',
+    'HNDHook', 'ICKDHook', 'ReviewKDHook', 'ABHook', 'FSPHook', 'FTHook',
+    'PADHook', 'ParaphraserHook', 'DistillHook', 'FiniteLossHook', 'KAHook',
+    'LoadHook', 'SeedHook', 'TeacherHook', 'TranslatorHook'
 ]

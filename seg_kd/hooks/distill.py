@@ -53,6 +53,7 @@ class DistillHook(Hook):
     """
 
     loss_cls: Type[nn.Module]
+    teacher_logits: Optional[str] = None  # a path: TeacherHook.gradients
 
     def __init__(self,
                  student: Path,
@@ -150,9 +151,17 @@ class DistillHook(Hook):
         device = self._source.device_type
         # float32 even under AMP: Gram sums over a map overflow float16.
         with torch.autocast(device, enabled=False):
-            terms = self.compute(model.distill[self.name], in_float(student),
-                                 in_float(teacher), self._source.mask)
+            pair = self.compared(student, teacher, output)
+            terms = self.compute(model.distill[self.name],
+                                 *map(in_float, pair), self._source.mask)
         return {**output, **self._weighted(terms, model, output, student)}
+
+    def compared(self, student, teacher, output: Dict[str, Any]):
+        """What the loss compares: the tapped maps of student and teacher.
+
+        ``output`` is what ``mode='loss'`` has returned up to here.
+        """
+        return student, teacher
 
     def compute(self, loss: nn.Module, student, teacher,
                 mask: Optional[Tensor]) -> Dict[str, Tensor]:

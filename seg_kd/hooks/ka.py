@@ -3,10 +3,10 @@ from typing import Any, Optional
 
 from torch import nn
 
-from ..losses import KALoss
+from ..losses import KALoss, Translator
 from ..registry import HOOKS
 from .distill import DistillHook
-from .translator import load_encoder
+from .translator import load_encoder, stride
 
 
 @HOOKS.register_module()
@@ -35,6 +35,7 @@ class KAHook(DistillHook):
 
     def build_loss(self, student, teacher) -> nn.Module:
         if self.translator is not None:
-            encoder = load_encoder(self.translator, student, teacher)
-            self.loss['translator'] = encoder
+            self.loss['translator'] = load_encoder(self.translator, Translator,
+                                                   teacher[1],
+                                                   stride(student, teacher))
         return super().build_loss(student, teacher)

@@ -1,6 +1,10 @@
 """The methods whose hook is nothing but its loss and its usual taps."""
 from typing import Any
 
+from ..losses import (ABLoss, CCKDLoss, DISTLoss, FitNetLoss, FSPLoss,
+                      ICKDLoss, KDLoss, LogitStdLoss, PADLoss, PKTLoss,
+                      ReviewKDLoss, RKDLoss, SPLoss, VIDLoss)
+from ..registry import HOOKS
 from .distill import DistillHook, Path
 
 LOGITS = 'decode_head.conv_seg'  # of every head of MMSegmentation
@@ -20,3 +24,117 @@ class LogitHook(DistillHook):
                  teacher: Path = LOGITS,
                  **settings: Any) -> None:
         super().__init__(student, teacher, **settings)
+
+
+@HOOKS.register_module()
+class KDHook(LogitHook):
+    """Knowledge distillation (Hinton et al., 2014), see :class:`KDLoss`."""
+
+    loss_cls = KDLoss
+
+
+@HOOKS.register_module()
+class DISTHook(LogitHook):
+    """DIST (Huang et al., NeurIPS 2022), see :class:`DISTLoss`."""
+
+    loss_cls = DISTLoss
+
+
+@HOOKS.register_module()
+class LogitStdHook(LogitHook):
+    """Logit standardization (Sun et al., 2024), see :class:`LogitStdLoss`."""
+
+    loss_cls = LogitStdLoss
+
+    def __init__(self, *taps: Path, name: str = 'logit_std', **settings: Any):
+        super().__init__(*taps, name=name, **settings)
+
+
+@HOOKS.register_module()
+class ABHook(DistillHook):
+    """Activation boundaries (Heo et al., AAAI 2019), see :class:`ABLoss`.
+
+    Of one layer or of several, first to last. The student is tapped before
+    its ReLU: a layer path ending in ``:input`` is what that layer receives.
+    """
+
+    loss_cls = ABLoss
+
+
+@HOOKS.register_module()
+class FSPHook(DistillHook):
+    """FSP (Yim et al., CVPR 2017), see :class:`FSPLoss`.
+
+    ``student`` and ``teacher`` are lists of layers, first to last.
+    """
+
+    loss_cls = FSPLoss
+
+
+@HOOKS.register_module()
+class PADHook(DistillHook):
+    """PAD (Zhang et al., ECCV 2020), see :class:`PADLoss`."""
+
+    loss_cls = PADLoss
+
+
+@HOOKS.register_module()
+class FitNetHook(DistillHook):
+    """FitNets (Romero et al., 2015), see :class:`FitNetLoss`."""
+
+    loss_cls = FitNetLoss
+
+
+@HOOKS.register_module()
+class VIDHook(DistillHook):
+    """VID (Ahn et al., CVPR 2019), see :class:`VIDLoss`."""
+
+    loss_cls = VIDLoss
+
+
+@HOOKS.register_module()
+class ReviewKDHook(DistillHook):
+    """ReviewKD (Chen et al., CVPR 2021), see :class:`ReviewKDLoss`.
+
+    ``student`` and ``teacher`` are lists of layers, shallow to deep.
+    """
+
+    loss_cls = ReviewKDLoss
+
+
+@HOOKS.register_module()
+class ICKDHook(DistillHook):
+    """ICKD (Liu et al., ICCV 2021), see :class:`ICKDLoss`."""
+
+    loss_cls = ICKDLoss
+
+
+@HOOKS.register_module()
+class SPHook(DistillHook):
+    """Similarity-preserving distillation (ICCV 2019), see :class:`SPLoss`."""
+
+    loss_cls = SPLoss
+
+
+@HOOKS.register_module()
+class PKTHook(DistillHook):
+    """PKT (Passalis and Tefas, ECCV 2018), see :class:`PKTLoss`."""
+
+    loss_cls = PKTLoss
+
+
+@HOOKS.register_module()
+class RKDHook(DistillHook):
+    """RKD (Park et al., CVPR 2019), see :class:`RKDLoss`.
+
+    Logs ``loss_rkd_distance`` and ``loss_rkd_angle``, both weighted.
+    """
+
+    loss_cls = RKDLoss
+
+
+@HOOKS.register_module()
+class CCKDHook(DistillHook):
+    """CCKD (Peng et al., ICCV 2019), see :class:`CCKDLoss`."""
+
+    loss_cls = CCKDLoss

@@ -5,6 +5,7 @@ import warnings
 from typing import Any, Dict, Iterable, List, Optional, Set, Tuple, Union
 
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.hooks import Hook
@@ -20,7 +21,7 @@ from ..classes import check_class_names, check_num_classes, class_names, heads
 from ..errors import UserError
 from ..evaluation import evaluate_model
 from ..registry import HOOKS, MODELS
-from ..taps import Taps
+from ..taps import Taps, parse
 
 
 @HOOKS.register_module()
@@ -29,7 +30,9 @@ class TeacherHook(Hook):
 
     The teacher is no part of the student: not in DDP, optimizer, EMA or any
     checkpoint. It runs in a forward pre-hook of the student, without
-    gradients, in eval mode, and only as far as the deepest tapped layer.
+    gradients, in eval mode, and only as far as the deepest tapped layer. For
+    hooks that set ``teacher_logits`` it goes as far as those and finds the
+    gradients of its own cross entropy by their maps as well.
 
     Args:
         model: A config file of a model, an MMSegmentation config by name
@@ -69,6 +72,8 @@ class TeacherHook(Hook):
     def _forget(self) -> None:
         """What belongs to one iteration."""
         self.maps: Dict[str, Tensor] = {}
+        # where asked for, by (path of the logits, path of the map)
+        self.gradients: Dict[Tuple[str, str], Tensor] = {}
         self.labels: Optional[Tensor] = None  # (N, H, W)
         self.mask: Optional[Tensor] = None  # where the labels count
         self.terms: Set[str] = set()  # what distillation added to the losses
@@ -94,6 +99,11 @@ class TeacherHook(Hook):
         self.student_shapes = Taps(student, student_paths).shapes(image)
         self.taps = Taps(self.network, teacher_paths)
         self.teacher_shapes = self.taps.shapes(image)
+        self._tasks = differentiated_paths(runner)
+        self.taps.leaves = {p for found in self._tasks.values() for p in found}
+        # One of several maps may be behind another: no graph can start there.
+        self._from_the_start = any(
+            parse(path)[1] is not None for path in self.taps.leaves)
         self._describe(image)
 
     def _describe(self, image: Tensor) -> None:
@@ -131,6 +141,11 @@ class TeacherHook(Hook):
         model = model.module if is_model_wrapper(model) else model
         self._ignore_index = next((head.ignore_index for head in heads(model)),
                                   255)
+        self._align_corners = next(
+            (head.align_corners for head in heads(self.network)), False)
+        if self._tasks and self.allow_other_classes:
+            raise UserError('gradients of the task need a teacher of the '
+                            "data's own classes")
         self.taps.attach()
         self._handle = model.register_forward_pre_hook(self._run,
                                                        with_kwargs=True)
@@ -148,10 +163,27 @@ class TeacherHook(Hook):
         given = {**dict(zip(('inputs', 'data_samples'), args)), **kwargs}
         inputs = given['inputs']
         self.device_type = inputs.device.type
-        self.maps = self.taps.run(self._renormalise(inputs))
         self.labels = stack_labels(given.get('data_samples'))
         if self.labels is not None:
             self.mask = self.labels.ne(self._ignore_index)
+        with torch.set_grad_enabled(bool(self._tasks)):
+            images = self._renormalise(inputs)
+            if self._from_the_start:
+                images = images.detach().requires_grad_()
+            maps = self.taps.run(images)
+            self.gradients = self._differentiate(maps)
+        self.maps = {path: kept.detach() for path, kept in maps.items()}
+
+    def _differentiate(self, maps: Dict[str, Tensor]):
+        """Gradients of the cross entropy, summed over pixels, by the maps."""
+        found: Dict[Tuple[str, str], Tensor] = {}
+        for logits, wanted in self._tasks.items():
+            task = pixel_sum(maps[logits], self.labels, self._ignore_index,
+                             self._align_corners)
+            given = {path: maps[path] for path in wanted}
+            for path, gradient in gradients(task, given, 'teacher').items():
+                found[logits, path] = gradient
+        return found
 
     def after_train_iter(self,
                          runner,
@@ -228,10 +260,61 @@ def tapped_paths(runner) -> Tuple[List[str], List[str]]:
     hooks = [h for h in runner.hooks if isinstance(h, DistillHook)]
     student = [p for h in hooks for p in paths(h.student)]
     teacher = [p for h in hooks for p in paths(h.teacher)]
+    teacher += [h.teacher_logits for h in hooks if h.teacher_logits]
     if not hooks:
         raise UserError('TeacherHook is alone: add a distillation hook to '
                         'custom_hooks, or remove the teacher')
     return student, teacher
+
+
+def differentiated_paths(runner) -> Dict[str, List[str]]:
+    """By the path of its logits: maps that the teacher is differentiated by.
+    """
+    from .distill import DistillHook, paths
+    found: Dict[str, List[str]] = {}
+    for hook in runner.hooks:
+        if isinstance(hook, DistillHook) and hook.teacher_logits:
+            wanted = found.setdefault(hook.teacher_logits, [])
+            wanted += [p for p in paths(hook.teacher) if p not in wanted]
+    return found
+
+
+def gradients(task: Tensor,
+              maps: Dict[str, Tensor],
+              owner: str,
+              create_graph: bool = False) -> Dict[str, Tensor]:
+    """Of a network's task by its maps; the graph stays.
+
+    Raises:
+        UserError: The task does not depend on a map.
+    """
+    found = torch.autograd.grad(task,
+                                list(maps.values()),
+                                retain_graph=True,
+                                create_graph=create_graph,
+                                allow_unused=True)
+    for path, gradient in zip(maps, found):
+        if gradient is None:
+            raise UserError(f'the task of the {owner} does not depend on its '
+                            f'map {path!r}: tap a layer before the logits')
+    return dict(zip(maps, found))
+
+
+def pixel_sum(logits: Tensor, labels: Tensor, ignore_index: int,
+              align_corners: bool) -> Tensor:
+    """Cross entropy at the size of the labels, summed over valid pixels.
+
+    A mean over the pixels of a batch has gradients that float16 rounds to 0.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        logits = F.interpolate(logits.float(),
+                               labels.shape[1:],
+                               mode='bilinear',
+                               align_corners=align_corners)
+        return F.cross_entropy(logits,
+                               labels.long(),
+                               ignore_index=ignore_index,
+                               reduction='sum')
 
 
 def dry_image(student: nn.Module) -> Tensor:

@@ -1,7 +1,6 @@
-"""The stage before KA's: trains the autoencoder that translates the teacher.
-"""
+"""Stages that train an autoencoder of the teacher's map: KA's and FT's."""
 import re
-from typing import Any, Optional
+from typing import Any, Optional, Type
 
 import torch
 from mmengine.model import BaseModel
@@ -9,11 +8,10 @@ from torch import nn
 
 from ..checkpoint import load_weights, read_checkpoint
 from ..errors import UserError
-from ..losses import Translator
+from ..losses import Paraphraser, Translator
+from ..losses.translator import Autoencoder
 from ..registry import HOOKS
-from .distill import DistillHook
-
-META = 'translator'  # where a checkpoint's meta keeps the arguments
+from .distill import DistillHook, Path
 
 
 class NoStudent(BaseModel):
@@ -26,29 +24,28 @@ class NoStudent(BaseModel):
         return {} if mode == 'loss' else []
 
 
-@HOOKS.register_module()
-class TranslatorHook(DistillHook):
-    """Trains :class:`~seg_kd.losses.Translator` on the teacher's map, alone.
+class AutoencoderHook(DistillHook):
+    """Trains an autoencoder on the teacher's map, alone.
 
-    The student is needed for the shape of its map and is then put away. The
-    translator goes into the checkpoint with its arguments, from which
-    :class:`KAHook` takes the encoder.
+    The student is needed for the shape of its map, if at all, and is then put
+    away. The autoencoder goes into the checkpoint with its arguments, from
+    which :func:`load_encoder` takes the encoder in the next stage.
 
     Args:
-        student: Layer path of the map that the translated one will guide.
-        teacher: Layer path of the map to translate.
-        translator: Arguments of :class:`~seg_kd.losses.Translator`, such as
-            ``ratio`` and ``alpha``.
+        student: Layer path of the map that the encoded one will guide.
+        teacher: Layer path of the map to encode.
+        name: As in :class:`DistillHook`.
+        arguments: Of ``loss_cls``, beside what the maps decide.
     """
 
-    loss_cls = Translator
+    loss_cls: Type[Autoencoder]
 
     def __init__(self,
-                 student: str,
+                 student: Path,
                  teacher: str,
                  name: Optional[str] = None,
-                 **translator: Any) -> None:
-        super().__init__(student, teacher, name, **translator)
+                 **arguments: Any) -> None:
+        super().__init__(student, teacher, name, **arguments)
 
     def before_wrap_model(self, runner) -> None:
         runner.model = NoStudent(runner.model.data_preprocessor)
@@ -56,9 +53,7 @@ class TranslatorHook(DistillHook):
         self.student = []  # from here on there is none
 
     def build_loss(self, student, teacher) -> nn.Module:
-        self.loss = dict(channels=teacher[1],
-                         stride=stride(student, teacher),
-                         **self.loss)
+        self.loss = dict(channels=teacher[1], **self.loss)
         return super().build_loss(student, teacher)
 
     def compute(self, loss, student, teacher, mask):
@@ -66,7 +61,44 @@ class TranslatorHook(DistillHook):
         return {**terms, f'{self.name}_relative_error': loss.relative_error}
 
     def before_save_checkpoint(self, runner, checkpoint) -> None:
-        checkpoint['meta'][META] = dict(self.loss)
+        checkpoint['meta'][kind(self.loss_cls)] = dict(self.loss)
+
+
+@HOOKS.register_module()
+class TranslatorHook(AutoencoderHook):
+    """The stage before :class:`KAHook`: see :class:`AutoencoderHook`.
+
+    Takes arguments of :class:`~seg_kd.losses.Translator`, such as ``ratio``
+    and ``alpha``.
+    """
+
+    loss_cls = Translator
+
+    def build_loss(self, student, teacher) -> nn.Module:
+        self.loss = dict(stride=stride(student, teacher), **self.loss)
+        return super().build_loss(student, teacher)
+
+
+@HOOKS.register_module()
+class ParaphraserHook(AutoencoderHook):
+    """The stage before :class:`FTHook`: see :class:`AutoencoderHook`.
+
+    Takes arguments of :class:`~seg_kd.losses.Paraphraser`, such as ``ratio``.
+    The student has no part in it.
+    """
+
+    loss_cls = Paraphraser
+
+    def __init__(self,
+                 teacher: str,
+                 name: Optional[str] = None,
+                 **arguments: Any) -> None:
+        super().__init__([], teacher, name, **arguments)
+
+
+def kind(autoencoder: Type[Autoencoder]) -> str:
+    """Where a checkpoint's meta keeps the arguments; also for messages."""
+    return autoencoder.__name__.lower()
 
 
 def stride(student: torch.Size, teacher: torch.Size) -> int:
@@ -78,27 +110,29 @@ def stride(student: torch.Size, teacher: torch.Size) -> int:
     return max(1, *(round(ratio) for ratio in ratios))
 
 
-def load_encoder(path: str, student: torch.Size,
-                 teacher: torch.Size) -> nn.Module:
-    """The frozen encoder out of a checkpoint of the translator stage.
+def load_encoder(path: str,
+                 autoencoder: Type[Autoencoder],
+                 channels: int,
+                 stride: int = 1) -> nn.Module:
+    """The encoder out of a checkpoint of the stage of an autoencoder.
 
     Raises:
         UserError: It is of another stage, or was trained for other maps.
     """
+    name = kind(autoencoder)
     checkpoint = read_checkpoint(path)
-    arguments = checkpoint.get('meta', {}).get(META)
+    arguments = checkpoint.get('meta', {}).get(name)
     if arguments is None:
-        raise UserError(f'{path} is no checkpoint of a translator stage; '
-                        "write translator='stage:translator', or None for no "
-                        'translator')
-    needed = teacher[1], stride(student, teacher)
-    if (arguments['channels'], arguments['stride']) != needed:
+        raise UserError(f'{path} is no checkpoint of a {name} stage; '
+                        f"write {name}='stage:{name}', or None for no {name}")
+    trained = arguments['channels'], arguments.get('stride', 1)
+    if trained != (channels, stride):
         raise UserError(
-            f'the translator in {path} takes {arguments["channels"]} channels '
-            f'at stride {arguments["stride"]}, these maps need {needed[0]} '
-            f'at {needed[1]}; train its stage again for this pair')
-    translator = Translator(**arguments)
+            f'the {name} in {path} takes {trained[0]} channels at stride '
+            f'{trained[1]}, these maps need {channels} at {stride}; train '
+            'its stage again for this pair')
+    module = autoencoder(**arguments)
     prefix = re.compile(r'(module\.)?distill\.\w+\.')
     state = {prefix.sub('', k): w for k, w in checkpoint['state_dict'].items()}
-    load_weights(translator, state, f'the translator in {path}')
-    return translator.encoder
+    load_weights(module, state, f'the {name} in {path}')
+    return module.encoder

@@ -1,6 +1,6 @@
 """What all losses share: sizes, masks, precision, ready gradients."""
 import math
-from typing import Iterator, Optional, Tuple
+from typing import Any, Iterator, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -77,6 +77,25 @@ def check_map(tensor: Tensor, name: str) -> None:
     if tensor.dim() != 4:
         raise ValueError(f'{name} must be a map (N, C, H, W), not '
                          f'{tuple(tensor.shape)}')
+
+
+def as_list(value: Any) -> List:
+    """What a method takes of one layer or of several, as of several."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def check_form(form: str) -> None:
+    """Raise ValueError unless ``form`` is one of the two."""
+    if form not in ('dense', 'paper'):
+        raise ValueError(f"form must be 'dense' or 'paper', not {form!r}")
+
+
+def check_channels(tensor: Tensor, name: str, channels: int) -> None:
+    """Raise ValueError unless it is a map of so many channels."""
+    check_map(tensor, name)
+    if tensor.shape[1] != channels:
+        raise ValueError(f'{name} has {tensor.shape[1]} channels, not '
+                         f'{channels}')
 
 
 def valid_positions(features: Tensor, mask: Optional[Tensor]) -> Tensor:
@@ -156,3 +175,35 @@ def with_gradient(student: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
     can be differentiated once: a second time raises RuntimeError.
     """
     return _Ready.apply(student, value, gradient)
+
+
+class _ChannelErrors(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, student, teacher, valid, count):
+        gap = torch.sub(student, teacher)
+        gap.masked_fill_(~valid.unsqueeze(1), 0.)
+        ctx.save_for_backward(gap, count)
+        return sum(g.square().sum((1, 2)) for g in gap) / count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output):
+        gap, count = ctx.saved_tensors
+        return gap * (2 * grad_output / count)[:, None, None], None, None, None
+
+
+def channel_errors(student: Tensor, teacher: Tensor,
+                   mask: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
+    """Mean squared difference in each channel, over all valid positions.
+
+    One map is kept for the backward pass; it can be done once.
+
+    Shape:
+        ``(N, C, h, w), (N, C, H, W), (N, ., .) -> (C,), ()``, the second the
+        number of valid positions.
+    """
+    student, teacher, valid = prepare(student, teacher, mask)
+    count = valid.sum()
+    return _ChannelErrors.apply(student, teacher, valid,
+                                count.clamp(min=1)), count

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._functional import prepare
+from ._functional import full_precision, prepare
 
 KINDS = ('image', 'map', 'pixel', 'region', 'class')
 Pair = Tuple[Tensor, Tensor]
@@ -49,7 +49,7 @@ class Instances(nn.Module):
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f'instances must be one of {KINDS}, not {kind!r}')
-        if min(max_instances or 1, *grid) < 1:
+        if min(1 if max_instances is None else max_instances, *grid) < 1:
             raise ValueError('max_instances and grid must be at least 1, not '
                              f'{max_instances} and {grid}')
         self.kind, self.grid = kind, tuple(grid)
@@ -72,24 +72,23 @@ class Instances(nn.Module):
                 for x in (student, teacher)
             ]
         else:
+            if self.kind == 'class' and mask is not None:  # as the labels
+                valid = valid & (at_centres(mask, valid.shape) > 0)
             weight = self._weights(valid, labels)
             keep = weight.sum(2).flatten() > 0
             pair = [means(x, weight) for x in (student, teacher)]
-        index = self._thin_out(keep.nonzero().squeeze(1))
+        index = keep.nonzero().squeeze(1)
+        index = index[subset(len(index), self.max_instances).to(index.device)]
         return pair[0][index], pair[1][index]
 
     def _pixels(self, student: Tensor, teacher: Tensor, valid: Tensor) -> Pair:
-        n, y, x = valid.nonzero(as_tuple=True)
-        chosen = self._thin_out(torch.arange(len(n), device=n.device))
-        n, y, x = n[chosen], y[chosen], x[chosen]
-        return student[n, :, y, x], teacher[n, :, y, x]
-
-    def _thin_out(self, index: Tensor) -> Tensor:
-        if self.max_instances is None or len(index) <= self.max_instances:
-            return index
-        # drawn on the CPU: the same on every device
-        order = torch.randperm(len(index))[:self.max_instances].sort()[0]
-        return index[order.to(index.device)]
+        index = valid.flatten().nonzero().squeeze(1)
+        index = index[subset(len(index), self.max_instances).to(index.device)]
+        # positions side by side in memory: to copy channel by channel is fast
+        pair = [x.transpose(0, 1).flatten(1) for x in (student, teacher)]
+        if len(index) < valid.numel():
+            pair = [x.index_select(1, index) for x in pair]
+        return pair[0].T, pair[1].T
 
     def _weights(self, valid: Tensor, labels: Optional[Tensor]) -> Tensor:
         """Which positions each instance of an image averages.
@@ -106,11 +105,19 @@ class Instances(nn.Module):
             x = torch.arange(w, device=valid.device) * columns // w
             member = (y[:, None] * columns + x).expand_as(valid)
         else:
-            member = resize_labels(labels, (n, h, w))
+            member = resize_labels(labels, valid.shape)
             _, member = member.unique(return_inverse=True)
         count = int(member.max()) + 1
         one = F.one_hot(member, count) * valid.unsqueeze(-1)
         return one.flatten(1, 2).transpose(1, 2)
+
+
+def subset(count: int, most: Optional[int]) -> Tensor:
+    """At most ``most`` of ``range(count)``, at random, in ascending order."""
+    if most is None or count <= most:
+        return torch.arange(count)
+    # drawn on the CPU: the same on every device
+    return torch.randperm(count)[:most].sort()[0]
 
 
 def resize_labels(labels: Optional[Tensor], size: Tuple[int, int,
@@ -121,10 +128,17 @@ def resize_labels(labels: Optional[Tensor], size: Tuple[int, int,
     if labels.dim() != 3 or len(labels) != size[0]:
         raise ValueError(f'labels must be ({size[0]}, H, W), not '
                          f'{tuple(labels.shape)}')
-    # as double: labels are exact there, and long has no interpolation
-    return F.interpolate(labels.double().unsqueeze(1),
+    return at_centres(labels, size).long()
+
+
+def at_centres(image: Tensor, size: Tuple[int, int, int]) -> Tensor:
+    """The entry at the centre of each position, as float64.
+
+    Labels are exact there, and integers have no interpolation.
+    """
+    return F.interpolate(image.double().unsqueeze(1),
                          size[1:],
-                         mode='nearest-exact').squeeze(1).long()
+                         mode='nearest-exact').squeeze(1)
 
 
 def means(features: Tensor, weight: Tensor) -> Tensor:
@@ -133,8 +147,35 @@ def means(features: Tensor, weight: Tensor) -> Tensor:
     Shape:
         ``(N, C, H, W), (N, K, H * W) -> (N * K, C)``.
     """
-    flat = features.flatten(2).transpose(1, 2)
-    invalid = (weight.sum(1) == 0).unsqueeze(2)  # a NaN there does no harm
+    unused = (weight.sum(1) == 0).unsqueeze(1)  # a NaN there does no harm
+    flat = features.flatten(2).masked_fill(unused, 0.)
     weight = weight.to(flat.dtype)
-    sums = weight @ flat.masked_fill(invalid, 0.)
+    sums = (flat @ weight.mT).mT
     return (sums / weight.sum(2, keepdim=True).clamp(min=1)).flatten(0, 1)
+
+
+class RelationLoss(nn.Module):
+    """Base of losses that compare how student and teacher relate instances.
+
+    A method defines ``relate``, of two matrices ``(M, Cs), (M, Ct)`` in
+    float32 or better, M from 0.
+
+    Args:
+        instances, max_instances, grid: Of :class:`Instances`.
+    """
+
+    def __init__(self, instances: str, max_instances: Optional[int],
+                 grid: Tuple[int, int]) -> None:
+        super().__init__()
+        self.instances = Instances(instances, max_instances, grid)
+
+    def forward(self,
+                student: Tensor,
+                teacher: Tensor,
+                mask: Optional[Tensor] = None,
+                labels: Optional[Tensor] = None):
+        with full_precision(teacher):
+            return self.relate(*self.instances(student, teacher, mask, labels))
+
+    def relate(self, student: Tensor, teacher: Tensor):
+        raise NotImplementedError

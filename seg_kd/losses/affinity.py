@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ._functional import full_precision, inverse, prepare, tiles, with_gradient
+from ._gram import Grams, gram, nearly_equal, product_dtype
 
-CLOSE = .05  # relative difference of affinities below which float32 cancels
 FLOOR = 1e-6  # rows that agree better (RMS of cosines) get no gradient
-Grams = Tuple[Tensor, Tensor, Tensor]
 
 
 class AffinityLoss(nn.Module):
@@ -119,20 +118,6 @@ def row_sum(student: Tensor, teacher: Tensor, valid: Tensor, scale: Tensor,
     return rows.sum()
 
 
-def product_dtype(student: Tensor) -> torch.dtype:
-    """float32 where its products are exact enough, else float64.
-
-    Not on CUDA, nor where torch may round the factors (TF32, bfloat16).
-    """
-    if student.device.type != 'cpu' or student.dtype is not torch.float32:
-        return torch.double
-    try:
-        exact = torch.get_float32_matmul_precision() == 'highest'
-    except RuntimeError:  # set through torch's old and new API at once
-        exact = False
-    return torch.float32 if exact else torch.double
-
-
 def unit_pair(student: Tensor, teacher: Tensor, valid: Tensor,
               dtype: torch.dtype) -> Tuple[Tensor, Tensor, Tensor]:
     """Both as unit columns, and 1 over the lengths of the student's."""
@@ -151,21 +136,6 @@ def unit_columns(x: Tensor, valid: Tensor,
     length = torch.where(valid, length, 0.)
     unit = x.to(dtype, copy=True).mul_(length.to(dtype))
     return unit.masked_fill_(~valid, 0.), length
-
-
-def gram(a: Tensor, b: Tensor, weight: Optional[Tensor] = None) -> Tensor:
-    """``a diag(weight) b'``: float64 sum of the products of tiles."""
-    total = a.new_zeros((len(a), len(b)), dtype=torch.double)
-    for tile in tiles(len(a), a.shape[1], a.device):
-        left = a[:, tile] if weight is None else a[:, tile] * weight[tile]
-        total += left @ b[:, tile].T
-    return total
-
-
-def nearly_equal(grams: Grams) -> bool:
-    """Whether ``|A_s - A_t|_F < CLOSE * |A_t|_F``, roughly."""
-    ss, st, tt = (x.square().sum() for x in grams)
-    return bool(ss + tt - 2 * st < CLOSE**2 * (ss + tt) / 2)
 
 
 def row_norms(s: Tensor, t: Tensor, grams: Grams, slope: Tensor) -> Tensor:

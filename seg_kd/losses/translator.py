@@ -53,7 +53,7 @@ class Encoder(nn.Module):
 
     def standardise(self, teacher: Tensor) -> Tensor:
         """The map in units of its spread, around its mean."""
-        return (teacher - self.mean[:, None, None]) / self.std
+        return (teacher - self.mean[:, None, None]).div_(self.std)
 
     @torch.no_grad()
     def measure(self, teacher: Tensor, valid: Tensor) -> None:
@@ -84,7 +84,7 @@ class Encoder(nn.Module):
         features, sizes = self.standardise(teacher), []
         for conv in self.convs:
             sizes.append(features.shape[2:])
-            features = nn.functional.leaky_relu(conv(features), SLOPE)
+            features = nn.functional.leaky_relu_(conv(features), SLOPE)
         return features, sizes
 
 
@@ -115,11 +115,71 @@ class Decoder(nn.Module):
 
     def forward(self, code: Tensor, sizes: Sequence[torch.Size]) -> Tensor:
         for conv, size in zip(self.convs[:-1], reversed(sizes[1:])):
-            code = nn.functional.leaky_relu(conv(code, size), SLOPE)
+            code = nn.functional.leaky_relu_(conv(code, size), SLOPE)
         return self.convs[-1](code, sizes[0])
 
 
-class Translator(nn.Module):
+class Autoencoder(nn.Module):
+    """Encoder and decoder of a teacher's map: what their training shares.
+
+    A subclass has the terms, ``_terms(teacher, valid, mask)``.
+
+    Args:
+        channels: Of the teacher's map.
+        stride: Of the encoder; a product of three factors that are 1, 2 or 3.
+        ratio: Width of the code relative to ``channels``.
+        widths: Of the three convs; default ``(C, round(kC), round(kC))``.
+    """
+
+    def __init__(self,
+                 channels: int,
+                 stride: int,
+                 ratio: float = .5,
+                 widths: Optional[Sequence[int]] = None) -> None:
+        super().__init__()
+        if widths is None:
+            code = max(1, round(ratio * channels))
+            widths = (channels, code, code)
+        if len(widths) != 3 or min(widths) < 1:
+            raise ValueError(f'widths must be three numbers, not {widths}')
+        strides = split_stride(stride)
+        self.relative_error: Optional[Tensor] = None
+        self.encoder = Encoder(channels, strides, widths)
+        self.decoder = Decoder(channels, strides, widths)
+
+    @property
+    def out_channels(self) -> int:
+        return self.encoder.out_channels
+
+    def forward(self,
+                teacher: Tensor,
+                mask: Optional[Tensor] = None) -> Dict[str, Tensor]:
+        check_map(teacher, 'teacher')
+        if teacher.shape[1] != self.encoder.in_channels:
+            raise ValueError(f'teacher has {teacher.shape[1]} channels, the '
+                             f'{type(self).__name__.lower()} '
+                             f'{self.encoder.in_channels}')
+        with full_precision(teacher):
+            teacher = teacher.detach().to(self.encoder.convs[0].weight.dtype)
+            valid = valid_positions(teacher, mask).unsqueeze(1)
+            if self.training:
+                self.encoder.measure(teacher, valid)
+            return self._terms(teacher, valid, mask)
+
+    def _terms(self, teacher: Tensor, valid: Tensor,
+               mask: Optional[Tensor]) -> Dict[str, Tensor]:
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def _compare(self, error: Tensor, teacher: Tensor, valid: Tensor) -> None:
+        """Set ``relative_error`` from the sum of squared errors."""
+        energy = torch.where(valid, teacher / self.encoder.std, 0.)
+        energy = energy.square().sum()
+        self.relative_error = torch.where(energy > 0,
+                                          error.detach() / energy, 0.)
+
+
+class Translator(Autoencoder):
     r"""Autoencoder that brings a teacher's map to the student's stride.
 
     .. math:: \| F - D(E(F)) \|^2 + \alpha \| E(F) \|_1
@@ -163,35 +223,8 @@ class Translator(nn.Module):
                  ratio: float = .5,
                  widths: Optional[Sequence[int]] = None,
                  alpha: float = 1e-7) -> None:
-        super().__init__()
-        if widths is None:
-            code = max(1, round(ratio * channels))
-            widths = (channels, code, code)
-        if len(widths) != 3 or min(widths) < 1:
-            raise ValueError(f'widths must be three numbers, not {widths}')
-        strides = split_stride(stride)
+        super().__init__(channels, stride, ratio, widths)
         self.alpha = alpha
-        self.relative_error: Optional[Tensor] = None
-        self.encoder = Encoder(channels, strides, widths)
-        self.decoder = Decoder(channels, strides, widths)
-
-    @property
-    def out_channels(self) -> int:
-        return self.encoder.out_channels
-
-    def forward(self,
-                teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Dict[str, Tensor]:
-        check_map(teacher, 'teacher')
-        if teacher.shape[1] != self.encoder.in_channels:
-            raise ValueError(f'teacher has {teacher.shape[1]} channels, the '
-                             f'translator {self.encoder.in_channels}')
-        with full_precision(teacher):
-            teacher = teacher.detach().to(self.encoder.convs[0].weight.dtype)
-            valid = valid_positions(teacher, mask).unsqueeze(1)
-            if self.training:
-                self.encoder.measure(teacher, valid)
-            return self._terms(teacher, valid, mask)
 
     def _terms(self, teacher: Tensor, valid: Tensor,
                mask: Optional[Tensor]) -> Dict[str, Tensor]:
@@ -202,10 +235,7 @@ class Translator(nn.Module):
         kept = valid_positions(code, mask).unsqueeze(1)
         size = torch.where(kept, code, 0.).abs().sum()
         count = valid.sum().clamp(min=1) * teacher.shape[1]
-        energy = torch.where(valid, teacher / self.encoder.std, 0.)
-        energy = energy.square().sum()
-        self.relative_error = torch.where(energy > 0,
-                                          error.detach() / energy, 0.)
+        self._compare(error, teacher, valid)
         return dict(reconstruction=error / count,
                     sparsity=self.alpha * size / count)
 

@@ -102,7 +102,8 @@ def test_resumed_run_keeps_what_was_measured(config):
     want, got = (r.model.distill['mean_weight'] for r in (whole, resumed))
     assert torch.equal(want.pulls, got.pulls) and got.measured == 2
     assert all(
-        torch.equal(v, resumed.model.state_dict()[k])
+        torch.equal(v,
+                    resumed.model.state_dict()[k])
         for k, v in whole.model.state_dict().items())
 
 

@@ -5,6 +5,7 @@ from conftest import TAPS, build_runner
 
 from seg_kd.errors import UserError
 from seg_kd.hooks.translator import load_encoder, stride
+from seg_kd.losses import Paraphraser, Translator
 from seg_kd.stages import latest_checkpoint, run_stages
 
 
@@ -31,7 +32,7 @@ def checkpoint(ka_config, tmp_path):
 
 
 def test_encoder_comes_back_as_it_was_trained(checkpoint):
-    encoder = load_encoder(checkpoint, size(1, 32, 4, 6), size(1, 12, 8, 12))
+    encoder = load_encoder(checkpoint, Translator, 12, 2)
     state = torch.load(checkpoint, weights_only=False)['state_dict']
     for key, value in encoder.state_dict().items():
         assert torch.equal(value, state[f'distill.translator.encoder.{key}'])
@@ -42,14 +43,19 @@ def test_encoder_for_other_maps_is_refused(checkpoint):
     with pytest.raises(UserError,
                        match='12 channels at stride 2, these maps '
                        'need 16 at 2'):
-        load_encoder(checkpoint, size(1, 32, 4, 6), size(1, 16, 8, 12))
+        load_encoder(checkpoint, Translator, 16, 2)
     with pytest.raises(UserError, match='need 12 at 1'):
-        load_encoder(checkpoint, size(1, 32, 8, 12), size(1, 12, 8, 12))
+        load_encoder(checkpoint, Translator, 12, 1)
 
 
 def test_another_checkpoint_is_no_translator(teacher_checkpoint):
     with pytest.raises(UserError, match='no checkpoint of a translator'):
-        load_encoder(teacher_checkpoint, size(1, 3, 4, 6), size(1, 12, 8, 12))
+        load_encoder(teacher_checkpoint, Translator, 12, 2)
+
+
+def test_a_translator_is_no_paraphraser(checkpoint):
+    with pytest.raises(UserError, match="write paraphraser='stage:para"):
+        load_encoder(checkpoint, Paraphraser, 12)
 
 
 def test_strides_that_cannot_be_reached(ka_config):

@@ -63,3 +63,12 @@ def golden(method: str) -> dict:
     """What the authors' code gave, by ``golden/recipes/<method>.py``."""
     with open(Path(__file__).parent / f'golden/{method}.json') as f:
         return json.load(f)
+
+
+def instances(features, mask=None):
+    """The vectors of all valid positions of a batch, image by image."""
+    found = [
+        columns(x, None if mask is None else mask[n])
+        for n, x in enumerate(features)
+    ]
+    return [v for vectors in found for v in vectors]

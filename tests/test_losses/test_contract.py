@@ -5,12 +5,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seg_kd.losses import AdaptationLoss, AffinityLoss, KALoss, Translator
+from seg_kd.losses import (ABLoss, AdaptationLoss, AffinityLoss, ATLoss,
+                           CCKDLoss, CRDLoss, DISTLoss, FitNetLoss, FSPLoss,
+                           FTLoss, HCLLoss, HNDLoss, ICKDLoss, KALoss, KDLoss,
+                           LogitStdLoss, PADLoss, Paraphraser, PKTLoss,
+                           ReviewKDLoss, RKDLoss, SPLoss, SRDLoss, Translator,
+                           VIDLoss)
 
 NAMES = {
     f'adapter_{a}.{b}'
     for a in ('feature', 'affinity')
     for b in ('0.weight', '1.weight', '1.bias')
+}
+HEADS = {  # of CRD
+    f'{a}_head.{b}'
+    for a in ('student', 'teacher')
+    for b in ('weight', 'bias')
 }
 
 
@@ -45,6 +55,20 @@ CASES = {
     Case(AffinityLoss, ignores_crop=False),
     'affinity_position':
     Case(lambda: AffinityLoss('position')),
+    'dist':
+    Case(DISTLoss, same=True),
+    'dist_hot':
+    Case(lambda: DISTLoss(.5, 2, temperature=3), same=True),
+    'kd':
+    Case(KDLoss, same=True),
+    'kd_paper':
+    Case(lambda: KDLoss(form='paper'), same=True, ignores_crop=False),
+    'logit_std':
+    Case(LogitStdLoss, same=True),
+    'hnd':
+    Case(HNDLoss, same=True),
+    'hnd_sum':
+    Case(lambda: HNDLoss('sum'), same=True, ignores_crop=False),
     'ka':
     Case(ka,
          zero_at_teacher=False,
@@ -52,6 +76,191 @@ CASES = {
          sees_all=True,
          once=False,
          learning=NAMES),
+    'reviewkd':
+    Case(lambda: ReviewKDLoss([4, 4], [5, 5]),
+         levels=2,
+         zero_at_teacher=False,
+         ignores_crop=False,
+         sees_all=True,
+         learning={
+             f'levels.{i}.{k}'
+             for i in (0, 1)
+             for k in ('reduce.0.weight', 'reduce.1.weight', 'reduce.1.bias',
+                       'expand.0.weight', 'expand.1.weight', 'expand.1.bias')
+         } | {f'levels.0.attention.{k}'
+              for k in ('weight', 'bias')}),
+    'reviewkd_hcl':
+    Case(HCLLoss, same=True, levels=2, ignores_crop=False),
+    'sp':
+    Case(SPLoss),
+    'sp_map':
+    Case(lambda: SPLoss('paper', 'map'), pairs=True, once=False),
+    'sp_class':
+    Case(lambda: SPLoss(instances='class'),
+         labels=True,
+         ignores_crop=False,
+         once=False),
+    'pkt':
+    Case(PKTLoss),
+    'pkt_region':
+    Case(lambda: PKTLoss('paper', 'region', grid=(2, 3)), ignores_crop=False),
+    'rkd':
+    Case(lambda: RKDLoss(angle_instances=None)),
+    'cckd':
+    Case(CCKDLoss),
+    'cckd_bilinear':
+    Case(lambda: CCKDLoss('bilinear')),
+    'ickd':
+    Case(lambda: ICKDLoss(4, 5, grid=(1, 1)),
+         zero_at_teacher=False,
+         learning={f'embed.{k}'
+                   for k in ('0.weight', '1.weight', '1.bias')}),
+    'ickd_grid':
+    Case(lambda: ICKDLoss(4, 5, grid=(2, 2), kernel_size=3),
+         zero_at_teacher=False,
+         ignores_crop=False,
+         sees_all=True,
+         learning={f'embed.{k}'
+                   for k in ('0.weight', '1.weight', '1.bias')}),
+    'ab':
+    Case(lambda: ABLoss(4, 5),
+         zero_at_teacher=False,
+         sees_all=True,
+         learning={
+             f'connectors.0.{k}'
+             for k in ('0.weight', '1.weight', '1.bias')
+         }),
+    'ab_layers':
+    Case(lambda: ABLoss([4, 4], [5, 5]),
+         levels=2,
+         zero_at_teacher=False,
+         sees_all=True,
+         learning={
+             f'connectors.{i}.{k}'
+             for i in (0, 1)
+             for k in ('0.weight', '1.weight', '1.bias')
+         }),
+    'ab_paper':
+    Case(lambda: ABLoss(5, 5, form='paper'),
+         same=True,
+         zero_at_teacher=False,
+         ignores_crop=False),
+    'fsp':
+    Case(lambda: FSPLoss([4, 4], [4, 4]),
+         channels=4,
+         same=True,
+         levels=2,
+         once=False),
+    'fsp_connected':
+    Case(lambda: FSPLoss([4, 4, 4], [5, 5, 5], pool='max', form='paper'),
+         levels=3,
+         zero_at_teacher=False,
+         once=False,
+         learning={f'connectors.{i}'
+                   for i in '012'}),
+    'ft':
+    Case(lambda: FTLoss(4, 5, Paraphraser(5, ratio=.8)),
+         zero_at_teacher=False,
+         ignores_crop=False,
+         sees_all=True,
+         learning={
+             f'translator.{i}.{k}'
+             for i in (0, 2, 4)
+             for k in ('weight', 'bias')
+         }),
+    'ft_paper':
+    Case(lambda: FTLoss(4, 5, p=2, form='paper'),
+         zero_at_teacher=False,
+         ignores_crop=False,
+         sees_all=True,
+         learning={
+             f'translator.{i}.{k}'
+             for i in (0, 2, 4)
+             for k in ('weight', 'bias')
+         }),
+    'pad':
+    Case(lambda: PADLoss(4, 5),
+         zero_at_teacher=False,
+         negative=True,
+         learning={f'regressor.{k}'
+                   for k in ('weight', 'bias')}
+         | {f'head.1.{k}'
+            for k in ('weight', 'bias')}),
+    'pad_position':
+    Case(lambda: PADLoss(5, 5, per='position'),
+         same=True,
+         negative=True,
+         zero_at_teacher=False,
+         learning={f'head.1.{k}'
+                   for k in ('weight', 'bias')}),
+    'pad_warm':
+    Case(lambda: PADLoss(4, 5, warm=True),
+         zero_at_teacher=False,
+         learning={f'regressor.{k}'
+                   for k in ('weight', 'bias')}),
+    'at':
+    Case(ATLoss, once=False),
+    'at_layers':
+    Case(ATLoss, levels=2, once=False),
+    'at_code':
+    Case(lambda: ATLoss('code'), ignores_crop=False, once=False),
+    'at_paper':
+    Case(lambda: ATLoss('paper'), once=False),
+    'at_jacobian':
+    Case(lambda: ATLoss('jacobian'), same=True, ignores_crop=False,
+         once=False),
+    'crd':
+    Case(lambda: CRDLoss(4, 5, queue=0),
+         labels=True,
+         zero_at_teacher=False,
+         ignores_crop=False,
+         learning=HEADS),
+    'crd_class':
+    Case(lambda: CRDLoss(4, 5, 'class', queue=0),
+         labels=True,
+         zero_at_teacher=False,
+         ignores_crop=False,
+         learning=HEADS),
+    'crd_instance':
+    Case(lambda: CRDLoss(4, 5, negatives='instance', queue=0),
+         zero_at_teacher=False,
+         ignores_crop=False,
+         learning=HEADS),
+    'fitnet':
+    Case(lambda: FitNetLoss(4, 5),
+         zero_at_teacher=False,
+         learning={'regressor.0.weight'}),
+    'fitnet_norm':
+    Case(lambda: FitNetLoss(4, 5, kernel_size=3, norm=True, relu=True),
+         zero_at_teacher=False,
+         ignores_crop=False,
+         sees_all=True,
+         learning={
+             f'regressor.{k}'
+             for k in ('0.weight', '1.weight', '1.bias')
+         }),
+    'srd':
+    Case(lambda: SRDLoss(4, 5),
+         zero_at_teacher=False,
+         negative=True,
+         learning={'projector.weight'}),
+    'srd_mlp_l2':
+    Case(lambda: SRDLoss(4, 5, projector='mlp', norm='l2', log=False, alpha=2),
+         zero_at_teacher=False,
+         learning={
+             f'projector.{k}'
+             for k in ('0.weight', '0.bias', '2.weight', '2.bias')
+         }),
+    'srd_none':
+    Case(lambda: SRDLoss(5, 5, projector='none', log=False), same=True),
+    'vid':
+    Case(lambda: VIDLoss(4, 5),
+         zero_at_teacher=False,
+         negative=True,
+         fraction=.4,
+         learning={
+             'raw_variance', 'mean.0.weight', 'mean.2.weight', 'mean.4.weight'
+         }),
 }
 
 

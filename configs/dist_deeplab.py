@@ -1,0 +1,9 @@
+# DIST, DeepLabV3+ on ResNet-101 -> MobileNetV2 at stride 16, Cityscapes. The
+# student alone: student_deeplab.py.
+_base_ = '_base_/experiments/cityscapes.py'
+
+custom_hooks = [
+    {{_base_.teacher}},
+    # weight: see docs/methods/dist.md
+    dict(type='DISTHook', weight=1.)
+]

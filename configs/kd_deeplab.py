@@ -1,0 +1,9 @@
+# KD on logits, DeepLabV3+ on ResNet-101 -> MobileNetV2 at stride 16,
+# Cityscapes. The student alone: student_deeplab.py.
+_base_ = '_base_/experiments/cityscapes.py'
+
+custom_hooks = [
+    {{_base_.teacher}},
+    # weight: see docs/methods/kd.md
+    dict(type='KDHook', weight=1., temperature=4.)
+]

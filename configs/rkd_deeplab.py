@@ -1,0 +1,12 @@
+# RKD, distances between 4096 pixels and angles between 128, DeepLabV3+ on
+# ResNet-101 -> MobileNetV2 at stride 16, Cityscapes. The student alone:
+# student_deeplab.py.
+_base_ = ['_base_/experiments/cityscapes.py']
+
+custom_hooks = [
+    {{_base_.teacher}},
+    dict(type='RKDHook',
+         student='backbone[3]',
+         teacher='decode_head.bottleneck',
+         weight=25.)  # weight: see docs/methods/rkd.md
+]

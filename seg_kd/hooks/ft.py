@@ -1,0 +1,36 @@
+"""Factor transfer as a hook."""
+from typing import Any, Optional
+
+from torch import nn
+
+from ..losses import FTLoss, Paraphraser
+from ..registry import HOOKS
+from .distill import DistillHook
+from .translator import load_encoder
+
+
+@HOOKS.register_module()
+class FTHook(DistillHook):
+    """Factor transfer (Kim et al., NeurIPS 2018), see :class:`FTLoss`.
+
+    Args:
+        student: Layer path of the student's last map.
+        teacher: Layer path of the teacher's.
+        paraphraser: Checkpoint of the stage that trained the paraphraser
+            (:class:`ParaphraserHook`), written ``'stage:paraphraser'`` in a
+            config with stages. None: the teacher's map as it is.
+        settings: Of :class:`DistillHook`, and of the loss (``p``, ``form``).
+    """
+
+    loss_cls = FTLoss
+
+    def __init__(self, student: str, teacher: str, paraphraser: Optional[str],
+                 **settings: Any) -> None:
+        super().__init__(student, teacher, **settings)
+        self.paraphraser = paraphraser
+
+    def build_loss(self, student, teacher) -> nn.Module:
+        if self.paraphraser is not None:
+            self.loss['paraphraser'] = load_encoder(self.paraphraser,
+                                                    Paraphraser, teacher[1])
+        return super().build_loss(student, teacher)

@@ -1,0 +1,267 @@
+"""Where contrastive losses take their negatives from: banks, or a queue."""
+import math
+from typing import Optional, Tuple
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ._functional import inverse, tiles, with_gradient
+
+EPS = 1e-7  # of the authors, in the denominators of both probabilities
+
+
+class Banks(nn.Module):
+    r"""Noise-contrastive estimation against a vector of every image.
+
+    With the score :math:`P_j = e^{v \cdot b_j / \tau} / Z` of a vector
+    :math:`v` and row :math:`j` of the other network's bank, for the image
+    :math:`i` itself and K rows drawn with replacement:
+
+    .. math::
+        -\log \frac{P_i}{P_i + K/n + \epsilon}
+        - \sum_{k=1}^K \log \frac{K/n}{P_{j_k} + K/n + \epsilon}
+
+    mean over the batch, once with the student's vectors on the teacher's bank
+    and once the other way round. Then row :math:`i` of each bank becomes the
+    unit vector of :math:`m b_i + (1 - m) v_i`; of an image that is drawn
+    twice the last one counts. Processes gather before they write, so that
+    they all hold the same. In ``eval`` nothing is written.
+
+    A row is scored once, however often it is drawn, which costs ``(B, n)``
+    floats where a copy of the drawn rows costs ``(B, K, D)``. The gradient
+    is found with the value and cannot be differentiated again.
+
+    Args:
+        n_data: ``n``, number of images.
+        dim: ``D``, length of the vectors.
+        k: Negatives of each image.
+        temperature: :math:`\tau`.
+        momentum: ``m``, what stays of a row.
+
+    Shape:
+        ``(B, D), (B, D), (B,) long -> ()``, vectors of length 1. The buffers
+        ``student`` and ``teacher`` are ``(n, D)``; ``log_z`` is the logarithm
+        of both Z, which the first batch settles, not a number until then.
+    """
+
+    def __init__(self,
+                 n_data: int,
+                 dim: int = 128,
+                 k: int = 16384,
+                 temperature: float = .07,
+                 momentum: float = .5) -> None:
+        super().__init__()
+        self.k, self.temperature, self.momentum = k, temperature, momentum
+        bound = math.sqrt(3 / dim)  # rows of about unit length
+        for name in ('student', 'teacher'):
+            bank = torch.empty(n_data, dim).uniform_(-bound, bound)
+            self.register_buffer(name, bank)
+        self.register_buffer('log_z', torch.full((2, ), math.nan))
+
+    def extra_repr(self) -> str:
+        return (f'{tuple(self.student.shape)}, k={self.k}, '
+                f'temperature={self.temperature}, momentum={self.momentum}')
+
+    def forward(self, student: Tensor, teacher: Tensor,
+                index: Tensor) -> Tensor:
+        noise = self.k / len(self.student)
+        sides = (student, self.teacher), (teacher, self.student)
+        counts = self.draw(len(index))
+        scores = [v.detach() @ b.T / self.temperature for v, b in sides]
+        shift = self.normalisers(scores, counts, index) + math.log(noise + EPS)
+        constant = len(index) * self.k * math.log1p(EPS / noise)
+        batch, total = max(1, len(index)), 0.
+        for (vectors, bank), score, s in zip(sides, scores, shift):
+            value, slope = noise_contrast(score - s, counts, index)
+            gradient = slope @ bank / (batch * self.temperature)
+            total = total + with_gradient(vectors,
+                                          (value + constant) / batch, gradient)
+        if self.training:
+            self.update(student, teacher, index)
+        return total
+
+    def draw(self, rows: int) -> Tensor:
+        """How often each image is a negative of each row: ``(rows, n)``."""
+        n = len(self.student)
+        picks = torch.randint(n, (rows, self.k), device=self.student.device)
+        counts = self.student.new_zeros(rows, n)
+        return counts.scatter_add_(1, picks, counts.new_ones(picks.shape))
+
+    @torch.no_grad()
+    def normalisers(self, scores, counts: Tensor, index: Tensor) -> Tensor:
+        """``log Z`` of both sides: n times the mean of the first scores."""
+        if not self.log_z.isnan().any():
+            return self.log_z
+        counts = counts.clone()
+        counts[torch.arange(len(index), device=index.device), index] += 1
+        sums = [(s + counts.log()).flatten().logsumexp(0) for s in scores]
+        sums = torch.stack([*sums, counts.sum().log()])
+        *sums, drawn = gathered(sums.unsqueeze(0)).logsumexp(0)
+        log_z = torch.stack(sums) - drawn + math.log(len(self.student))
+        if self.training:
+            self.log_z.copy_(log_z)
+        return log_z
+
+    @torch.no_grad()
+    def update(self, student: Tensor, teacher: Tensor, index: Tensor) -> None:
+        """Moves the rows of these images, of all processes."""
+        index = gathered(index)
+        if not len(index):
+            return
+        same = index.unsqueeze(1) == index
+        last = len(index) - 1 - same.flip(1).long().argmax(1)
+        for bank, new in (self.student, student), (self.teacher, teacher):
+            new = torch.lerp(gathered(new), bank[index], self.momentum)
+            bank[index] = unit(new)[last]
+
+
+def noise_contrast(logits: Tensor, counts: Tensor,
+                   index: Tensor) -> Tuple[Tensor, Tensor]:
+    """Sum of the batch, and its derivative by the logits.
+
+    Logits are those of being the image itself and not noise; a logit counts
+    as negative ``counts`` times.
+
+    Shape:
+        ``(B, n), (B, n), (B,) -> (), (B, n)``.
+    """
+    rows = torch.arange(len(index), device=index.device)
+    own = logits[rows, index]
+    value = F.softplus(-own).sum() + (counts * F.softplus(logits)).sum()
+    slope = counts * logits.sigmoid()
+    slope[rows, index] -= (-own).sigmoid()
+    return value, slope
+
+
+class Queue(nn.Module):
+    r"""Which of many is one's own? In the batch, and among earlier ones.
+
+    .. math::
+        -\operatorname{mean}_i \log \frac{e^{v_i \cdot w_i / \tau}}
+        {\sum_{j \in \{i\} \cup N(i)} e^{v_i \cdot w_j / \tau}}
+
+    with :math:`v` the student's vectors and :math:`w` the teacher's, plus the
+    same the other way round. :math:`N(i)` holds the vectors of other classes
+    in the batch and in a queue of earlier ones; without classes, all others.
+    An instance without negatives gives 0 and no gradient.
+
+    Processes gather before they write, so that they all hold the same queue.
+    In ``eval`` nothing is written. Time is ``M (M + size)``, memory is
+    linear: value and gradient are found in one pass over tiles, and cannot be
+    differentiated again.
+
+    Args:
+        size: Length of the queue; 0 for none.
+        dim: ``D``, length of the vectors.
+        enqueue: At most so many instances, drawn at random, does each process
+            write at a time.
+        temperature: :math:`\tau`.
+
+    Shape:
+        ``(M, D), (M, D), (M,) long or None -> ()``, vectors of length 1.
+    """
+
+    def __init__(self,
+                 size: int = 2048,
+                 dim: int = 128,
+                 enqueue: int = 128,
+                 temperature: float = .07) -> None:
+        super().__init__()
+        self.enqueue, self.temperature = enqueue, temperature
+        self.register_buffer('student', torch.zeros(size, dim))
+        self.register_buffer('teacher', torch.zeros(size, dim))
+        self.register_buffer('classes', torch.zeros(size, dtype=torch.long))
+        # how many were written, wrapped so that it stays below 2 * size
+        self.register_buffer('written', torch.zeros((), dtype=torch.long))
+
+    def extra_repr(self) -> str:
+        return (f'{tuple(self.student.shape)}, enqueue={self.enqueue}, '
+                f'temperature={self.temperature}')
+
+    def forward(self, student: Tensor, teacher: Tensor,
+                classes: Optional[Tensor]) -> Tensor:
+        filled = slice(min(int(self.written), len(self.student)))
+        if classes is None:  # everyone for himself
+            own = torch.arange(len(student), device=student.device)
+            classes = torch.full_like(own, -1)
+        else:
+            own = classes
+        ids = torch.cat((own, self.classes[filled]))
+        s, t = student.detach(), teacher.detach()
+        values, by_s, by_t = zip(
+            contrast(s, t, self.teacher[filled], ids, self.temperature),
+            contrast(t, s, self.student[filled], ids, self.temperature))
+        total = with_gradient(student, sum(values), by_s[0] + by_t[1])
+        total = total + with_gradient(teacher, torch.zeros_like(total),
+                                      by_t[0] + by_s[1])
+        if self.training and len(self.student):
+            self.update(s, t, classes)
+        return total
+
+    @torch.no_grad()
+    def update(self, student: Tensor, teacher: Tensor,
+               classes: Tensor) -> None:
+        """Overwrites the oldest rows, with those of all processes."""
+        size = len(self.student)
+        # drawn on the CPU: the same on every device
+        order = torch.randperm(len(student))[:self.enqueue].to(student.device)
+        rows = [gathered(x[order]) for x in (student, teacher, classes)]
+        rows = [x[-size:] for x in rows]
+        start = int(self.written)
+        end = start + len(rows[0])
+        at = torch.arange(start, end, device=student.device) % size
+        for buffer, new in zip((self.student, self.teacher, self.classes),
+                               rows):
+            buffer[at] = new
+        self.written.fill_(end if end < 2 * size else size + end % size)
+
+
+def contrast(anchors: Tensor, others: Tensor, queue: Tensor, ids: Tensor,
+             temperature: float) -> Tuple[Tensor, Tensor, Tensor]:
+    """Cross entropy of finding anchor i's own, row i of the others.
+
+    Rows of equal ``ids`` are not compared, but for one's own.
+
+    Shape:
+        ``(M, D), (M, D), (Q, D), (M + Q,) -> (), (M, D), (M, D)``: the mean,
+        and its derivative by anchors and by others.
+    """
+    count = len(anchors)
+    share = 1 / max(1, count)
+    keys = torch.cat((others, queue))
+    value = anchors.new_zeros((), dtype=torch.double)
+    by_anchors, by_others = torch.empty_like(anchors), torch.zeros_like(others)
+    for tile in tiles(max(1, len(keys)), count, anchors.device):
+        logits = anchors[tile] @ keys.T / temperature
+        hidden = ids[:count][tile].unsqueeze(1) == ids
+        hidden.diagonal(tile.start).fill_(False)
+        logits.masked_fill_(hidden, -math.inf)
+        own = logits.diagonal(tile.start)
+        value += (logits.logsumexp(1) - own).sum(dtype=torch.double)
+        slope = logits.softmax(1) * (share / temperature)
+        slope.diagonal(tile.start).sub_(share / temperature)
+        by_anchors[tile] = slope @ keys
+        by_others += slope[:, :count].T @ anchors[tile]
+    return (value * share).to(anchors.dtype), by_anchors, by_others
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Rows of length 1; a row of zeros stays one."""
+    return vectors * inverse(vectors.norm(dim=1, keepdim=True))
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """The rows of all processes, in their order; counts may differ."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return rows
+    count = torch.tensor(len(rows), device=rows.device)
+    counts = [torch.empty_like(count) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, count)
+    padded = rows.new_zeros(int(max(counts)), *rows.shape[1:])
+    padded[:len(rows)] = rows
+    found = [torch.empty_like(padded) for _ in counts]
+    if len(padded):
+        dist.all_gather(found, padded)
+    return torch.cat([part[:n] for part, n in zip(found, counts)])

@@ -1,0 +1,140 @@
+"""What losses on logits share: one grid, and a few of its rows at a time."""
+from functools import partial
+from typing import Callable, Iterator, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from ._functional import (check_map, full_precision, match_size, tiles,
+                          valid_positions, with_gradient)
+
+GRIDS = ('teacher', 'mask')
+
+
+class LogitLoss(nn.Module):
+    """Base of the losses on logits; none of them has trainable parts.
+
+    Value and gradient are found together, strip by strip, and no map is ever
+    resized as a whole. A subclass fills in ``_fill``.
+
+    Args:
+        grid: Where the two are compared: on the ``'teacher'``'s grid, or on
+            the ``'mask'``'s. See :class:`~seg_kd.losses.KDLoss`.
+    """
+
+    def __init__(self, grid: str = 'teacher') -> None:
+        super().__init__()
+        if grid not in GRIDS:
+            raise ValueError(f'grid must be one of {GRIDS}, not {grid!r}')
+        self.grid = grid
+
+    def forward(self,
+                student: Tensor,
+                teacher: Tensor,
+                mask: Optional[Tensor] = None) -> Tensor:
+        check_logits(student, teacher)
+        with full_precision(teacher):
+            dtype = torch.promote_types(student.dtype, torch.float32)
+            student, teacher = student.to(dtype), teacher.detach().to(dtype)
+            strips = Strips(student, teacher, self._valid(teacher, mask))
+            with torch.no_grad():
+                value = self._fill(strips)
+            return with_gradient(student, value.to(dtype), strips.gradient)
+
+    def _valid(self, teacher: Tensor, mask: Optional[Tensor]) -> Tensor:
+        """``(N, H, W)``, valid positions of the grid of the comparison."""
+        if self.grid == 'mask':
+            if mask is None:
+                raise ValueError("grid='mask' needs a mask")
+            size = len(teacher), 0, *mask.shape[-2:]
+            return valid_positions(teacher.new_empty(size), mask)
+        return valid_positions(teacher, mask)
+
+    def _fill(self, strips: 'Strips') -> Tensor:
+        """The value, in float64; gives each strip its derivative."""
+        raise NotImplementedError
+
+
+def check_logits(student: Tensor, teacher: Tensor) -> None:
+    """Raise ValueError unless both are maps of logits of the same classes."""
+    check_map(student, 'student')
+    check_map(teacher, 'teacher')
+    (n, classes), (m, others) = student.shape[:2], teacher.shape[:2]
+    if n != m:
+        raise ValueError(f'student has {n} images and teacher {m}')
+    if classes != others:
+        raise ValueError(f'student has {classes} classes and teacher '
+                         f'{others}: logits of the same classes are needed')
+    if classes < 2:
+        raise ValueError('a softmax over one class is always 1: logits of two '
+                         'or more classes are needed')
+
+
+def check_temperature(temperature: float) -> None:
+    if not temperature > 0:
+        raise ValueError(f'temperature must be above 0, not {temperature}')
+
+
+class Strip(NamedTuple):
+    """Some rows of both maps on their common grid."""
+    student: Tensor  # (N, C, R, W)
+    teacher: Tensor
+    skip: Tensor  # (N, 1, R, W), True where not valid
+    add: Callable[[Tensor], None]  # takes the derivative by ``student``
+
+
+class Strips:
+    """Two maps of logits on the grid of ``valid``, some rows at a time.
+
+    May be iterated more than once.
+
+    Attributes:
+        gradient: By the student's own map, of all that was added.
+        count: Number of valid positions, in float64.
+    """
+
+    def __init__(self, student: Tensor, teacher: Tensor,
+                 valid: Tensor) -> None:
+        self._student = student.detach().requires_grad_()  # for its rows
+        self._teacher, self._valid = teacher, valid
+        self.count = valid.sum().double()
+        self.gradient = torch.zeros_like(self._student, requires_grad=False)
+
+    def __iter__(self) -> Iterator[Strip]:
+        n, *size = self._valid.shape
+        row = n * self._student.shape[1] * size[1]
+        for rows in tiles(row, size[0], self._valid.device):
+            student, own, span = resized_rows(self._student, rows, size)
+            yield Strip(student.detach(),
+                        resized_rows(self._teacher, rows, size)[0],
+                        ~self._valid[:, None, rows],
+                        partial(self._add, student, own, span))
+
+    def _add(self, resized: Tensor, own: Tensor, span: slice,
+             slope: Tensor) -> None:
+        if resized is not own:  # back through the interpolation
+            slope, = torch.autograd.grad(resized, own, slope)
+        self.gradient[:, :, span] += slope
+
+
+def resized_rows(x: Tensor, rows: slice,
+                 size: Sequence[int]) -> Tuple[Tensor, Tensor, slice]:
+    """Rows of ``match_size``'s result, but without the others.
+
+    Also the rows of ``x`` that they are made of, and which these are.
+    """
+    if list(x.shape[2:]) == list(size):
+        own = x[:, :, rows]
+        return own, own, rows
+    last = x.shape[2] - 1
+    y = torch.arange(size[0], dtype=torch.double)[rows]
+    y = ((y + .5) * (x.shape[2] / size[0]) - .5).clamp(0, last)
+    span = slice(int(y[0]), min(int(y[-1]) + 1, last) + 1)
+    share = y.frac()[:, None].to(x)
+    top = (y.long() - span.start).to(x.device)
+    with torch.set_grad_enabled(x.requires_grad):
+        own = x[:, :, span]
+        wide = match_size(own, own.new_empty(1, 0, own.shape[2], size[1]))
+        bottom = (top + 1).clamp(max=own.shape[2] - 1)
+        top, bottom = (wide.index_select(2, i) for i in (top, bottom))
+        return torch.lerp(top, bottom, share), own, span

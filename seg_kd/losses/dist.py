@@ -1,0 +1,161 @@
+"""DIST, distillation from a stronger teacher (Huang et al., NeurIPS 2022).
+
+"Knowledge Distillation from A Stronger Teacher", after
+``segmentation/losses/dist_kd.py`` of hunto/DIST_KD.
+"""
+from typing import Iterator, Tuple
+
+import torch
+from torch import Tensor
+
+from ._logits import LogitLoss, Strip, Strips, check_temperature
+
+FLOOR = 1e-12  # variance, per squared mean, of what counts as constant
+
+
+class DISTLoss(LogitLoss):
+    r"""How badly the student's probabilities correlate with the teacher's.
+
+    .. math::
+        \tau^2 \Bigl[ \beta \operatorname{mean}_i (1 - \rho(p_{s,i \cdot},
+        p_{t,i \cdot})) + \gamma \operatorname{mean}_c (1 -
+        \rho(p_{s,\cdot c}, p_{t,\cdot c})) \Bigr], \qquad
+        p = \operatorname{softmax}(x / \tau)
+
+    :math:`\rho` is Pearson's correlation: over the classes of one position
+    (relations between classes), and over the valid positions :math:`i` of the
+    whole batch in one class (relations within a class). This is the authors'
+    form for segmentation, positions as rows, and already a mean: it does
+    not depend on the crop. A port that correlates over the axis of images
+    alone is another loss. The authors' classification code has the
+    temperature, with weight 2 and :math:`\tau` 1 (4 on CIFAR).
+
+    Constant probabilities have correlation 0, as with the authors' epsilon,
+    and get no gradient. The authors' float32 sums over a million positions
+    are off by 1 % on a CPU; here they are added in float64, and nothing
+    cancels where the two nearly agree. Value and gradient are found in two
+    passes over strips of rows, and cannot be differentiated again.
+
+    Args:
+        beta: Weight of the relations between classes.
+        gamma: Weight of the relations within classes.
+        temperature: :math:`\tau`.
+        grid: As in :class:`KDLoss`.
+
+    Shape:
+        ``(N, C, h, w), (N, C, H, W), (N, ., .) -> ()``, correlations times
+        :math:`\tau^2`: from 0 to :math:`2 \tau^2 (\beta + \gamma)`.
+
+    Raises:
+        ValueError: For a temperature that is not positive, another ``grid``,
+            unequal classes or batches, fewer than two classes, maps that are
+            not 4-d, a mask that is not ``(N, ., .)`` bool, or none with
+            ``grid='mask'``.
+    """
+
+    def __init__(self,
+                 beta: float = 1.,
+                 gamma: float = 1.,
+                 temperature: float = 1.,
+                 grid: str = 'teacher') -> None:
+        super().__init__(grid)
+        check_temperature(temperature)
+        self.beta, self.gamma = beta, gamma
+        self.temperature = temperature
+
+    def extra_repr(self) -> str:
+        return (f'beta={self.beta}, gamma={self.gamma}, '
+                f'temperature={self.temperature}, grid={self.grid!r}')
+
+    def _fill(self, strips: Strips) -> Tensor:
+        mean, scale, gap = self._classes(strips)
+        beta = self.beta * self.temperature**2 / strips.count.clamp(min=1)
+        gamma = self.gamma * self.temperature**2 / len(gap)
+        # what has no direction has no distance below: it counts 1
+        value = gamma * (scale[0] == 0).sum() * (strips.count > 0)
+        value = value.double()
+        for strip in strips:
+            s, t = self._probabilities(strip)
+            distance, slope = between_classes(s, t)
+            distance, slope = distance.mul_(beta), slope.mul_(beta)
+            unit = (s - mean[0]).mul_(scale[0])
+            difference = unit - t.sub_(mean[1]).mul_(scale[1])
+            within = difference.square().sum(1, keepdim=True)
+            distance += within.mul_(gamma / 2)
+            difference -= unit.mul_(gap)
+            slope += difference.mul_(scale[0] * gamma)
+            value += torch.where(strip.skip, 0.,
+                                 distance).sum(dtype=torch.double)
+            slope *= s  # back through the softmax
+            slope -= s.mul_(slope.sum(1, keepdim=True))
+            slope /= self.temperature
+            strip.add(torch.where(strip.skip, 0., slope))
+        return value
+
+    def _probabilities(self, strip: Strip) -> Iterator[Tensor]:
+        return ((x / self.temperature).softmax(1)
+                for x in (strip.student, strip.teacher))
+
+    def _classes(self, strips: Strips) -> Tuple[Tensor, Tensor, Tensor]:
+        """Mean and 1 over the length of each class, and its ``1 - rho``.
+
+        Shape:
+            ``(2, C, 1, 1), (2, C, 1, 1), (C, 1, 1)``, student first.
+        """
+        counts, means, products = [], [], []
+        for strip in strips:
+            keep = (~strip.skip).to(strips.gradient)
+            counts.append(keep.sum())
+            pair = [
+                torch.where(strip.skip, 0., x)
+                for x in self._probabilities(strip)
+            ]
+            mean = torch.stack([x.sum((0, 2, 3)) for x in pair])
+            means.append(mean / counts[-1].clamp(min=1))
+            s, t = (x.sub_(m[:, None, None]).mul_(keep)
+                    for x, m in zip(pair, means[-1]))
+            products.append(
+                torch.stack([(a * b).sum((0, 2, 3))
+                             for a, b in ((s, s), (t, t), (s, t))]))
+        mean, products = merged(*(torch.stack(x).double()
+                                  for x in (counts, means, products)))
+        flat = products[:2] <= FLOOR * strips.count * mean.square()
+        scale = products[:2].rsqrt().masked_fill(flat.any(0), 0.)
+        gap = 1 - products[2] * scale[0] * scale[1]
+        return tuple(
+            x.to(strips.gradient)[..., None, None] for x in (mean, scale, gap))
+
+
+def merged(counts: Tensor, means: Tensor,
+           products: Tensor) -> Tuple[Tensor, Tensor]:
+    """Means and centred products of everything, from those of K parts.
+
+    Shape:
+        ``(K,), (K, 2, C), (K, 3, C) -> (2, C), (3, C)``; the products are
+        those of s and s, t and t, s and t.
+    """
+    counts = counts[:, None, None]
+    mean = (counts * means).sum(0) / counts.sum().clamp(min=1)
+    s, t = (means - mean).unbind(1)
+    apart = torch.stack([s * s, t * t, s * t], 1)
+    return mean, (products + counts * apart).sum(0)
+
+
+def between_classes(s: Tensor, t: Tensor) -> Tuple[Tensor, Tensor]:
+    """``1 - rho`` over the classes, and its derivative by ``s``.
+
+    As half the squared distance of the two directions: ``1 - rho`` itself
+    cancels where they agree.
+
+    Shape:
+        ``(N, C, R, W)``, probabilities, to ``(N, 1, R, W), (N, C, R, W)``.
+    """
+    mean = 1 / s.shape[1]
+    s, t = s - mean, t - mean
+    squares = [x.square().sum(1, keepdim=True) for x in (s, t)]
+    flat = torch.minimum(*squares) <= FLOOR * mean
+    scale, other = (x.rsqrt_().masked_fill_(flat, 0.) for x in squares)
+    difference = s.mul_(scale) - t.mul_(other)
+    distance = difference.square().sum(1, keepdim=True).div_(2)
+    slope = difference.sub_(s.mul_(distance)).mul_(scale)
+    return distance.masked_fill_(flat, 1.), slope

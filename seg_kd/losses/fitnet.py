@@ -1,0 +1,87 @@
+"""FitNets: hints for thin deep nets (Romero et al., ICLR 2015).
+
+After equation (3) of the paper, ``losses/fitnet.py`` of winycg/CIRKD and
+``distiller_zoo/FitNet.py`` of HobbitLong/RepDistiller.
+"""
+from typing import Optional
+
+from torch import Tensor, nn
+
+from ._functional import channel_errors, check_channels, full_precision
+
+SCALES = {'dense': 1., 'paper': .5}
+
+
+class FitNetLoss(nn.Module):
+    r"""Squared distance of the teacher's map, the hint, from a regression.
+
+    .. math:: \operatorname{mean}_{j, c} \bigl(r(S) - T\bigr)_{jc}^2
+
+    :math:`j` runs over the valid positions of the batch, :math:`r` is a
+    convolution that is trained with the student. CIRKD and RepDistiller
+    compute this form, with weights 10 (or 1) and 100. The paper's is half of
+    it, ``form='paper'``.
+
+    Dense: maps need not agree in size. :math:`r` works on the student's grid
+    and its output is resized to the teacher's, where the authors' codes
+    assume equal grids or take strided and transposed convolutions.
+
+    Args:
+        student_channels: ``Cs``.
+        teacher_channels: ``Ct``.
+        form: ``'dense'``, or ``'paper'`` with the factor 1/2.
+        kernel_size: Of the convolution, odd. CIRKD: 1.
+        norm: BN after it, as in RepDistiller. BN, and kernels above 1, see
+            ignored positions too.
+        relu: ReLU at the end, as the paper wants it where the hint itself
+            comes out of one.
+
+    Shape:
+        ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .) -> ()``, in squared units of
+        the teacher's activations: the value does not grow with batch, crop
+        or channels.
+
+    Raises:
+        ValueError: For another ``form``, an even kernel, or maps that do not
+            fit.
+    """
+
+    def __init__(self,
+                 student_channels: int,
+                 teacher_channels: int,
+                 form: str = 'dense',
+                 kernel_size: int = 1,
+                 norm: bool = False,
+                 relu: bool = False) -> None:
+        super().__init__()
+        if form not in SCALES:
+            raise ValueError(f'form must be one of {list(SCALES)}, not '
+                             f'{form!r}')
+        if kernel_size % 2 == 0:
+            raise ValueError(f'kernel_size must be odd, not {kernel_size}')
+        self.form = form
+        layers = [
+            nn.Conv2d(student_channels,
+                      teacher_channels,
+                      kernel_size,
+                      padding=kernel_size // 2,
+                      bias=False)
+        ]
+        layers += [nn.BatchNorm2d(teacher_channels)] if norm else []
+        layers += [nn.ReLU(inplace=True)] if relu else []
+        self.regressor = nn.Sequential(*layers)
+
+    def extra_repr(self) -> str:
+        return f'form={self.form!r}'
+
+    def forward(self,
+                student: Tensor,
+                teacher: Tensor,
+                mask: Optional[Tensor] = None) -> Tensor:
+        weight = self.regressor[0].weight
+        check_channels(student, 'student', weight.shape[1])
+        check_channels(teacher, 'teacher', weight.shape[0])
+        with full_precision(teacher):
+            student = self.regressor(student.to(weight.dtype))
+            errors, _ = channel_errors(student, teacher, mask)
+            return SCALES[self.form] * errors.mean()

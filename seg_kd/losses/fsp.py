@@ -1,0 +1,175 @@
+"""FSP, flow of solution procedure (Yim et al., CVPR 2017).
+
+After "A Gift from Knowledge Distillation: Fast Optimization, Network
+Minimization and Transfer Learning"; there is no official code. The arithmetic
+is that of ``distiller_zoo/FSP.py`` of HobbitLong/RepDistiller.
+"""
+from typing import Optional, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ._functional import (as_list, check_channels, check_form, full_precision,
+                          valid_positions)
+
+POOLS = dict(avg=F.adaptive_avg_pool2d, max=F.adaptive_max_pool2d)
+Channels = Sequence[int]
+
+
+class FSPLoss(nn.Module):
+    r"""How a network goes from one layer to a later one, as inner products.
+
+    .. math::
+        G = \tfrac1m \sum_j F_{1,j} F_{2,j}^\top \in R^{C_1 \times C_2},
+        \qquad \sum_\text{pairs} \operatorname{mean}_n
+        \operatorname{mean}_{a,b} (G_s - G_t)_{ab}^2
+
+    j runs over the m valid positions of one image; the mean is over images
+    that have any. Of two layers the finer one is pooled to the grid of the
+    other. Student and teacher need not share a grid: m differs, G does not.
+
+    The entries' mean is the dense form, and RepDistiller's. With
+    ``form='paper'`` it is their sum, :math:`C_1 C_2` times as much (of the
+    teacher).
+
+    Where the channels of student and teacher differ, a layer of the student
+    gets a connector, a 1x1 conv W without bias. As G is linear in both
+    layers, it is applied to G itself: :math:`W_1 G_s W_2^\top`, which costs
+    nothing beside G, and no map of the teacher's width is ever made.
+
+    Args:
+        student_channels: Of the student's maps, first to last.
+        teacher_channels: Of the teacher's.
+        pairs: Indices of the layers of each pair; by default each with the
+            next.
+        pool: ``'avg'`` as in RepDistiller, over valid positions; or ``'max'``
+            as in torchdistill.
+        form: ``'dense'`` or ``'paper'``.
+
+    Attributes:
+        connectors: W of each layer, ``(Ct, Cs)``, where one is needed.
+
+    Shape:
+        ``[(N, Cs_l, h_l, w_l)], [(N, Ct_l, H_l, W_l)], (N, ., .) -> ()``, in
+        the teacher's units to the fourth; it does not grow with the crop.
+
+    Raises:
+        ValueError: For another ``pool`` or ``form``, fewer than two layers,
+            pairs that name others, or maps of other number, channels or
+            batches.
+    """
+
+    def __init__(self,
+                 student_channels: Channels,
+                 teacher_channels: Channels,
+                 pairs: Optional[Sequence[Tuple[int, int]]] = None,
+                 pool: str = 'avg',
+                 form: str = 'dense') -> None:
+        super().__init__()
+        check_form(form)
+        if pool not in POOLS:
+            raise ValueError(f"pool must be 'avg' or 'max', not {pool!r}")
+        self.channels = list(
+            zip(as_list(student_channels), as_list(teacher_channels)))
+        count = len(self.channels)
+        pairs = pairs or [(i, i + 1) for i in range(count - 1)]
+        if not pairs or not all(0 <= i < count for pair in pairs
+                                for i in pair):
+            raise ValueError(f'pairs {pairs} of {count} layers; name two or '
+                             'more layers')
+        self.pairs, self.pool, self.form = pairs, pool, form
+        self.connectors = nn.ParameterDict({
+            str(i):
+            nn.init.orthogonal_(torch.empty(t, s))
+            for i, (s, t) in enumerate(self.channels)
+            if s != t and any(i in pair for pair in pairs)
+        })
+
+    def extra_repr(self) -> str:
+        return f'pairs={self.pairs}, pool={self.pool!r}, form={self.form!r}'
+
+    def forward(self,
+                student: Sequence[Tensor],
+                teacher: Sequence[Tensor],
+                mask: Optional[Tensor] = None) -> Tensor:
+        student, teacher = as_list(student), as_list(teacher)
+        self._check(student, teacher)
+        total = 0.
+        with full_precision(teacher[0]):
+            for i, j in self.pairs:
+                s = flow(student[i], student[j], mask, self.pool)
+                with torch.no_grad():
+                    t = flow(teacher[i], teacher[j], mask, self.pool)
+                s = self._connect(i, self._connect(j, s.mT).mT)
+                total = total + self._distance(s, t, mask)
+        return total
+
+    def _connect(self, layer: int, matrix: Tensor) -> Tensor:
+        """From the student's channels in the rows to the teacher's."""
+        if str(layer) not in self.connectors:
+            return matrix
+        return self.connectors[str(layer)] @ matrix
+
+    def _distance(self, student: Tensor, teacher: Tensor,
+                  mask: Optional[Tensor]) -> Tensor:
+        reduce = torch.sum if self.form == 'paper' else torch.mean
+        values = reduce((student - teacher).square(), (1, 2))
+        # an image with nothing valid has G = 0 in both
+        images = len(values) if mask is None else mask.flatten(1).any(1).sum()
+        return values.sum() / torch.as_tensor(images).clamp(min=1)
+
+    def _check(self, student: Sequence[Tensor],
+               teacher: Sequence[Tensor]) -> None:
+        if not len(student) == len(teacher) == len(self.channels):
+            raise ValueError(f'{len(student)} maps of the student and '
+                             f'{len(teacher)} of the teacher, not '
+                             f'{len(self.channels)} each')
+        for s, t, (s_width, t_width) in zip(student, teacher, self.channels):
+            check_channels(s, 'student', s_width)
+            check_channels(t, 'teacher', t_width)
+            if len(s) != len(t):
+                raise ValueError(f'student has {len(s)} images and teacher '
+                                 f'{len(t)}')
+
+
+def flow(first: Tensor, second: Tensor, mask: Optional[Tensor],
+         pool: str) -> Tensor:
+    """G of each image: mean over positions of the products of two layers.
+
+    Shape:
+        ``(N, C1, h, w), (N, C2, H, W), (N, ., .) -> (N, C1, C2)``, in float32
+        or better; 0 for an image with nothing valid.
+    """
+    size = tuple(map(min, first.shape[2:], second.shape[2:]))
+    (a, some), (b, other) = (pooled(x, mask, size, pool)
+                             for x in (first, second))
+    if mask is None:
+        count = torch.tensor(size).prod()
+    else:
+        valid = valid_positions(a, mask).unsqueeze(1) & some & other
+        a, b = (x.where(valid, 0.) for x in (a, b))
+        count = valid.sum((2, 3)).clamp(min=1).unsqueeze(2)
+    return a.flatten(2) @ b.flatten(2).mT / count
+
+
+def pooled(features: Tensor, mask: Optional[Tensor], size: Tuple[int, int],
+           pool: str) -> Tuple[Tensor, Optional[Tensor]]:
+    """A map on a coarser grid, and which positions had a valid one.
+
+    Shape:
+        ``(N, C, H, W), (N, ., .) -> (N, C, *size), (N, 1, *size)``; of both
+        the second is None without a mask.
+    """
+    features = features.to(torch.promote_types(features.dtype, torch.float))
+    valid = share = None
+    if mask is not None:
+        valid = share = valid_positions(features, mask).unsqueeze(1)
+    if features.shape[2:] != size:
+        if valid is not None:
+            share = F.adaptive_avg_pool2d(valid.to(features), size)
+            features = features.where(valid, 0. if pool == 'avg' else -1e30)
+        features = POOLS[pool](features, size)
+        if valid is not None and pool == 'avg':
+            features = features / share.where(share > 0, 1.)
+    return features, None if share is None else share > 0

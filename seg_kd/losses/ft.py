@@ -1,0 +1,227 @@
+"""FT, factor transfer (Kim et al., NeurIPS 2018).
+
+After "Paraphrasing Complex Network: Network Compression via Factor Transfer"
+and ``train_Paraphraser.py``, ``train_student.py`` and
+``Models/FeatureProjection.py`` of Jangho-Kim/Factor-Transfer-pytorch.
+"""
+from typing import Dict, Optional, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ._functional import (check_channels, check_form, full_precision, inverse,
+                          prepare, tiles, with_gradient)
+from .translator import SLOPE, Autoencoder, initialise
+
+
+class Paraphraser(Autoencoder):
+    r"""Autoencoder whose code, the factor, says what a teacher's map says.
+
+    .. math:: \operatorname{mean} | F - D(E(F)) |
+
+    Three 3x3 convs and three transposed ones, all of stride 1, with LeakyReLU
+    0.1. Trained alone on the teacher's map; then the decoder is dropped and
+    ``encoder`` frozen (``FTLoss``).
+
+    Dense: F is standardised (``Encoder``), the decoder's last layer is linear
+    and starts at zero, so that the paper's learning rate of 0.1 serves maps of
+    any magnitude. With ``form='paper'`` F is as it is, and a LeakyReLU ends
+    the decoder.
+
+    Args:
+        channels: Of the teacher's map.
+        ratio: k, width of the factor relative to ``channels``. Paper: 0.5.
+        widths: Of the three convs; default ``(C, round(kC), round(kC))``.
+        form: ``'dense'`` or ``'paper'``.
+
+    Attributes:
+        encoder: What is kept.
+        decoder: What is dropped.
+        out_channels: Width of the factor.
+        relative_error: As that of ``Translator``.
+
+    Shape:
+        ``(N, C, H, W), (N, ., .) -> dict(reconstruction=())``, per element of
+        the teacher's map, in units of its deviation (``'paper'``: its own).
+
+    Raises:
+        ValueError: For another ``form``, not three widths, a map of other
+            channels, or a mask that is not ``(N, ., .)`` bool.
+    """
+
+    def __init__(self,
+                 channels: int,
+                 ratio: float = .5,
+                 widths: Optional[Sequence[int]] = None,
+                 form: str = 'dense') -> None:
+        super().__init__(channels, 1, ratio, widths)
+        check_form(form)
+        self.form = form
+        if form == 'paper':  # mean 0 and deviation 1 for good
+            self.encoder.measured.fill_(True)
+
+    def _terms(self, teacher: Tensor, valid: Tensor,
+               mask: Optional[Tensor]) -> Dict[str, Tensor]:
+        code, sizes = self.encoder.trace(teacher)
+        back = self.decoder(code, sizes)
+        if self.form == 'paper':
+            back = F.leaky_relu(back, SLOPE)
+        error = back - self.encoder.standardise(teacher)
+        error = torch.where(valid, error, 0.)
+        self._compare(error.detach().square().sum(), teacher, valid)
+        count = valid.sum().clamp(min=1) * teacher.shape[1]
+        return dict(reconstruction=error.abs().sum() / count)
+
+
+class FTLoss(nn.Module):
+    r"""Distance of the student's factor to the teacher's, both of length 1.
+
+    .. math::
+        \operatorname{mean}_{n,c,j} \Bigl| \frac{E_s(S)}{\|E_s(S)\|_2}
+        - \frac{E_t(T)}{\|E_t(T)\|_2} \Bigr|^p
+
+    :math:`E_t` is the frozen encoder of a ``Paraphraser``, :math:`E_s` the
+    translator, three 3x3 convs with LeakyReLU 0.1 that are trained with the
+    student. A norm is one of a whole image: c and all valid positions j.
+
+    Dense: the norm is divided by the root of the number of elements, so it is
+    a root mean square, and the value does not shrink as the map grows. It is
+    the paper's times :math:`(C m)^{p/2}` for m positions; the paper's 500 at
+    C = 32 channels and m = 8 * 8 is 11 here. RepDistiller's loss of this name
+    compares attention maps, and is another method.
+
+    The gradient by the factor is found together with the value, tile by tile,
+    and cannot be differentiated again.
+
+    Args:
+        student_channels: Of the student's map.
+        teacher_channels: Of the teacher's.
+        paraphraser: A trained ``Paraphraser`` or its encoder, which is frozen
+            here. None compares with the teacher's map as it is.
+        p: 1 or 2. Authors: 1.
+        form: ``'dense'`` or ``'paper'``.
+
+    Attributes:
+        translator: :math:`E_s`.
+        paraphraser: :math:`E_t`: no gradient. None without.
+
+    Shape:
+        ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .) -> ()``. A student's factor
+        on another grid is resized to the teacher's. Dense: from 0 to 2 for
+        p=1, to 4 for p=2.
+
+    Raises:
+        ValueError: For another ``p`` or ``form``, maps of other channels or
+            unequal batches, or a mask that is not ``(N, ., .)`` bool.
+    """
+
+    def __init__(self,
+                 student_channels: int,
+                 teacher_channels: int,
+                 paraphraser: Optional[nn.Module] = None,
+                 p: int = 1,
+                 form: str = 'dense') -> None:
+        super().__init__()
+        check_form(form)
+        if p not in (1, 2):
+            raise ValueError(f'p must be 1 or 2, not {p}')
+        self.channels = student_channels, teacher_channels
+        self.p, self.form = p, form
+        encoder = getattr(paraphraser, 'encoder', paraphraser)
+        width = teacher_channels if encoder is None else encoder.out_channels
+        self.translator = translator(student_channels, width)
+        self.paraphraser = encoder
+        if encoder is not None:
+            encoder.requires_grad_(False)
+
+    def extra_repr(self) -> str:
+        return f'p={self.p}, form={self.form!r}'
+
+    def forward(self,
+                student: Tensor,
+                teacher: Tensor,
+                mask: Optional[Tensor] = None) -> Tensor:
+        check_channels(student, 'student', self.channels[0])
+        check_channels(teacher, 'teacher', self.channels[1])
+        dtype = self.translator[0].weight.dtype
+        with full_precision(teacher):
+            target = self._paraphrase(teacher.to(dtype))
+            factor, target, valid = prepare(self.translator(student.to(dtype)),
+                                            target, mask)
+            value, gradient = self._batch(factor.detach(), target, valid)
+            return with_gradient(factor, value, gradient)
+
+    @torch.no_grad()
+    def _paraphrase(self, teacher: Tensor) -> Tensor:
+        return teacher if self.paraphraser is None else self.paraphraser(
+            teacher)
+
+    @torch.no_grad()
+    def _batch(self, student: Tensor, teacher: Tensor,
+               valid: Tensor) -> Tuple[Tensor, Tensor]:
+        """The loss and its derivative by the student's factor."""
+        share = 1 / (valid.sum().clamp(min=1) * student.shape[1]).to(
+            student.dtype)
+        value = student.new_zeros((), dtype=torch.double)
+        gradient = torch.empty_like(student,
+                                    memory_format=torch.contiguous_format)
+        for s, t, keep, out in zip(student, teacher, valid, gradient):
+            value += self._image(s.flatten(1), t.flatten(1), keep.flatten(),
+                                 share, out.flatten(1))
+        return (value * share).to(student.dtype), gradient
+
+    def _image(self, student: Tensor, teacher: Tensor, valid: Tensor,
+               share: Tensor, gradient: Tensor) -> Tensor:
+        """Sum of the distances; fills ``gradient``.
+
+        Shape:
+            ``(C, P), (C, P), (P,), (), (C, P) -> ()``.
+        """
+        size = len(student) * valid.sum() if self.form == 'dense' else 1.
+        steps = list(tiles(*student.shape, student.device))
+        to_unit = [
+            inverse_length(x, valid, steps) * size**.5
+            for x in (student, teacher)
+        ]
+
+        def unit(x, tile, scale):
+            return (x[:, tile] * scale).masked_fill_(~valid[tile], 0.)
+
+        total = along = student.new_zeros((), dtype=torch.double)
+        for tile in steps:
+            s = unit(student, tile, to_unit[0])
+            gap = s - unit(teacher, tile, to_unit[1])
+            total = total + gap.abs().pow_(self.p).sum(dtype=torch.double)
+            slope = gap.sign_() if self.p == 1 else gap.mul_(2)
+            gradient[:, tile] = slope.mul_(share)
+            along = along + slope.mul_(s).sum(dtype=torch.double)
+        along = (along / max(size, 1)).to(student.dtype)
+        for tile in steps:
+            gradient[:, tile].sub_(unit(student, tile, to_unit[0] * along))
+            gradient[:, tile].mul_(to_unit[0])
+        return total
+
+
+def inverse_length(x: Tensor, valid: Tensor, steps: Sequence[slice]) -> Tensor:
+    """One over the length of all columns together; 0 if there is none."""
+    squares = x.new_zeros((), dtype=torch.double)
+    for tile in steps:
+        column = x[:, tile].square().sum(0).masked_fill_(~valid[tile], 0.)
+        squares += column.sum(dtype=torch.double)
+    return inverse(squares.sqrt()).to(x.dtype)
+
+
+def translator(channels: int, width: int) -> nn.Sequential:
+    """Three 3x3 convs and LeakyReLUs, as the authors'.
+
+    Shape:
+        ``(N, channels, H, W) -> (N, width, H, W)``.
+    """
+    layers = []
+    for before, after in ((channels, channels), (channels, width), (width,
+                                                                    width)):
+        conv = nn.Conv2d(before, after, 3, padding=1)
+        initialise(conv, SLOPE, 9 * before)
+        layers += [conv, nn.LeakyReLU(SLOPE, inplace=True)]
+    return nn.Sequential(*layers)

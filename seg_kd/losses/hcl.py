@@ -1,0 +1,153 @@
+"""Hierarchical context loss of ReviewKD (Chen et al., CVPR 2021).
+
+Follows ``hcl`` of dvlab-research/ReviewKD; it is the same function in its
+CIFAR, ImageNet and detection code, and in RuipingL/TransKD. See "dense".
+"""
+from typing import List, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor, nn
+
+from ._functional import (as_list, full_precision, inverse, prepare, tiles,
+                          with_gradient)
+
+Maps = Union[Tensor, Sequence[Tensor]]
+
+
+class HCLLoss(nn.Module):
+    r"""Mean squared difference of two maps, and of coarser ones.
+
+    .. math::
+        \frac{1}{\sum_k 2^{-k}} \sum_k 2^{-k}
+        \operatorname{mean} (P_k S - P_k T)^2
+
+    :math:`P_0` leaves the map as it is; :math:`P_1, P_2, \ldots` average it
+    to grids of 4 x 4, 2 x 2 and 1 x 1 cells. A grid that is not coarser than
+    the map is left out, also of the divisor. Several levels are added up.
+    Without a mask this is the authors' arithmetic: one form serves both.
+
+    Dense: with a mask, a cell is the mean of its valid positions, and counts
+    in the mean over cells by the share of its positions that are valid: one
+    that is nearly all ignored says little, and an empty one nothing. The
+    full map counts valid positions alone. The authors compare a grid with
+    the height only; here it must be below the shorter side.
+
+    The gradient is found together with the value, and cannot be
+    differentiated again.
+
+    Args:
+        grids: Cells a side, in the order of the weights 1/2, 1/4, ...
+
+    Shape:
+        ``(N, C, h, w), (N, C, H, W), (N, ., .) -> ()``, or lists of as many
+        maps. A student on another grid is resized to the teacher's. In
+        squared teacher units; the first term does not depend on the crop.
+
+    Raises:
+        ValueError: For grids below 1, unequal channels, batches or numbers
+            of levels, maps that are not 4-d, or a mask that is not ``(N, .,
+            .)`` bool.
+    """
+
+    def __init__(self, grids: Sequence[int] = (4, 2, 1)) -> None:
+        super().__init__()
+        if min(grids, default=1) < 1:
+            raise ValueError(f'grids must be at least 1, not {grids}')
+        self.grids = tuple(grids)
+
+    def extra_repr(self) -> str:
+        return f'grids={self.grids}'
+
+    def forward(self,
+                student: Maps,
+                teacher: Maps,
+                mask: Optional[Tensor] = None) -> Tensor:
+        student, teacher = as_list(student), as_list(teacher)
+        if len(student) != len(teacher):
+            raise ValueError(f'student has {len(student)} levels and teacher '
+                             f'{len(teacher)}')
+        return sum(self._level(s, t, mask) for s, t in zip(student, teacher))
+
+    def _level(self, student: Tensor, teacher: Tensor,
+               mask: Optional[Tensor]) -> Tensor:
+        with full_precision(teacher):
+            student, teacher, valid = prepare(student, teacher, mask)
+            if student.shape[1] != teacher.shape[1]:
+                raise ValueError(
+                    f'student has {student.shape[1]} channels and teacher '
+                    f'{teacher.shape[1]}: put an adapter between '
+                    '(ReviewKDLoss)')
+            grids = [g for g in self.grids if g < min(valid.shape[1:])]
+            value, gradient = half_squares(student.detach(), teacher, valid,
+                                           Cells(grids, valid, student.dtype))
+            weights = sum(2.**-k for k in range(len(grids) + 1))
+            count = valid.sum().clamp(min=1).to(student.dtype)
+            mean = 2 / (weights * count * student.shape[1])
+            return mean * with_gradient(student, value, gradient)
+
+
+class Cells:
+    """All grids at once: ``rows @ map @ columns.T`` has their averages.
+
+    They are blocks on the diagonal; what lies between them has factor 0.
+
+    Attributes:
+        rows: ``(G, H)``, G the sum of the grids' sides.
+        columns: ``(G, W)``.
+        factor: ``(N, G, G)``, of the squares of averages, so that they are
+            worth their weight beside the sum of the map's own squares.
+    """
+
+    def __init__(self, grids: List[int], valid: Tensor,
+                 dtype: torch.dtype) -> None:
+        self.rows, self.columns = (averages(size,
+                                            grids).to(valid.device, dtype)
+                                   for size in valid.shape[1:])
+        share = self.rows @ valid.to(dtype) @ self.columns.T
+        self.factor = torch.zeros_like(share)
+        count, start = valid.sum().to(dtype), 0
+        for k, g in enumerate(grids, 1):
+            block = (..., *2 * [slice(start, start + g)])
+            # mean of valid positions: 1 / share, squared; it counts share
+            self.factor[block] = (2.**-k * count * inverse(share[block]) *
+                                  inverse(share[block].sum()))
+            start += g
+
+
+def averages(size: int, grids: List[int]) -> Tensor:
+    """One row a cell of ``adaptive_avg_pool2d``, for all grids in turn.
+
+    Where ``size`` is no multiple, neighbours share a position.
+
+    Shape:
+        ``(G, size)``, float64; each row adds up to 1.
+    """
+    cells = [(i * size // g, -(-(i + 1) * size // g)) for g in grids
+             for i in range(g)]
+    rows = torch.zeros(len(cells), size, dtype=torch.double)
+    for row, (start, end) in zip(rows, cells):
+        row[start:end] = 1 / (end - start)
+    return rows
+
+
+@torch.no_grad()
+def half_squares(student: Tensor, teacher: Tensor, valid: Tensor,
+                 cells: Cells) -> Tuple[Tensor, Tensor]:
+    """Half the sum of all squares, and its derivative by the student."""
+    n, c, h, w = student.shape
+    value = student.new_zeros((), dtype=torch.double)
+    gradient = torch.empty_like(student, memory_format=torch.contiguous_format)
+    for i in range(n):
+        ignored = (~valid[i]).flatten().nonzero().squeeze(1)
+        for tile in tiles(h * w, c, student.device):  # of channels
+            gap = gradient[i, tile]
+            torch.sub(student[i, tile], teacher[i, tile], out=gap)
+            gap.flatten(1).index_fill_(1, ignored, 0.)
+            value += gap.square().sum()
+            means = cells.rows @ gap @ cells.columns.T
+            slope = means * cells.factor[i]
+            value += (slope * means).sum()
+            rows = cells.rows.T.expand(len(gap), -1, -1)
+            gap.baddbmm_(rows, slope @ cells.columns)
+            gap.flatten(1).index_fill_(1, ignored, 0.)
+    return (value / 2).to(student.dtype), gradient

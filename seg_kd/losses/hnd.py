@@ -1,0 +1,70 @@
+"""HND, head network distillation (Matsubara et al., HotEdgeVideo 2019).
+
+After "Distilled Split Deep Neural Networks for Edge-Assisted Real-Time
+Systems" and its code, yoshitomo-matsubara/head-network-distillation: Adam
+1e-3 on ``MSELoss(reduction='sum')``, no labels.
+"""
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+from ._functional import (check_channels, check_map, full_precision, prepare,
+                          with_gradient)
+
+
+class HNDLoss(nn.Module):
+    r"""Squared distance of the student's head and the teacher's, at the split.
+
+    .. math:: \operatorname{mean}_{n,c,y,x} (S - T)^2
+
+    over valid positions :math:`(n, y, x)` and all channels. The paper's form,
+    ``reduction='sum'``, is the sum in place of the mean: larger by the factor
+    valid positions x channels, so its value and the right learning rate
+    depend on batch and crop (Adam's steps do not).
+
+    The student has the teacher's channels already, because the teacher's
+    tail runs on its output: there is no adapter. The gradient is found
+    together with the value and cannot be differentiated again.
+
+    Args:
+        reduction: ``'mean'``, or ``'sum'`` as in the paper.
+
+    Shape:
+        ``(N, C, h, w), (N, C, H, W), (N, ., .) -> ()``, in squared teacher
+        units. A student on another grid is resized to the teacher's. The
+        mean does not depend on batch or crop.
+
+    Raises:
+        ValueError: For another reduction, unequal channels or batches, maps
+            that are not 4-d, or a mask that is not ``(N, ., .)`` bool.
+    """
+
+    def __init__(self, reduction: str = 'mean') -> None:
+        super().__init__()
+        if reduction not in ('mean', 'sum'):
+            raise ValueError("reduction is 'mean' or 'sum', not "
+                             f'{reduction!r}')
+        self.reduction = reduction
+
+    def extra_repr(self) -> str:
+        return f'reduction={self.reduction!r}'
+
+    def forward(self,
+                student: Tensor,
+                teacher: Tensor,
+                mask: Optional[Tensor] = None) -> Tensor:
+        check_map(teacher, 'teacher')
+        check_channels(student, 'student', teacher.shape[1])
+        with full_precision(teacher):
+            student, teacher, valid = prepare(student, teacher, mask)
+            gap = student.detach() - teacher
+            if mask is not None:
+                gap.masked_fill_(~valid.unsqueeze(1), 0.)
+            count = 1
+            if self.reduction == 'mean':
+                count = valid.sum().clamp(min=1) * gap.shape[1]
+            # One sum over everything would lose four digits in float32.
+            squares = torch.linalg.vector_norm(gap, dim=(2, 3)).square()
+            value = (squares.sum(dtype=torch.double) / count).to(gap.dtype)
+            return with_gradient(student, value, gap.mul_(2 / count))

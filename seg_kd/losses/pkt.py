@@ -1,0 +1,141 @@
+"""PKT, probabilistic knowledge transfer (Passalis and Tefas, ECCV 2018).
+
+The paper form is that of ``nn/pkt.py`` of passalis/probabilistic_kt (which
+HobbitLong/RepDistiller has, too), without the 1e-7 added to lengths there.
+"""
+from typing import Optional, Tuple
+
+import torch
+from torch import Tensor
+
+from ._functional import with_gradient
+from ._gram import Rows, add_product, blocks, through_length, unit_rows
+from ._instances import RelationLoss
+
+EPS = 1e-7
+LEAST = -1 + 1e-7  # of what log1p gets: float32 cannot tell more from -1
+
+
+class PKTLoss(RelationLoss):
+    r"""How likely student and teacher find each instance near another.
+
+    .. math::
+        p_{ij} = \frac{1 + \cos(F_i, F_j)}{\sum_k (1 + \cos(F_i, F_k))},
+        \qquad
+        L = \tfrac1M \sum_{ij} t_{ij} \log \frac{t_{ij}}{s_{ij}}
+
+    with :math:`p` called :math:`s` in the student and :math:`t` in the
+    teacher, over the :math:`M` instances of the batch.
+
+    Dense: the mean over the instances i of a Kullback-Leibler divergence, as
+    above, with :math:`10^{-7}/M` added to each probability in the fraction: it
+    does not depend on the crop. ``form='paper'`` is the mean over the pairs,
+    with :math:`10^{-7}` added: but for that the dense value divided by M. The
+    paper's weight 30000 belongs to a batch of 64 images: 30000 / 64,
+    about 470, here.
+
+    It is found in tiles, together with its gradient: memory is linear in M
+    and time quadratic, so M is bounded. The gradient cannot be differentiated
+    again.
+
+    Args:
+        form: ``'dense'`` or ``'paper'``.
+        instances: Kind of instances: ``'pixel'``, ``'image'``, ``'map'``,
+            ``'region'`` or ``'class'``. ``'class'`` needs ``labels``.
+        max_instances: Bound on M; more are thinned out at random. None: no
+            bound.
+        grid: Rows and columns of ``'region'``.
+
+    Shape:
+        ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .), (N, ., .) -> ()``. A student
+        on another grid is resized to the teacher's. Nats per instance, or
+        with ``'paper'`` per pair.
+
+    Raises:
+        ValueError: For another ``form`` or kind, bounds below 1, maps that
+            do not fit each other, or ``'class'`` without labels.
+    """
+
+    def __init__(
+        self,
+        form: str = 'dense',
+        instances: str = 'pixel',
+        max_instances: Optional[int] = 4096,
+        grid: Tuple[int, int] = (4, 8)
+    ) -> None:
+        super().__init__(instances, max_instances, grid)
+        if form not in ('dense', 'paper'):
+            raise ValueError(f"form must be 'dense' or 'paper', not {form!r}")
+        self.form = form
+
+    def extra_repr(self) -> str:
+        return f'form={self.form!r}'
+
+    def relate(self, student: Tensor, teacher: Tensor) -> Tensor:
+        count = max(1, len(student))
+        dense = self.form == 'dense'
+        scale = 1 / count if dense else 1 / count**2
+        value, gradient = divergence(student.detach(), teacher,
+                                     EPS / count if dense else EPS)
+        return with_gradient(student, (scale * value).to(student.dtype),
+                             gradient.mul_(scale).to(student.dtype))
+
+
+@torch.no_grad()
+def divergence(student: Tensor, teacher: Tensor,
+               eps: float) -> Tuple[Tensor, Tensor]:
+    r"""The sum over the pairs, and its derivative by the student.
+
+    With :math:`a = (1 + \cos)/2`, its row sums :math:`Z`, and
+    :math:`\delta_{ij}` for the fraction in the logarithm less 1, which is
+    small where the two agree, so that nothing cancels:
+
+    .. math::
+        L = \sum_{ij} s_{ij} \bigl( (1 + \delta_{ij}) \log(1 + \delta_{ij})
+            - \delta_{ij} \bigr) \\
+        \partial L / \partial a_{s,ij}
+            = (\textstyle\sum_k s_{ik} \delta_{ik} - \delta_{ij}) / Z_{s,i}
+
+    but for :math:`\epsilon`.
+    """
+    s, t = unit_rows(student), unit_rows(teacher)
+    s_mass, t_mass = mass(s), mass(t)
+    to_teacher, shift = s_mass / t_mass, eps * s_mass
+    value = student.new_zeros((), dtype=torch.double)
+    rest, gradient = s.zeros(len(s), 1), s.zeros(len(s), s.width)
+
+    def one_way(x: Tensor, y: Tensor, rows: slice) -> Tensor:
+        """Counts the rows of a tile in; minus the slope of each entry."""
+        nonlocal value
+        base = x + shift[rows]
+        delta = (y * to_teacher[rows]).sub_(x).div_(base).clamp_(min=LEAST)
+        log = delta.log1p()
+        row = torch.addcmul(log - delta, log, delta).mul_(base)
+        row.sub_(log.mul_(shift[rows]))
+        value += (row.sum(1, keepdim=True) /
+                  s_mass[rows]).sum(dtype=torch.double)
+        slope = delta.sub_(shift[rows] / base).div_(s_mass[rows])
+        rest[rows] += slope.sum(1, keepdim=True)
+        return slope
+
+    for rows, columns, times in blocks(s):
+        x, y = near(s, rows, columns), near(t, rows, columns)
+        slope = one_way(x, y, rows)
+        other = slope if times == 1 else one_way(x.T, y.T, columns)
+        add_product(gradient, slope + other.T, s, rows, columns)
+    rest = (rest + len(s) / s_mass).mul_(eps)
+    gradient += rest * s.sum() + s.sum(rest)
+    return value.clamp(min=0), through_length(gradient.div_(-2), s)
+
+
+def mass(x: Rows) -> Tensor:
+    """Row sums of ``(1 + cos) / 2``, without the pairs: ``(M, 1)``."""
+    total, sums = x.sum().T, x.zeros(len(x), 1)
+    for tile in x.steps():
+        sums[tile] = x[tile] @ total
+    return sums.add_(len(x)).div_(2)
+
+
+def near(x: Rows, rows: slice, columns: slice) -> Tensor:
+    """``(1 + cos) / 2``, at least 0."""
+    return (x[rows] @ x[columns].T).add_(1).div_(2).clamp_(min=0)

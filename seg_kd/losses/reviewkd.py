@@ -1,0 +1,153 @@
+"""ReviewKD, knowledge review (Chen et al., CVPR 2021).
+
+Follows dvlab-research/ReviewKD (``CIFAR-100/model/reviewkd.py``, and
+``Detection/model/kd_trans.py`` for maps that need not be square); its port to
+segmentation is RuipingL/TransKD ``train/ReviewKD.py``.
+"""
+from typing import Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ._functional import check_channels, full_precision
+from .hcl import HCLLoss
+
+
+class Fusion(nn.Module):
+    """ABF: one level of the student, fused with what deeper levels left.
+
+    Args:
+        in_channels: Of the student's map.
+        mid_channels: Of what goes from level to level.
+        out_channels: Of the teacher's map.
+        fuses: Is there a deeper level?
+
+    Shape:
+        ``(N, in, h, w), (N, mid, ., .) or None, (H, W)`` to ``(N, out, H, W),
+        (N, mid, H, W)``: for the teacher, and for the next level.
+    """
+
+    def __init__(self, in_channels: int, mid_channels: int, out_channels: int,
+                 fuses: bool) -> None:
+        super().__init__()
+        self.reduce = conv_bn(in_channels, mid_channels, 1)
+        self.attention = nn.Conv2d(2 * mid_channels, 2, 1) if fuses else None
+        self.expand = conv_bn(mid_channels, out_channels, 3)
+
+    def forward(self, student: Tensor, deeper: Optional[Tensor],
+                size: torch.Size) -> Tuple[Tensor, Tensor]:
+        fused = self.reduce(student)
+        if self.attention is not None:
+            fused = self._fuse(fused, nearest(deeper, fused.shape[2:]))
+        fused = nearest(fused, size)
+        return self.expand(fused), fused
+
+    def _fuse(self, own: Tensor, deeper: Tensor) -> Tensor:
+        """Both, weighted by an attention map each.
+
+        The 1x1 conv over both sees them one by one: no concatenation.
+        """
+        first, second = self.attention.weight.chunk(2, dim=1)
+        logits = F.conv2d(own, first, self.attention.bias)
+        gates = (logits + F.conv2d(deeper, second)).sigmoid()
+        return torch.addcmul(own * gates[:, :1], deeper, gates[:, 1:])
+
+
+def conv_bn(in_channels: int, out_channels: int, size: int) -> nn.Sequential:
+    """Conv without bias, initialised as the authors', and BN."""
+    conv = nn.Conv2d(in_channels,
+                     out_channels,
+                     size,
+                     padding=size // 2,
+                     bias=False)
+    nn.init.kaiming_uniform_(conv.weight, a=1)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+
+
+def nearest(features: Tensor, size: torch.Size) -> Tensor:
+    return features if features.shape[2:] == size else F.interpolate(
+        features, size)
+
+
+class ReviewKDLoss(nn.Module):
+    r"""Every level of the teacher, from that level and all deeper ones.
+
+    .. math::
+        \sum_l L_\text{HCL}(E_l(F_l), T_l), \qquad
+        F_l = A_l \, R_l(S_l) + A'_l \, F_{l + 1}
+
+    from the deepest level up. :math:`R_l`: 1x1 conv and BN to the middle
+    width; :math:`A_l, A'_l`: two sigmoid maps, by a 1x1 conv on both; the
+    deepest has :math:`F = R(S)`. :math:`E_l`: 3x3 conv and BN. What is left
+    of deeper levels is brought to the student's grid, and :math:`F_l` to the
+    teacher's, by nearest neighbour. :math:`L_\text{HCL}`: ``HCLLoss``.
+
+    Dense: the authors' code on maps of any shape: their CIFAR code asks for
+    squares, their detection code for equal strides. Without a mask the value
+    is theirs on theirs. A mask counts in ``HCLLoss``; BN sees all.
+
+    Args:
+        student_channels: Of each level, shallow to deep.
+        teacher_channels: The same of the teacher.
+        mid_channels: The middle width. None: that of the student's deepest
+            level, at most 512, as on CIFAR; TransKD has 64.
+        grids: See ``HCLLoss``.
+
+    Attributes:
+        levels: One ``Fusion`` (the paper's ABF) a level.
+
+    Shape:
+        ``[(N, Cs_l, h_l, w_l)], [(N, Ct_l, H_l, W_l)], (N, ., .) -> ()``, in
+        squared teacher units, summed over levels.
+
+    Raises:
+        ValueError: For other numbers of levels or channels; in training also
+            for a single 1x1 map, which BN cannot normalise.
+    """
+
+    def __init__(
+        self,
+        student_channels: Sequence[int],
+        teacher_channels: Sequence[int],
+        mid_channels: Optional[int] = None,
+        grids: Sequence[int] = (4, 2, 1)
+    ) -> None:
+        super().__init__()
+        levels = list(zip(student_channels, teacher_channels))
+        if not len(student_channels) == len(teacher_channels) == len(
+                levels) > 0:
+            raise ValueError('student and teacher need as many levels, not '
+                             f'{student_channels} and {teacher_channels}')
+        self.channels = levels
+        mid = mid_channels or min(512, student_channels[-1])
+        self.levels = nn.ModuleList(
+            Fusion(s, mid, t, fuses=k < len(levels))
+            for k, (s, t) in enumerate(levels, 1))
+        self.hcl = HCLLoss(grids)
+
+    def forward(self,
+                student: Sequence[Tensor],
+                teacher: Sequence[Tensor],
+                mask: Optional[Tensor] = None) -> Tensor:
+        self._check(student, teacher)
+        dtype = self.levels[0].reduce[0].weight.dtype
+        total, fused = 0., None
+        with full_precision(teacher[0]):
+            for k in reversed(range(len(student))):  # deep to shallow
+                output, fused = self.levels[k](student[k].to(dtype), fused,
+                                               teacher[k].shape[2:])
+                total = total + self.hcl(output, teacher[k], mask)
+        return total
+
+    def _check(self, student: Sequence[Tensor],
+               teacher: Sequence[Tensor]) -> None:
+        if not len(student) == len(teacher) == len(self.channels):
+            raise ValueError(f'{len(student)} student and {len(teacher)} '
+                             f'teacher maps for {len(self.channels)} levels')
+        for s, t, channels in zip(student, teacher, self.channels):
+            check_channels(s, 'student', channels[0])
+            check_channels(t, 'teacher', channels[1])
+            if self.training and 1 in (s[:, 0].numel(), t[:, 0].numel()):
+                raise ValueError('BN cannot train on a single 1x1 map: use a '
+                                 'larger crop or batch')

@@ -1,0 +1,233 @@
+"""RKD, relational knowledge distillation (Park et al., CVPR 2019).
+
+Follows ``metric/loss.py`` of lenscloth/RKD, the authors' code.
+"""
+from typing import Dict, Optional, Tuple
+
+import torch
+from torch import Tensor
+
+from ._functional import inverse, with_gradient
+from ._gram import Rows, add_product, add_sums, blocks
+from ._instances import RelationLoss, subset
+
+CHUNK = 1 << 18  # triplets at a time
+
+
+class RKDLoss(RelationLoss):
+    r"""How differently student and teacher arrange instances in space.
+
+    .. math::
+        L_D &= \operatorname{mean}_{ij}\, h\Bigl(
+            \frac{|s_i - s_j|}{\mu_s} - \frac{|t_i - t_j|}{\mu_t} \Bigr) \\
+        L_A &= \operatorname{mean}_{ijk}\, h\bigl(
+            \cos \angle s_j s_i s_k - \cos \angle t_j t_i t_k \bigr)
+
+    :math:`h` is the smooth L1 (Huber, from 1), :math:`\mu` the mean of the
+    distances above 0, and the means are over all :math:`M^2` pairs and
+    :math:`M^3` triplets of the instances of the batch, as in the authors'
+    code: those of an instance with itself count, with 0. The values do
+    not depend on the crop, so this is paper and dense form in one.
+
+    Distances that rounding may have made count as 0: in float32 those under
+    about 0.001 of the two instances' distance from the mean of all.
+
+    The distances run in tiles: memory is linear in M and time quadratic, so M
+    is bounded. The angles are between the triplets of a random subset of the
+    instances, as there are :math:`M^3` of them. Value and gradient are found
+    together, and the latter cannot be differentiated again.
+
+    Args:
+        distance_weight: Factor of :math:`L_D`; 0 leaves it out.
+        angle_weight: Factor of :math:`L_A`; 0 leaves it out. The authors' code
+            has 1 and 2, HobbitLong/RepDistiller 25 and 50.
+        instances: Kind of instances: ``'pixel'``, ``'image'``, ``'map'``,
+            ``'region'`` or ``'class'``. ``'class'`` needs ``labels``.
+        max_instances: Bound on M; more are thinned out at random. None: no
+            bound.
+        angle_instances: Bound on the instances between which are angles.
+            None: no further bound.
+        grid: Rows and columns of ``'region'``.
+
+    Shape:
+        ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .), (N, ., .)`` to a dict of
+        ``distance`` and ``angle``, both ``()`` and weighted. A student on
+        another grid is resized to the teacher's. Unit-free: the scale of a
+        map does not matter; the angle's is from 0 to 1.5 times its weight.
+
+    Raises:
+        ValueError: For negative weights or none above 0, another kind, bounds
+            below 1, maps that do not fit each other, or ``'class'`` without
+            labels.
+    """
+
+    def __init__(
+        self,
+        distance_weight: float = 1.,
+        angle_weight: float = 2.,
+        instances: str = 'pixel',
+        max_instances: Optional[int] = 4096,
+        angle_instances: Optional[int] = 128,
+        grid: Tuple[int, int] = (4, 8)
+    ) -> None:
+        super().__init__(instances, max_instances, grid)
+        weights = dict(distance=distance_weight, angle=angle_weight)
+        if min(weights.values()) < 0 or not any(weights.values()):
+            raise ValueError('weights must not be negative, nor all 0, but '
+                             f'are {weights}')
+        if angle_instances is not None and angle_instances < 1:
+            raise ValueError('angle_instances must be at least 1, not '
+                             f'{angle_instances}')
+        self.weights, self.angle_instances = weights, angle_instances
+
+    def extra_repr(self) -> str:
+        return f'{self.weights}, angle_instances={self.angle_instances}'
+
+    def relate(self, student: Tensor, teacher: Tensor) -> Dict[str, Tensor]:
+        chosen = subset(len(student), self.angle_instances).to(student.device)
+        terms = dict(distance=(distance, student, teacher),
+                     angle=(angle, student[chosen], teacher[chosen]))
+        return {
+            name: weight * differentiable(*terms[name])
+            for name, weight in self.weights.items() if weight
+        }
+
+
+def differentiable(term, student: Tensor, teacher: Tensor) -> Tensor:
+    value, gradient = term(student.detach(), teacher)
+    return with_gradient(student, value.to(student.dtype),
+                         gradient.to(student.dtype))
+
+
+# -- distances -------------------------------------------------------------
+
+
+@torch.no_grad()
+def distance(student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:
+    r"""The mean over the pairs, and its derivative by the student.
+
+    With the slope :math:`c_{ij} = h'`, the derivative by a distance d is
+    :math:`(c - \sum_{ij} c_{ij} d_{ij} / (n \mu)) / (M^2 \mu)` for n distances
+    above 0, and :math:`(s_i - s_j) / d_{ij}` that of the distance.
+    """
+    s, t = Distances(student), Distances(teacher)
+    for rows, columns, times in blocks(s.rows):
+        for x in (s, t):
+            x.count_in(x.between(rows, columns)[0], times)
+    value, moment = student.new_zeros(2, dtype=torch.double)
+    # weights of s_i - s_j: through the distance itself, and through the mean
+    sums = s.rows.zeros(2, len(student), 1)
+    pulls = s.rows.zeros(2, *student.shape)
+    for rows, columns, times in blocks(s.rows):
+        x, x_inverse = s.between(rows, columns)
+        y, _ = t.between(rows, columns)
+        gap = (x * s.scale()).sub_(y.mul_(t.scale()))
+        slope = gap.clamp(-1, 1)
+        value += times * huber(gap, slope)
+        moment += times * x.mul_(slope).sum(dtype=torch.double)
+        for k, weight in enumerate((slope.mul_(x_inverse), x_inverse)):
+            add_sums(sums[k], weight, rows, columns)
+            add_product(pulls[k], weight, s.rows, rows, columns)
+    share = moment * s.scale() / s.count.clamp(min=1)
+    sums, pulls = (x[0].sub_(x[1].mul_(share)) for x in (sums, pulls))
+    pairs = max(1, len(student))**2
+    for tile in s.rows.steps():
+        pulls[tile] = sums[tile] * s.rows[tile] - pulls[tile]
+    return value / pairs, pulls.mul_(2 / pairs * s.scale())
+
+
+class Distances:
+    """Between the rows of a matrix, tile by tile."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        mean = Rows(matrix).sum() / max(1, len(matrix))
+        self.rows = Rows(matrix, shift=mean)  # far from 0 they would cancel
+        self.squares = self.rows.lengths().square().to(self.rows.dtype)
+        self.total = matrix.new_zeros((), dtype=torch.double)
+        self.count = matrix.new_zeros((), dtype=torch.long)
+
+    def between(self, rows: slice, columns: slice) -> Tuple[Tensor, Tensor]:
+        """Distances, and 1 over them or 0."""
+        both = self.squares[rows] + self.squares[columns].T
+        product = self.rows[rows] @ self.rows[columns].T
+        return root(product.mul_(-2).add_(both), both)
+
+    def count_in(self, tile: Tensor, times: int) -> None:
+        self.total += times * tile.sum(dtype=torch.double)
+        self.count += times * tile.count_nonzero()
+
+    def scale(self) -> Tensor:
+        """1 over the mean of those above 0."""
+        return inverse(self.total / self.count.clamp(min=1))
+
+
+def root(square: Tensor, terms: Tensor) -> Tuple[Tensor, Tensor]:
+    """Distance, and 1 over it; both 0 where the square is but rounding.
+
+    Args:
+        square: Of the distance.
+        terms: The sum of squares of which it was the difference.
+    """
+    noise = 16 * torch.finfo(square.dtype).eps
+    square = square.masked_fill_(square <= noise * terms, 0.)
+    one_over = square.rsqrt().masked_fill_(square == 0, 0.)
+    return square.mul_(one_over), one_over
+
+
+def huber(gap: Tensor, slope: Tensor) -> Tensor:
+    """Sum of smooth L1, whose slope is known."""
+    return slope.mul(.5).neg_().add_(gap).mul_(slope).sum(dtype=torch.double)
+
+
+# -- angles ----------------------------------------------------------------
+
+
+@torch.no_grad()
+def angle(student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:
+    r"""The mean over the triplets, and its derivative by the student.
+
+    All follows from the inner products of pairs, in float64. With
+    :math:`e_j` from corner i to j, :math:`\cos = e_j e_k / |e_j| |e_k|`, and
+    the derivative by :math:`e_j` is :math:`\sum_k w_{jk} e_k`; so that by the
+    student is a sum of its instances, too: ``mix``.
+    """
+    s, t = Corners(student), Corners(teacher)
+    count = max(1, len(student))
+    value = student.new_zeros((), dtype=torch.double)
+    mix = torch.zeros_like(s.products)
+    for at in torch.arange(len(student)).split(max(1, CHUNK // count**2)):
+        at = at.to(student.device)
+        cosine, one_over = s.at(at)
+        gap = cosine - t.at(at)[0]
+        slope = gap.clamp(-1, 1)
+        value += huber(gap, slope)
+        weight = slope * one_over.unsqueeze(2) * one_over.unsqueeze(1)
+        radial = (slope * cosine).sum(2) * one_over.square()
+        weight.diagonal(dim1=1, dim2=2).sub_(radial)
+        arms = weight.sum(2)  # of a corner, what pulls at each instance
+        mix += weight.sum(0)
+        mix[at] -= arms
+        mix[:, at] -= arms.T
+        mix[at, at] += arms.sum(1)
+    gradient = mix.mul_(2 / count**3) @ student.to(mix.dtype)
+    return value / count**3, gradient
+
+
+class Corners:
+    """Angles between the rows of a matrix."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        x = matrix.double()
+        x = x - x.mean(0, keepdim=True) if len(x) else x
+        self.products = x @ x.T
+        self.squares = self.products.diagonal()
+        both = self.squares.unsqueeze(1) + self.squares
+        self.one_over = root(both - 2 * self.products, both)[1]
+
+    def at(self, corner: Tensor) -> Tuple[Tensor, Tensor]:
+        """Cosines ``(I, M, M)``, and 1 over the distances ``(I, M)``."""
+        one_over, rows = self.one_over[corner], self.products[corner]
+        cosine = self.products - rows.unsqueeze(1) - rows.unsqueeze(2)
+        cosine += self.squares[corner, None, None]
+        cosine *= one_over.unsqueeze(1)
+        return cosine.mul_(one_over.unsqueeze(2)), one_over

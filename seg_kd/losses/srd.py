@@ -1,0 +1,275 @@
+"""SRD, the role of the projector (Miles and Mikolajczyk, AAAI 2024).
+
+After "Understanding the Role of the Projector in Knowledge Distillation" and
+roymiles/Simple-Recipe-Distillation: ``OurDistillationLoss`` of its ImageNet
+code, ``DistillationLoss`` of its DeiT code.
+"""
+from typing import Iterator, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ._functional import (check_channels, full_precision, prepare, tiles,
+                          valid_positions, with_gradient)
+
+FORMS = ('dense', 'paper')
+PROJECTORS = ('linear', 'mlp', 'none')
+NORMS = ('batch', 'l2', 'none')
+SAMPLE = 4096  # positions, at most, that the correlation is measured on
+
+
+class SRDLoss(nn.Module):
+    r"""The teacher's map against the student's through a projector.
+
+    .. math::
+        \log \Bigl( \operatorname{mean}_{j, c}
+        \bigl| \mathrm{BN}(P S) - \mathrm{BN}(T) \bigr|_{jc}^\alpha
+        + \text{floor} \Bigr)
+
+    :math:`j` runs over the valid positions of the batch, :math:`P` is
+    trained with the student, BN has no parameters and the statistics of these
+    positions, in training and evaluation. The log of a sum of high powers is
+    a soft maximum: what is worst counts most, yet saturates.
+
+    The authors' form, ``form='paper'``, is on vectors, one an image (here the
+    mean over its valid positions), and has a sum in place of the mean. At as
+    many vectors it is larger by the log of their number times ``Ct``. They
+    give it the weight 2, beside a KL of the logits at temperature 1. With one
+    image BN leaves nothing of it.
+
+    Args:
+        student_channels: ``Cs``.
+        teacher_channels: ``Ct``.
+        projector: ``'linear'`` (a 1x1 conv), ``'mlp'`` (two with ReLU
+            between), or ``'none'`` for equal channels.
+        norm: Of both maps before they are compared: ``'batch'``, ``'l2'``
+            (each position by its length), or ``'none'``.
+        form: ``'dense'`` or ``'paper'``.
+        alpha: Power of the differences. Authors: 4. With ``log=False`` 1 and
+            2 make it a mean absolute and a mean squared error.
+        log: Take the logarithm, as the authors do.
+        correlate: Compare channels, as the authors' code for DeiT does: the
+            correlation of a channel of student and teacher, and 1, take the
+            place of the two maps.
+        hidden_channels: Of the MLP; the teacher's by default.
+        eps: Of BN. ImageNet code: 1e-4, DeiT code: 0.
+        floor: Keeps the logarithm finite. DeiT code: 1e-5, ImageNet code: 0.
+
+    Attributes:
+        correlation: Mean absolute correlation of a channel before the
+            projector with one after it, over positions (at most 4096) of the
+            last forward. The paper watches it fall while projectors train,
+            and finds that a projector which decorrelates more teaches less.
+
+    Shape:
+        ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .) -> ()``, without a unit
+        where there is BN; from ``log(floor)`` up. Without a valid position it
+        is 0. The dense form does not grow with batch, crop or channels.
+
+    Raises:
+        ValueError: For another ``form``, ``projector`` or ``norm``, alpha
+            below 1, or maps that do not fit.
+    """
+
+    def __init__(self,
+                 student_channels: int,
+                 teacher_channels: int,
+                 projector: str = 'linear',
+                 norm: str = 'batch',
+                 form: str = 'dense',
+                 alpha: float = 4.,
+                 log: bool = True,
+                 correlate: bool = False,
+                 hidden_channels: Optional[int] = None,
+                 eps: float = 1e-4,
+                 floor: float = 1e-5) -> None:
+        super().__init__()
+        for name, value, known in (('form', form, FORMS),
+                                   ('projector', projector,
+                                    PROJECTORS), ('norm', norm, NORMS)):
+            if value not in known:
+                raise ValueError(f'{name} must be one of {known}, not '
+                                 f'{value!r}')
+        if projector == 'none' and student_channels != teacher_channels:
+            raise ValueError(
+                f'{student_channels} channels cannot be compared with '
+                f"{teacher_channels} without a projector: projector='linear'")
+        if not alpha >= 1:
+            raise ValueError(f'alpha must be at least 1, not {alpha}')
+        self.channels = dict(student=student_channels,
+                             teacher=teacher_channels)
+        self.projector = make_projector(projector,
+                                        student_channels,
+                                        hidden_channels or teacher_channels,
+                                        teacher_channels,
+                                        bias=norm != 'batch')
+        self.norm, self.form, self.eps = norm, form, eps
+        self.alpha, self.log, self.floor = alpha, log, floor
+        self.correlate = correlate
+        self.correlation: Optional[Tensor] = None
+
+    def extra_repr(self) -> str:
+        return (f'norm={self.norm!r}, form={self.form!r}, '
+                f'alpha={self.alpha:g}, log={self.log}, '
+                f'correlate={self.correlate}')
+
+    def forward(self,
+                student: Tensor,
+                teacher: Tensor,
+                mask: Optional[Tensor] = None) -> Tensor:
+        check_channels(student, 'student', self.channels['student'])
+        check_channels(teacher, 'teacher', self.channels['teacher'])
+        with full_precision(teacher):
+            student, teacher, mask = self._inputs(student, teacher, mask)
+            projected = self.projector(student)
+            self.correlation = mean_correlation(student, projected,
+                                                valid_positions(student, mask))
+            return self._compare(*prepare(projected, teacher, mask))
+
+    def _inputs(self, student: Tensor, teacher: Tensor,
+                mask: Optional[Tensor]):
+        """In the projector's precision; in the paper's form one an image."""
+        dtype = torch.promote_types(student.dtype, torch.float32)
+        for parameter in self.projector.parameters():
+            dtype = parameter.dtype
+        student, teacher = student.to(dtype), teacher.to(dtype)
+        if self.form == 'paper':
+            valid = valid_positions(teacher, mask)
+            student = image_means(student, valid_positions(student, mask))
+            teacher = image_means(teacher, valid)
+            mask = valid.flatten(1).any(1)[:, None, None]
+        return student, teacher, mask
+
+    def _compare(self, student: Tensor, teacher: Tensor,
+                 valid: Tensor) -> Tensor:
+        count = valid.sum()
+        student, teacher = (self._normalise(x, valid)
+                            for x in (student, teacher))
+        if self.correlate:
+            student = (student * teacher).sum((0, 2, 3), keepdim=True)
+            student = student / count.clamp(min=1)
+            teacher = torch.ones_like(student)
+            valid = valid.new_ones((1, 1, 1))
+        value, slope = self._distance(student.detach(), teacher, valid)
+        return with_gradient(student, value, slope) * (count > 0)
+
+    def _normalise(self, x: Tensor, valid: Tensor) -> Tensor:
+        if self.norm == 'batch':
+            return standardize(x, valid, self.eps)
+        x = x.masked_fill(~valid.unsqueeze(1), 0.)
+        return F.normalize(x) if self.norm == 'l2' else x
+
+    @torch.no_grad()
+    def _distance(self, student: Tensor, teacher: Tensor,
+                  valid: Tensor) -> Tuple[Tensor, Tensor]:
+        """Of masked maps, and its derivative by the student's.
+
+        The derivative takes the place of the teacher's.
+        """
+        value = student.new_zeros((), dtype=torch.double)
+        for tile in channel_tiles(student):
+            gap = student[:, tile] - teacher[:, tile]
+            slope = self._slope(gap)
+            value += (slope * gap).sum()
+            teacher[:, tile] = slope
+        scale = self.alpha * torch.ones_like(value)
+        if self.form == 'dense':
+            count = valid.sum().clamp(min=1) * student.shape[1]
+            value, scale = value / count, scale / count
+        if self.log:
+            value, scale = value + self.floor, scale / (value + self.floor)
+            value = value.log()
+        return value.to(student.dtype), teacher.mul_(scale)
+
+    def _slope(self, gap: Tensor) -> Tensor:
+        """Derivative of ``|gap| ** alpha``, over alpha."""
+        if self.alpha == 1:
+            return gap.sign()
+        return gap.abs().pow_(self.alpha - 1).copysign_(gap)
+
+
+def make_projector(kind: str, student: int, hidden: int, teacher: int,
+                   bias: bool) -> nn.Module:
+    """``bias`` of the last layer: batch norm would undo it."""
+    if kind == 'none':
+        return nn.Identity()
+    if kind == 'linear':
+        return nn.Conv2d(student, teacher, 1, bias=bias)
+    return nn.Sequential(nn.Conv2d(student, hidden, 1), nn.ReLU(inplace=True),
+                         nn.Conv2d(hidden, teacher, 1, bias=bias))
+
+
+def image_means(x: Tensor, valid: Tensor) -> Tensor:
+    """``(N, C, H, W), (N, H, W) -> (N, C, 1, 1)``, over valid positions."""
+    total = x.masked_fill(~valid.unsqueeze(1), 0.).sum((2, 3), keepdim=True)
+    count = valid.sum((1, 2)).clamp(min=1)
+    return total / count[:, None, None, None]
+
+
+def standardize(x: Tensor, valid: Tensor, eps: float) -> Tensor:
+    """Batch norm over the valid positions, without parameters; 0 elsewhere.
+
+    Shape:
+        ``(N, C, H, W), (N, H, W) -> (N, C, H, W)``.
+    """
+    return _Standardize.apply(x, ~valid.unsqueeze(1), eps)
+
+
+class _Standardize(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, x, invalid, eps):
+        z = torch.empty_like(x, memory_format=torch.contiguous_format)
+        scale = x.new_empty((x.shape[1], 1, 1))
+        count = invalid.logical_not().sum().clamp(min=1)
+        for tile in channel_tiles(x):
+            part = x[:, tile].masked_fill(invalid, 0.)
+            part -= channel_sums(part) / count
+            part.masked_fill_(invalid, 0.)
+            variance = channel_sums(part.square()) / count
+            scale[tile] = (variance + eps).clamp(min=1e-24).rsqrt()
+            torch.mul(part, scale[tile], out=z[:, tile])
+        ctx.save_for_backward(z, scale, invalid, count)
+        return z
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output):
+        z, scale, invalid, count = ctx.saved_tensors
+        out = torch.empty_like(z)
+        for tile in channel_tiles(z):
+            part = grad_output[:, tile].masked_fill(invalid, 0.)
+            along = channel_sums(part * z[:, tile]) / count
+            part -= channel_sums(part) / count
+            part.addcmul_(z[:, tile], along, value=-1).mul_(scale[tile])
+            out[:, tile] = part.masked_fill_(invalid, 0.)
+        return out, None, None
+
+
+def channel_sums(x: Tensor) -> Tensor:
+    """``(N, C, H, W) -> (C, 1, 1)``."""
+    return x.sum((0, 2, 3))[:, None, None]
+
+
+def channel_tiles(x: Tensor) -> Iterator[slice]:
+    """Slices over the channels of a map ``(N, C, H, W)``."""
+    return tiles(x[:, 0].numel(), x.shape[1], x.device)
+
+
+@torch.no_grad()
+def mean_correlation(x: Tensor, y: Tensor, valid: Tensor) -> Tensor:
+    """Mean of ``|corr(x_i, y_j)|`` over all pairs of channels.
+
+    Over at most ``SAMPLE`` positions, evenly spread. A channel that does not
+    vary is correlated with none.
+
+    Shape:
+        ``(N, C, H, W), (N, D, H, W), (N, H, W) -> ()``, from 0 to 1.
+    """
+    step = max(1, round((valid.numel() / SAMPLE)**.5))
+    x, y, valid = (z[..., ::step, ::step] for z in (x, y, valid))
+    x, y = (standardize(z, valid, 0.).flatten(2) for z in (x, y))
+    product = sum(a @ b.T for a, b in zip(x, y))
+    return product.abs().mean() / valid.sum().clamp(min=1)

@@ -1,0 +1,52 @@
+"""What the tests of relation losses share."""
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from . import reference
+
+
+def gradient(loss, student, teacher, *rest):
+    """Value and gradient of a loss on two maps."""
+    student = student.detach().clone().requires_grad_()
+    value = loss(student, teacher, *rest)
+    value.backward()
+    return value.item(), student.grad
+
+
+def as_map(vectors):
+    """Instances ``(M, C)`` as images of one position."""
+    return vectors[:, :, None, None]
+
+
+def on_maps(loss):
+    """A loss on lists of vectors, as one on maps and a mask."""
+
+    def wrapped(student, teacher, mask=None):
+        return loss(reference.instances(student, mask),
+                    reference.instances(teacher, mask))
+
+    return wrapped
+
+
+def error(got, want):
+    """Relative errors of value and gradient."""
+    distance = (got[1].double() - want[1]).norm() / want[1].norm()
+    return max(abs(got[0] / want[0] - 1), distance.item())
+
+
+class Largest(TorchDispatchMode):
+    """Number of elements of the largest tensor that any operation makes."""
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for x in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(x, torch.Tensor):
+                self.elements = max(self.elements, x.numel())
+        return out
+
+
+def largest(loss, student, teacher):
+    with Largest() as found:
+        gradient(loss, student, teacher)
+    return found.elements
