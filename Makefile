@@ -31,7 +31,7 @@ demo: $(READY)
 	@$(BIN)/python tools/demo.py
 
 test: $(READY)
-	@$(BIN)/python -m pytest -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
 
 lint: $(READY)
 	@$(BIN)/yapf --diff --recursive $(CODE)

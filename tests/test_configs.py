@@ -14,6 +14,7 @@ from conftest import forget_instances
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from seg_kd.comparison import on_data
 from seg_kd.hooks.teacher import teacher_config
 from seg_kd.registry import MODELS
 from seg_kd.stages import latest_checkpoint, run_stages
@@ -93,29 +94,50 @@ def random_teacher(tmp_path_factory):
     return make
 
 
-@pytest.mark.filterwarnings('ignore:Default ``avg_non_ignore``')
-@pytest.mark.filterwarnings('ignore:In MMCV v1.4.4')
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_one_step(path, tmp_path, monkeypatch, random_teacher):
-    if 'camvid' in path.stem and 'student' not in path.stem:
-        if importlib.util.find_spec('efficientnet_lite_pytorch') is None:
-            pytest.skip("needs the teacher of pip install 'seg_kd[bench]'")
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
     monkeypatch.chdir(ROOT)  # configs name other configs from here
+
+
+def step(path, folder, random_teacher, size=(64, 96)):
+    """Every stage takes one step: their names, and the last state."""
+    if importlib.util.find_spec('efficientnet_lite_pytorch') is None:
+        if 'camvid' in path.stem and 'student' not in path.stem:
+            pytest.skip("needs the teacher of pip install 'seg_kd[bench]'")
     forget_instances()
     cfg = Config.fromfile(str(path))
-    size = (400, 416) if 'lraspp' in path.stem else (64, 96)
-    shrink(cfg, tmp_path / 'data', size)
+    shrink(cfg, folder / 'data', size)
     if cfg.get('custom_hooks'):
         hook = cfg.custom_hooks[0]
         hook.checkpoint = random_teacher(hook.model)
-    run_stages(cfg, str(tmp_path / 'work'))
+    run_stages(cfg, str(folder / 'work'))
     stages = [stage.name for stage in cfg.get('stages', [])]
     for stage in stages or ['']:
-        state = torch.load(latest_checkpoint(str(tmp_path / 'work' / stage)),
+        state = torch.load(latest_checkpoint(str(folder / 'work' / stage)),
                            weights_only=False)['state_dict']
         assert all(value.isfinite().all() for value in state.values())
         alone = stage in ('translator', 'paraphraser')
         assert alone or 'decode_head.conv_seg.weight' in state
+    return stages, state
+
+
+@pytest.mark.filterwarnings('ignore:Default ``avg_non_ignore``')
+@pytest.mark.filterwarnings('ignore:In MMCV v1.4.4')
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_one_step(path, tmp_path, random_teacher):
+    size = (400, 416) if 'lraspp' in path.stem else (64, 96)
+    stages, state = step(path, tmp_path, random_teacher, size)
     if path.stem.startswith('ka_'):
         assert stages == ['translator', 'distill']
         assert any(key.startswith('distill.ka.translator') for key in state)
+
+
+@pytest.mark.parametrize('data', ['camvid', 'synthetic'])
+@pytest.mark.parametrize('path',
+                         sorted(ROOT.glob('configs/*_deeplab.py')),
+                         ids=lambda path: path.stem)
+def test_on_other_data(path, data, tmp_path, random_teacher):
+    """All that changes is the one base that brings the data."""
+    method = path.stem.removesuffix('_deeplab')
+    path = Path(on_data(method, data, str(tmp_path / 'configs')))
+    step(path, tmp_path, random_teacher)
