@@ -1,13 +1,14 @@
 """Measures what the losses, or a whole training step, cost on this machine.
 
 Examples: python tools/benchmark.py losses --threads 1
+          python tools/benchmark.py losses kd rkd --chart losses.png
           python tools/benchmark.py step configs/ka_deeplab.py --batch 1
 """
 import argparse
 import json
 import os
 import platform
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 from mmengine.config import DictAction
@@ -43,8 +44,24 @@ def parse_args() -> argparse.Namespace:
         sub.add_argument('--json', metavar='PATH', help='write it there, too')
         return sub
 
-    command('losses', 'the losses of KA beside the naive ones', 5, 'N C H W',
-            (2, 256, 64, 128))
+    sub = command(
+        'losses', 'every loss, beside its naive form and that of '
+        'torchdistill where it is installed', 5, 'N C H W', (2, 256, 64, 128))
+    sub.add_argument('methods',
+                     nargs='*',
+                     metavar='METHOD',
+                     help='default: all of ' + ', '.join(benchmark.methods()))
+    sub.add_argument('--classes',
+                     type=positive,
+                     default=19,
+                     help='channels of logits, default %(default)s')
+    sub.add_argument('--limit',
+                     type=float,
+                     default=60.,
+                     metavar='SECONDS',
+                     help='leave a naive form or peer out of which one run '
+                     'takes longer, default %(default)s')
+    sub.add_argument('--chart', metavar='PATH', help='draw it there, too')
     sub = command('step', 'one training step and its parts', 5, 'H W',
                   (256, 512))
     sub.add_argument('config', help='config with a TeacherHook')
@@ -88,7 +105,11 @@ def cpu_name() -> str:
 
 
 def table(title: str, rows: benchmark.Rows) -> str:
-    columns = list(next(iter(rows.values())))
+    columns = [
+        key for key in next(iter(rows.values()))
+        if key not in benchmark.EXTREMES and any(row[key] is not None
+                                                 for row in rows.values())
+    ]
     shown = PrettyTable(['', *columns], title=title, align='r')
     shown.align[''] = 'l'
     for name, row in rows.items():
@@ -100,6 +121,8 @@ def in_digits(value: Optional[float]) -> str:
     """About three digits that count, and never an exponent."""
     if value is None:
         return '-'
+    if isinstance(value, int):
+        return str(value)
     return f'{value:.{0 if value >= 100 else 1 if value >= 10 else 3}f}'
 
 
@@ -107,8 +130,11 @@ def main() -> None:
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
+    notes: List[str] = []
     if args.command == 'losses':
-        title, rows = benchmark.bench_losses(args.size, args.runs)
+        title, rows, notes = benchmark.bench_losses(args.size, args.classes,
+                                                    args.runs, args.methods,
+                                                    args.limit)
     else:
         title, rows = benchmark.bench_step(cli.load_config(args),
                                            (args.batch, *args.size), args.runs,
@@ -116,10 +142,15 @@ def main() -> None:
                                            cli.default_work_dir(args))
     where = machine()
     print(table(title, rows))
+    print(*notes, sep='\n', end='\n' if notes else '')
     print(', '.join(f'{k} {v}' for k, v in where.items() if v is not None))
     if args.json:
+        found = dict(title=title, machine=where, rows=rows, notes=notes)
         with open(args.json, 'w', encoding='utf-8') as f:
-            json.dump(dict(title=title, machine=where, rows=rows), f, indent=1)
+            json.dump(found, f, indent=1)
+    if args.command == 'losses' and args.chart:
+        from seg_kd.benchmark.chart import draw_losses
+        draw_losses(rows, title, args.chart)
 
 
 if __name__ == '__main__':

@@ -1,18 +1,11 @@
-"""What the losses, and a whole training step, cost on this machine.
-
-The rows of a table are timed in turn, run by run, so that other load on the
-machine meets them alike; a ratio is the median of the ratios within one run.
-"""
+"""What a whole training step costs, and what of it is whose."""
 import copy
 import os
-import time
-from statistics import median
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
-import torch.nn.functional as F
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.optim import OptimWrapper, build_optim_wrapper
@@ -21,127 +14,17 @@ from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
-from .classes import heads
-from .errors import UserError
-from .hooks import DistillHook, TeacherHook
-from .hooks.distill import find_teacher
-from .hooks.teacher import build_network, teacher_config
-from .losses import AdaptationLoss, AffinityLoss
-from .registry import HOOKS
-from .stages import fill_in, latest_checkpoint, stage_configs
+from ..classes import heads
+from ..errors import UserError
+from ..hooks import DistillHook, TeacherHook
+from ..hooks.distill import find_teacher
+from ..hooks.teacher import build_network, teacher_config
+from ..registry import HOOKS
+from ..stages import fill_in, latest_checkpoint, stage_configs
+from .timing import Rows, Work, in_turn, summary, times_sign
 
-Work = Callable[[], Any]
-Times = Dict[str, List[float]]
-Rows = Dict[str, Dict[str, Optional[float]]]
 WEIGHTS_ONLY = dict(save_optimizer=False, save_param_scheduler=False)
-MOST = 1 << 28  # entries of the naive affinity: 16384 positions of one image
-
-
-def in_turn(works: Dict[str, Work], runs: int) -> Times:
-    """Milliseconds of each run of each work, after two to warm up."""
-    times: Times = {name: [] for name in works}
-    for _ in range(runs + 2):
-        for name, work in works.items():
-            synchronize()
-            start = time.perf_counter()
-            work()
-            synchronize()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: taken[2:] for name, taken in times.items()}
-
-
-def synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def summary(times: Times, references: Sequence[str]) -> Rows:
-    """Median, extremes, and ratios to the rows that are references."""
-    rows: Rows = {}
-    for name, taken in times.items():
-        rows[name] = {f'{f.__name__} ms': f(taken) for f in (median, min, max)}
-        for other in references:
-            ratios = [a / b for a, b in zip(taken, times.get(other, []))]
-            rows[name][f'time / {other}'] = median(ratios) if ratios else None
-    return rows
-
-
-def peak_mib(work: Work) -> float:
-    """What the allocator holds at the peak, above what it held before."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        work()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # it chats on stderr
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as p:
-        work()
-    held = peak = 0
-    for event in p.profiler.kineto_results.events():
-        if event.name() == '[memory]':
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak / 2**20
-
-
-# -- losses ----------------------------------------------------------------
-
-
-def bench_losses(size: Sequence[int], runs: int) -> Tuple[str, Rows]:
-    """Title and rows: forward and backward on maps ``(N, C, H, W)``."""
-    works = loss_works(size)
-    rows = summary(in_turn(works, runs), ['naive', 'MSE'])
-    memory = {name: peak_mib(work) for name, work in works.items()}
-    naive = memory.get('naive')
-    for name, row in rows.items():
-        row['peak MiB'] = memory[name]
-        row['peak / naive'] = memory[name] / naive if naive else None
-    title = f'losses on {times_sign(size)}, forward + backward'
-    return title + ('' if naive else '; naive: its matrix would not fit'), rows
-
-
-def times_sign(size: Sequence[int]) -> str:
-    return 'x'.join(map(str, size))
-
-
-def loss_works(size: Sequence[int]) -> Dict[str, Work]:
-    """``near`` agrees so well that the affinity is found in float64."""
-    torch.manual_seed(0)
-    teacher = torch.randn(*size, device=get_device()).relu()
-    noise = torch.randn_like(teacher)
-    far = (teacher + .5 * noise).relu().requires_grad_()
-    near = (teacher + .02 * noise).relu().requires_grad_()
-    pairs = {
-        'naive': (naive_affinity, far),
-        'AffinityLoss, far': (AffinityLoss(), far),
-        'AffinityLoss, near': (AffinityLoss(), near),
-        'AdaptationLoss': (AdaptationLoss(), far),
-        'MSE': (F.mse_loss, far)
-    }
-    if size[0] * (size[2] * size[3])**2 > MOST:
-        del pairs['naive']
-    return {name: training(*pair, teacher) for name, pair in pairs.items()}
-
-
-def training(loss: Callable, student: Tensor, teacher: Tensor) -> Work:
-
-    def work() -> None:
-        loss(student, teacher).backward()
-        student.grad = None
-
-    return work
-
-
-def naive_affinity(student: Tensor, teacher: Tensor) -> Tensor:
-    """The paper's form as it is written, with the m x m matrices."""
-    s, t = (F.normalize(x.flatten(2), dim=1) for x in (student, teacher))
-    difference = s.transpose(1, 2) @ s - t.transpose(1, 2) @ t
-    return (difference / s.shape[2]).norm(dim=2).sum(1).mean()
-
-
-# -- the training step -----------------------------------------------------
 
 
 def bench_step(cfg: Config, images: Sequence[int], runs: int,
