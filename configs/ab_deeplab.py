@@ -17,6 +17,6 @@ custom_hooks = [
         weight=5.)
 ]
 # the authors' second stage: KD at temperature 3
-kd = dict(type='KDHook', temperature=3., weight=1.)
+kd = dict(type='KDHook', temperature=3., weight=0.26)
 stages = [{{_base_.init}},
           dict(name='task', load_from='stage:init', custom_hooks={'1': kd})]

@@ -5,7 +5,7 @@ _base_ = '_base_/experiments/cityscapes.py'
 
 # weight: see docs/methods/fitnet.md
 custom_hooks = [{{_base_.teacher}},
-                dict(type='KDHook', weight=1., temperature=4.)]
+                dict(type='KDHook', weight=0.27, temperature=4.)]
 still = dict(lr_mult=0., decay_mult=0.)
 stages = [
     dict(

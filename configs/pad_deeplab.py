@@ -7,7 +7,7 @@ pad = dict(
     type='PADHook',
     student='backbone[3]',
     teacher='decode_head.bottleneck',
-    # weight: see docs/methods/pad.md
+    # weight: half the pull of the task on CamVid, docs/methods/README.md
     weight=1.)
 custom_hooks = [{{_base_.teacher}}, pad]
 stages = [
