@@ -9,6 +9,7 @@ from typing import Callable, Iterable, Optional
 
 import mmengine.registry
 import mmseg.registry
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import Registry
 
@@ -19,6 +20,9 @@ def run(main: Callable[[], None]) -> None:
     """Runs a tool: a mistake of the user becomes one line and status 2."""
     try:
         main()
+        if torch.distributed.is_initialized():
+            # gloo's threads would outlive the interpreter, and abort it
+            torch.distributed.destroy_process_group()
     except UserError as error:
         _fail(str(error))
     except urllib.error.URLError as error:
