@@ -7,12 +7,12 @@ import os
 from statistics import mean
 from typing import Dict, List
 
-import torch
 from mmengine.config import Config
 
 from .checkpoint import read_checkpoint
 from .errors import UserError
 from .hooks import DistillHook, TeacherHook
+from .hooks.auto_weight import pull
 from .registry import RUNNERS
 from .stages import fill_in, latest_checkpoint, stage_configs
 from .taps import Taps
@@ -81,7 +81,7 @@ def _average(runner, paths: List[str], batches: int) -> Dict[str, Norms]:
         terms = runner.model(**data, mode='loss')
         found.append({
             path: {
-                name: _norm(term, kept)
+                name: pull(term, [kept]).item()
                 for name, term in terms.items() if 'loss' in name
             }
             for path, kept in taps.take().items()
@@ -93,11 +93,3 @@ def _average(runner, paths: List[str], batches: int) -> Dict[str, Norms]:
         }
         for path in paths
     }
-
-
-def _norm(term: torch.Tensor, kept: torch.Tensor) -> float:
-    gradient, = torch.autograd.grad(term,
-                                    kept,
-                                    retain_graph=True,
-                                    allow_unused=True)
-    return 0. if gradient is None else gradient.float().norm().item()

@@ -8,7 +8,7 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor
 
-from ._functional import with_gradient
+from ._functional import check_form, with_gradient
 from ._gram import Rows, add_product, blocks, through_length, unit_rows
 from ._instances import RelationLoss
 
@@ -64,8 +64,7 @@ class PKTLoss(RelationLoss):
         grid: Tuple[int, int] = (4, 8)
     ) -> None:
         super().__init__(instances, max_instances, grid)
-        if form not in ('dense', 'paper'):
-            raise ValueError(f"form must be 'dense' or 'paper', not {form!r}")
+        check_form(form)
         self.form = form
 
     def extra_repr(self) -> str:

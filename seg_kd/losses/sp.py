@@ -8,7 +8,7 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor
 
-from ._functional import inverse, with_gradient
+from ._functional import check_form, inverse, with_gradient
 from ._gram import Grams, Rows, dot, grams_of, nearly_equal, product_dtype
 from ._instances import RelationLoss
 
@@ -60,8 +60,7 @@ class SPLoss(RelationLoss):
         grid: Tuple[int, int] = (4, 8)
     ) -> None:
         super().__init__(instances, max_instances, grid)
-        if form not in ('dense', 'paper'):
-            raise ValueError(f"form must be 'dense' or 'paper', not {form!r}")
+        check_form(form)
         self.form = form
 
     def extra_repr(self) -> str:
