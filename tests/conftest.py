@@ -3,6 +3,8 @@
 Every map is non-square, one label in eight is ignored, dropout is on.
 """
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -51,6 +53,32 @@ def run_tool(tool: str, arguments, monkeypatch, folder: Path) -> int:
     except SystemExit as end:
         return end.code
     return 0
+
+
+def run_on_two_ranks(config: Config, saver: str, folder: Path) -> None:
+    """Trains ``config`` as ``tools/train.py`` does under torchrun, in
+    ``folder``; ``saver`` is the source of a module with further hooks."""
+    config.custom_imports = dict(imports=['rank_saver'],
+                                 allow_failed_imports=False)
+    config.dump(str(folder / 'two_ranks.py'))
+    (folder / 'rank_saver.py').write_text(saver)
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [
+            sys.executable, '-m', 'torch.distributed.run', '--standalone',
+            '--nproc_per_node=2',
+            str(root / 'tools/train.py'), 'two_ranks.py', '--launcher',
+            'pytorch'
+        ],
+        cwd=folder,
+        env={
+            **os.environ, 'PYTHONPATH':
+            os.pathsep.join([str(folder), str(root)]),
+            'OMP_NUM_THREADS': '1'
+        },
+        capture_output=True,
+        text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def forget_instances() -> None:

@@ -2,14 +2,10 @@
 
 But for HND, whose student is a network of its own: tests/test_split.py.
 """
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import TAPS, build_runner
+from conftest import TAPS, build_runner, run_on_two_ranks
 from mmengine.config import Config
 
 from seg_kd import hooks
@@ -143,29 +139,10 @@ def test_weight_is_measured(plain_config, teacher_hook, name):
 
 def test_ranks_end_alike(config, tmp_path):
     """torchrun on the CPU: weights, banks and queues of two processes."""
-    config.custom_imports = dict(imports=['rank_saver'],
-                                 allow_failed_imports=False)
     config.custom_hooks.append(dict(type='RankSaver'))
     config.val_cfg = config.val_dataloader = config.val_evaluator = None
     config.train_cfg.max_iters = 3
-    config.dump(str(tmp_path / 'all.py'))
-    (tmp_path / 'rank_saver.py').write_text(RANK_SAVER)
-    root = Path(__file__).parents[1]
-    done = subprocess.run(
-        [
-            sys.executable, '-m', 'torch.distributed.run', '--standalone',
-            '--nproc_per_node=2',
-            str(root / 'tools/train.py'), 'all.py', '--launcher', 'pytorch'
-        ],
-        cwd=tmp_path,
-        env={
-            **os.environ, 'PYTHONPATH':
-            os.pathsep.join([str(tmp_path), str(root)]),
-            'OMP_NUM_THREADS': '1'
-        },
-        capture_output=True,
-        text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_on_two_ranks(config, RANK_SAVER, tmp_path)
     one, other = (torch.load(tmp_path / f'rank{i}.pth') for i in (0, 1))
     assert any('distill.crd' in key for key in one)
     for key, value in one.items():

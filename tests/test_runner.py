@@ -1,13 +1,11 @@
 """The engine, on a tiny experiment: both stages of knowledge adaptation."""
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import build_runner
+from conftest import build_runner, run_on_two_ranks
 from mmengine.config import Config
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
@@ -191,32 +189,11 @@ def test_checkpoints_that_a_resume_could_not_use(ka_config, tmp_path):
 
 def test_two_processes_end_with_equal_weights(ka_config, tmp_path):
     """torchrun on the CPU: gloo, both stages, then every rank's weights."""
-    ka_config.custom_imports = dict(imports=['rank_saver'],
-                                    allow_failed_imports=False)
     for stage in (ka_config, ka_config.stages[0]):
         stage.custom_hooks = [*stage.custom_hooks, dict(type='RankSaver')]
-    ka_config.dump(str(tmp_path / 'ka.py'))
-    (tmp_path / 'rank_saver.py').write_text(RANK_SAVER)
-    train = Path(__file__).parents[1] / 'tools/train.py'
-    done = subprocess.run(
-        [
-            sys.executable, '-m', 'torch.distributed.run', '--standalone',
-            '--nproc_per_node=2',
-            str(train), 'ka.py', '--launcher', 'pytorch'
-        ],
-        cwd=tmp_path,
-        env={
-            **os.environ, 'PYTHONPATH':
-            os.pathsep.join([str(tmp_path),
-                             str(Path(__file__).parents[1])]),
-            'OMP_NUM_THREADS':
-            '1'
-        },
-        capture_output=True,
-        text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_on_two_ranks(ka_config, RANK_SAVER, tmp_path)
     for stage in ('translator', 'distill'):
-        folder = tmp_path / 'work_dirs/ka' / stage
+        folder = tmp_path / 'work_dirs/two_ranks' / stage
         one, other = (torch.load(folder / f'rank{i}.pth') for i in (0, 1))
         assert_same(one['parameters'], other['parameters'])
         # each rank drew its own samples

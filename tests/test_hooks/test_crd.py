@@ -1,13 +1,9 @@
 """CRD in a run: images by number, resume, equal banks in all processes."""
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import TAPS, build_runner
+from conftest import TAPS, build_runner, run_on_two_ranks
 from mmengine.config import Config
 from torch.utils.data import ConcatDataset
 
@@ -147,31 +143,12 @@ def test_pipeline_without_the_path(config):
 
 def test_two_processes_hold_the_same(config, tmp_path):
     """Banks and queues, of the images of both, before any averaging."""
-    config.custom_imports = dict(imports=['rank_saver'],
-                                 allow_failed_imports=False)
     config.custom_hooks += [
         dict(type='SyncBuffersHook'),
         dict(type='RankSaver')
     ]
-    config.dump(str(tmp_path / 'crd.py'))
-    (tmp_path / 'rank_saver.py').write_text(RANK_SAVER)
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [
-            sys.executable, '-m', 'torch.distributed.run', '--standalone',
-            '--nproc_per_node=2',
-            str(root / 'tools/train.py'), 'crd.py', '--launcher', 'pytorch'
-        ],
-        cwd=tmp_path,
-        env={
-            **os.environ, 'PYTHONPATH':
-            os.pathsep.join([str(tmp_path), str(root)]),
-            'OMP_NUM_THREADS': '1'
-        },
-        capture_output=True,
-        text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    one, other = (torch.load(tmp_path / f'work_dirs/crd/rank{i}.pth')
+    run_on_two_ranks(config, RANK_SAVER, tmp_path)
+    one, other = (torch.load(tmp_path / f'work_dirs/two_ranks/rank{i}.pth')
                   for i in (0, 1))
     for step, (mine, its) in enumerate(zip(one['state'], other['state'])):
         for key in mine:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def unit(vector, order=2):
@@ -72,3 +73,15 @@ def instances(features, mask=None):
         for n, x in enumerate(features)
     ]
     return [v for vectors in found for v in vectors]
+
+
+class Largest(TorchDispatchMode):
+    """Number of elements of the largest tensor that any operation makes."""
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for x in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(x, torch.Tensor):
+                self.elements = max(self.elements, x.numel())
+        return out

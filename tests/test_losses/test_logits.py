@@ -1,10 +1,11 @@
 """What the losses on logits share: grids, strips, errors."""
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from seg_kd.losses import DISTLoss, KDLoss, LogitStdLoss, _logits
 from seg_kd.losses._functional import match_size
+
+from . import reference
 
 LOSSES = {
     'kd': KDLoss,
@@ -78,23 +79,11 @@ def test_grid_of_the_mask(make, one_row):
     torch.testing.assert_close(got, want)
 
 
-class Most(TorchDispatchMode):
-    """Elements of the largest tensor that any operation makes."""
-    elements = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for x in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(x, torch.Tensor):
-                self.elements = max(self.elements, x.numel())
-        return out
-
-
 def test_no_map_of_full_size(make):
     student = torch.randn(2, 19, 16, 32, requires_grad=True)
     teacher = torch.randn(2, 19, 32, 64)
     mask = torch.ones(2, 256, 512, dtype=torch.bool)
-    with Most() as most:
+    with reference.Largest() as most:
         make(grid='mask')(student, teacher, mask).backward()
     assert most.elements <= 2**18 < mask[:, None].expand(-1, 19, -1,
                                                          -1).numel() / 8
