@@ -21,7 +21,7 @@ from mmengine.runner import Runner
 from .classes import check_num_classes
 from .datasets import SeededDataset, check_files
 from .errors import UserError
-from .hooks import FiniteLossHook, LoadHook, SeedHook
+from .hooks import DataShareHook, FiniteLossHook, LoadHook, SeedHook
 from .registry import DATASETS, RUNNERS
 
 
@@ -71,6 +71,7 @@ class DistillRunner(Runner):
         self.register_hook(SeedHook())
         self.register_hook(FiniteLossHook())
         self.register_hook(LoadHook())
+        self.register_hook(DataShareHook())
         self.call_hook('before_wrap_model')
         self.model = self.wrap_model(self.cfg.get('model_wrapper_cfg'),
                                      self.model)

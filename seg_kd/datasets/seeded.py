@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.registry import DATA_SAMPLERS
+from mmseg.datasets.transforms import PackSegInputs
 
+RECORDED = 'sample_idx', 'geometry'
 Draw = Tuple[int, int]
 
 
@@ -61,7 +63,8 @@ class SeededDataset(torch.utils.data.Dataset):
     """Gives the sample ``(index, seed)`` that ``SeededSampler`` asks for.
 
     A plain index is passed on as it is. All public attributes are those of
-    the wrapped dataset.
+    the wrapped dataset. Its samples say which image they show and how it was
+    moved (``sample_idx`` and ``geometry`` of ``metainfo``).
 
     Args:
         dataset: Any dataset; its transforms draw from python's, numpy's or
@@ -70,6 +73,10 @@ class SeededDataset(torch.utils.data.Dataset):
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
+        pipeline = getattr(dataset, 'pipeline', None)
+        for transform in getattr(pipeline, 'transforms', ()):
+            if isinstance(transform, PackSegInputs):
+                transform.meta_keys = (*transform.meta_keys, *RECORDED)
 
     def __getitem__(self, item: Union[int, Draw]) -> Any:
         if not isinstance(item, tuple):

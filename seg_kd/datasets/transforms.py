@@ -8,7 +8,7 @@ the shapes in the meta information as they were.
 """
 import difflib
 import random
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 import albumentations
 import cv2
@@ -18,6 +18,8 @@ from mmseg.datasets.transforms import Albu
 from mmseg.registry import TRANSFORMS
 
 from seg_kd.errors import UserError
+
+FLIPS = {albumentations.HorizontalFlip: -1, albumentations.VerticalFlip: -2}
 
 
 def histogram(label: np.ndarray) -> np.ndarray:
@@ -38,6 +40,7 @@ class CropWithClassCap(albumentations.DualTransform):
         max_ratio: Largest part of the scored pixels that one class may have.
         ignore_index: Label that is not scored; also pads the mask.
         fill: Pads the image (RGB).
+        stride: Corners lie on multiples of it.
     """
     _targets = (albumentations.core.type_definitions.Targets.IMAGE,
                 albumentations.core.type_definitions.Targets.MASK)
@@ -49,6 +52,7 @@ class CropWithClassCap(albumentations.DualTransform):
         max_ratio: float
         ignore_index: int
         fill: Tuple[int, int, int]
+        stride: int
 
     def __init__(self,
                  height: int,
@@ -56,12 +60,14 @@ class CropWithClassCap(albumentations.DualTransform):
                  max_ratio: float = 0.75,
                  ignore_index: int = 255,
                  fill: Tuple[int, int, int] = (124, 116, 104),
+                 stride: int = 1,
                  p: float = 1.) -> None:
         super().__init__(p=p)
         self.height, self.width = height, width
         self.max_ratio = max_ratio
         self.ignore_index = ignore_index
         self.fill = fill
+        self.stride = stride
 
     @property
     def targets_as_params(self) -> list:
@@ -84,8 +90,10 @@ class CropWithClassCap(albumentations.DualTransform):
         return self._padded(self._crop(mask, corner), self.ignore_index)
 
     def _corner(self, height: int, width: int) -> Tuple[int, int]:
-        return (self.py_random.randint(0, max(height - self.height, 0)),
-                self.py_random.randint(0, max(width - self.width, 0)))
+        rooms = max(height - self.height, 0), max(width - self.width, 0)
+        y, x = (self.py_random.randint(0, room // self.stride) * self.stride
+                for room in rooms)
+        return y, x
 
     def _crop(self, array: np.ndarray, corner: Tuple[int, int]) -> np.ndarray:
         y, x = corner
@@ -114,7 +122,9 @@ class CropWithClassCap(albumentations.DualTransform):
 class Albumentations(Albu):
     """A chain of albumentations' transforms, driven by numpy's global seed.
 
-    Image and mask are moved in step, the mask by nearest neighbour.
+    Image and mask are moved in step, the mask by nearest neighbour. The flips
+    and crops of the draw are left in the results as ``geometry``, in their
+    order: ``('flip', dim)``, or ``('crop', y, x, height, width)`` in pixels.
 
     Args:
         transforms: Configs; ``type`` names a class of albumentations, or
@@ -142,4 +152,13 @@ class Albumentations(Albu):
                                   random.Random(seed.tobytes()))
         results = super().transform(results)
         results['img_shape'] = results['pad_shape'] = results['img'].shape[:2]
+        results['geometry'] = (*results.get('geometry', ()), *self._geometry())
         return results
+
+    def _geometry(self) -> Iterator[Tuple]:
+        for move in self.aug.transforms:
+            params = getattr(move, 'params', None)  # of what this draw applied
+            if params and isinstance(move, CropWithClassCap):
+                yield 'crop', *params['corner'], move.height, move.width
+            elif params and type(move) in FLIPS:
+                yield 'flip', FLIPS[type(move)]

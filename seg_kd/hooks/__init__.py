@@ -1,6 +1,7 @@
 """MMEngine hooks: the teacher, and one hook a distillation method."""
 from .at import ATHook
 from .crd import CRDHook
+from .data_share import DataShareHook
 from .distill import DistillHook
 from .finite import FiniteLossHook
 from .ft import FTHook
@@ -19,6 +20,6 @@ __all__ = [
     'CCKDHook', 'PKTHook', 'RKDHook', 'SPHook', 'DISTHook', 'KDHook',
     'LogitStdHook', 'ATHook', 'FitNetHook', 'SRDHook', 'VIDHook', 'CRDHook',
     'HNDHook', 'ICKDHook', 'ReviewKDHook', 'ABHook', 'FSPHook', 'FTHook',
-    'PADHook', 'ParaphraserHook', 'DistillHook', 'FiniteLossHook', 'KAHook',
+    'PADHook', 'ParaphraserHook', 'DataShareHook', 'DistillHook', 'FiniteLossHook', 'KAHook',
     'LoadHook', 'SeedHook', 'TeacherHook', 'TranslatorHook'
 ]
