@@ -14,7 +14,7 @@ custom_hooks = [
             'decode_head.bottleneck.activate:input'
         ],
         # weight: see docs/methods/ab.md
-        weight=5.)
+        weight=1.2)
 ]
 # the authors' second stage: KD at temperature 3
 kd = dict(type='KDHook', temperature=3., weight=0.26)

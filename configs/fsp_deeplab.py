@@ -6,7 +6,7 @@ layers = ['backbone[0]', 'backbone[1]', 'backbone[2]', 'backbone[3]']
 custom_hooks = [
     {{_base_.teacher}},
     # weight: see docs/methods/fsp.md
-    dict(type='FSPHook', student=layers, teacher=layers, weight=50.)
+    dict(type='FSPHook', student=layers, teacher=layers, weight=.18)
 ]
 stages = [{{_base_.init}},
           dict(name='task', load_from='stage:init', custom_hooks=[])]

@@ -75,6 +75,7 @@ class DistillRunner(Runner):
         self.call_hook('before_wrap_model')
         self.model = self.wrap_model(self.cfg.get('model_wrapper_cfg'),
                                      self.model)
+        self.call_hook('after_wrap_model')
 
     @staticmethod
     def build_dataloader(dataloader: Any,

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .checkpoint import load_weights, read_checkpoint
 from .datasets import check_files
 from .errors import UserError
-from .hooks.teacher import normalisation
+from .normalisation import normalisation
 from .registry import DATASETS, MODELS
 from .testing import last_stage
 

@@ -18,7 +18,7 @@ import time
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from mmengine.config import Config, ConfigDict
-from mmengine.dist import is_main_process
+from mmengine.dist import barrier, is_main_process
 from mmengine.registry import RUNNERS, init_default_scope
 
 from .datasets import check_files
@@ -203,6 +203,7 @@ def _train(cfg: Config, folder: str, record: Dict[str, Any],
     _write_record(folder, record)  # not earlier: the ranks decide from it
     runner.train()
     _write_record(folder, {**record, 'finished': True})
+    barrier()  # the next stage reads what the main process has written
 
 
 def _read_record(folder: str) -> Optional[Dict[str, Any]]:

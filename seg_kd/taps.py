@@ -144,6 +144,10 @@ class Taps:
         if self.events == self.stop_after:
             raise _Stop
 
+    def keeps(self, tensor: Tensor) -> bool:
+        """Whether it is a map that was read in this forward."""
+        return any(kept is tensor for kept, _ in self._maps.values())
+
     def run(self, *args, **kwargs) -> Dict[str, Tensor]:
         """One forward of the model, no further than ``stop_after`` says."""
         self.events = 0

@@ -11,9 +11,9 @@ from torch import nn
 from .checkpoint import load_weights, read_checkpoint
 from .errors import UserError
 from .hooks import DistillHook, TeacherHook
-from .hooks.teacher import build_teacher
 from .registry import HOOKS, MODELS
 from .stages import stage_configs
+from .teacher_model import build_teacher
 
 
 def evaluate_student(cfg: Config, checkpoint: str,

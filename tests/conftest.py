@@ -285,3 +285,20 @@ def ka_config(plain_config, teacher_hook) -> Config:
         dict(name='distill')
     ]
     return plain_config
+
+
+@pytest.fixture
+def hnd_config(plain_config, teacher_hook) -> Config:
+    """The teacher's own tail behind a head with a bottleneck."""
+    plain_config.model = dict(type='SplitSegmentor',
+                              teacher=teacher(),
+                              split='backbone[1]',
+                              backbone=dict(type='BottleneckHead',
+                                            encoder_channels=(8, ),
+                                            decoder_channels=8),
+                              data_preprocessor=preprocessor())
+    plain_config.custom_hooks = [teacher_hook, dict(type='HNDHook')]
+    plain_config.optim_wrapper = dict(type='OptimWrapper',
+                                      optimizer=dict(type='Adam', lr=1e-2))
+    plain_config.train_cfg.max_iters = 12
+    return plain_config

@@ -1,6 +1,6 @@
 """All methods in one config: they compose, resume, and agree across ranks.
 
-But for HND, whose student is a network of its own: tests/test_split.py.
+HND has a student of its own and stands beside them.
 """
 
 import pytest
@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from seg_kd import hooks
 from seg_kd.hooks import DistillHook, TeacherHook
+from seg_kd.losses import _functional
 from seg_kd.stages import latest_checkpoint
 
 LEVELS = dict(student=['backbone[0]', 'backbone[1]'],
@@ -61,6 +62,14 @@ def config(plain_config, teacher_hook) -> Config:
     return plain_config
 
 
+@pytest.fixture(params=['config', 'hnd_config'])
+def each_config(request) -> Config:
+    found = request.getfixturevalue(request.param)
+    found.train_cfg.max_iters = 4
+    found.default_hooks.checkpoint.interval = 2
+    return found
+
+
 def terms(runner):
     """Every logged term with its values."""
     logged = runner.message_hub.log_scalars
@@ -90,6 +99,26 @@ def test_they_compose(config):
     assert all(v.isfinite().all() for v in state.values())
 
 
+def test_maps_are_resized_once_for_all_hooks(config, monkeypatch):
+    seen, resize = [], _functional.resize
+
+    def counting(student, size):
+        seen.append((student, size))
+        return resize(student, size)
+
+    monkeypatch.setattr(_functional, 'resize', counting)
+    config.train_cfg.max_iters = 1
+    # on a grid of its own: everything tapped there has to be resized
+    config.custom_hooks = [{
+        **hook, 'student': 'backbone[1]',
+        'teacher': 'backbone[0]'
+    } if hook.get('teacher') == TAPS['teacher'] else hook
+                           for hook in config.custom_hooks]
+    build_runner(config).train()
+    tapped = [(id(x), size) for x, size in seen if x.grad_fn is not None]
+    assert len(tapped) == len(set(tapped)) > 0
+
+
 def test_resumed_together(config):
     whole = build_runner(config)
     whole.train()
@@ -104,7 +133,8 @@ def test_resumed_together(config):
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `scheduler.step")
-def test_resumed_with_ema_amp_and_accumulation(config):
+def test_resumed_with_ema_amp_and_accumulation(each_config):
+    config = each_config
     config.optim_wrapper.update(type='BFloat16OptimWrapper',
                                 accumulative_counts=2)
     config.custom_hooks.append(dict(type='EMAHook', momentum=0.1))
@@ -137,14 +167,15 @@ def test_weight_is_measured(plain_config, teacher_hook, name):
     assert auto.measured == 2 and auto.value() > 0
 
 
-def test_ranks_end_alike(config, tmp_path):
+def test_ranks_end_alike(each_config, tmp_path):
     """torchrun on the CPU: weights, banks and queues of two processes."""
+    config = each_config
     config.custom_hooks.append(dict(type='RankSaver'))
     config.val_cfg = config.val_dataloader = config.val_evaluator = None
     config.train_cfg.max_iters = 3
     run_on_two_ranks(config, RANK_SAVER, tmp_path)
     one, other = (torch.load(tmp_path / f'rank{i}.pth') for i in (0, 1))
-    assert any('distill.crd' in key for key in one)
+    assert any('distill.crd' in key or 'tail.' in key for key in one)
     for key, value in one.items():
         if 'running_' not in key:  # batch norm's statistics are its rank's
             assert torch.equal(value, other[key]), key

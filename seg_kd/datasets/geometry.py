@@ -12,6 +12,7 @@ from mmseg.datasets.transforms import (LoadAnnotations, PackSegInputs, Resize,
                                        ResizeToMultiple)
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .cached import Cached
 from .check import CheckLabels
 from .transforms import Albumentations, CropWithClassCap
@@ -22,7 +23,7 @@ MOVES = (HorizontalFlip, VerticalFlip, CropWithClassCap)
 Size = Tuple[int, int]  # height, width
 
 
-class NotExact(Exception):
+class NotExact(UserError):
     """Maps cannot follow this augmentation; says why, and what to change."""
 
 
@@ -85,8 +86,8 @@ def strides(size: Size, shapes: Dict[str, Sequence[int]]) -> Dict[str, int]:
     return found
 
 
-def check_moves(moves: Sequence[Any], size: Size,
-                strides: Dict[str, int]) -> Size:
+def check_moves(moves: Sequence[Any], size: Size, strides: Dict[str,
+                                                                int]) -> Size:
     """Size of the image after the moves; every crop must be on the grid.
 
     Raises:

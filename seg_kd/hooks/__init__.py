@@ -20,6 +20,7 @@ __all__ = [
     'CCKDHook', 'PKTHook', 'RKDHook', 'SPHook', 'DISTHook', 'KDHook',
     'LogitStdHook', 'ATHook', 'FitNetHook', 'SRDHook', 'VIDHook', 'CRDHook',
     'HNDHook', 'ICKDHook', 'ReviewKDHook', 'ABHook', 'FSPHook', 'FTHook',
-    'PADHook', 'ParaphraserHook', 'DataShareHook', 'DistillHook', 'FiniteLossHook', 'KAHook',
-    'LoadHook', 'SeedHook', 'TeacherHook', 'TranslatorHook'
+    'PADHook', 'ParaphraserHook', 'DataShareHook', 'DistillHook',
+    'FiniteLossHook', 'KAHook', 'LoadHook', 'SeedHook', 'TeacherHook',
+    'TranslatorHook'
 ]

@@ -7,7 +7,7 @@ from ..registry import HOOKS
 from .auto_weight import total
 from .distill import DistillHook, Path, in_list, paths
 from .methods import LOGITS
-from .teacher import gradients
+from .task_gradients import gradients
 
 MODES = ('activation', 'gradient')
 

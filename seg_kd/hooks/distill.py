@@ -8,6 +8,7 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..losses.sharing import once, sharing
 from ..taps import Taps
 from .auto_weight import AutoWeight, total
 from .teacher import TeacherHook
@@ -27,7 +28,8 @@ class DistillHook(Hook):
         before_train        torch hooks go onto the tapped layers and onto the
                             student, which from then on returns one more term
         each iteration      teacher forward (once, for all hooks), student
-                            forward, terms, one backward for everything
+                                forward, terms (what several losses compute
+                            alike is computed once), one backward
         after_train         the torch hooks go
 
     A method is a subclass that names its ``loss_cls``. If the constructor of
@@ -150,7 +152,8 @@ class DistillHook(Hook):
         teacher = pick(self._source.maps, self.teacher)
         device = self._source.device_type
         # float32 even under AMP: Gram sums over a map overflow float16.
-        with torch.autocast(device, enabled=False):
+        shared = sharing(self._source.shared)
+        with torch.autocast(device, enabled=False), shared:
             pair = self.compared(student, teacher, output)
             terms = self.compute(model.distill[self.name],
                                  *map(in_float, pair), self._source.mask)
@@ -228,8 +231,13 @@ def in_list(maps) -> List[Tensor]:
 
 
 def in_float(maps):
-    return maps.float() if isinstance(maps,
-                                      Tensor) else [m.float() for m in maps]
+    return as_float(maps) if isinstance(maps,
+                                        Tensor) else [*map(as_float, maps)]
+
+
+@once
+def as_float(kept: Tensor) -> Tensor:
+    return kept.float()
 
 
 def check_gradient(student, path: Path) -> None:

@@ -1,27 +1,29 @@
 """The frozen teacher: loaded completely, checked, run once an iteration."""
-import copy
-import os
-import warnings
-from typing import Any, Dict, Iterable, List, Optional, Set, Tuple, Union
+from contextlib import nullcontext
+from typing import Any, Dict, Iterable, Optional, Set, Tuple, Union
 
 import torch
-import torch.nn.functional as F
-from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.hooks import Hook
-from mmengine.hub import get_config
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper, revert_sync_batchnorm
-from mmengine.registry import init_default_scope
+from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..checkpoint import load_weights, read_checkpoint
 from ..classes import check_class_names, check_num_classes, class_names, heads
+from ..compiling import compile_untapped
 from ..errors import UserError
 from ..evaluation import evaluate_model
-from ..registry import HOOKS, MODELS
+from ..folding import fold_batch_norm
+from ..normalisation import Renormalise
+from ..registry import HOOKS
 from ..taps import Taps, parse
+from ..teacher_model import build_teacher, set_mode
+from .asked import differentiated_paths, tapped_paths
+from .cache import cache_options, open_cache
+from .side_stream import SideStream
+from .task_gradients import TaskGradients
+
+PRECISIONS = (None, 'float32', 'bfloat16', 'float16')
 
 
 @HOOKS.register_module()
@@ -46,9 +48,25 @@ class TeacherHook(Hook):
             statistics of the batch, the running ones untouched.
         allow_other_classes: Accept a teacher that was trained on other
             classes than the data has. Only features may then be distilled.
+        fold_bn: In eval mode, fold batch norms into the convolutions before
+            them, except where one of the two is tapped. When the runner is
+            built ``network`` is without them.
+        precision: ``'bfloat16'`` or ``'float16'`` runs the teacher under
+            autocast, ``'float32'`` without; None: as the student's step does.
+            Losses get float32 maps in any case.
+        compile: ``torch.compile`` what lies between the taps; a dict holds
+            arguments of it, such as ``dict(mode='max-autotune')``.
+        channels_last: Memory format of the teacher's weights; None: as
+            ``channels_last`` of the config, which is the student's.
+        own_stream: On a GPU, run beside the student's forward.
+        cache: Keep the maps of each whole training image on disk, and move
+            them as the image is moved: True, or a dict of ``folder``
+            (``teacher_cache`` beside the run's), ``max_gib`` (4) and
+            ``dtype`` (``'float16'``). See docs/performance.md.
 
     Raises:
-        UserError: The weights do not fill the model, or the classes differ.
+        UserError: The weights do not fill the model, the classes differ, or
+            an option is none of the above.
     """
 
     priority = 'VERY_HIGH'
@@ -59,52 +77,93 @@ class TeacherHook(Hook):
                  trust_checkpoint: bool = False,
                  evaluate: bool = False,
                  teacher_mode: str = 'eval',
-                 allow_other_classes: bool = False) -> None:
+                 allow_other_classes: bool = False,
+                 fold_bn: bool = True,
+                 precision: Optional[str] = None,
+                 compile: Union[bool, Dict[str, Any]] = False,
+                 channels_last: Optional[bool] = None,
+                 own_stream: bool = True,
+                 cache: Union[bool, Dict[str, Any]] = False) -> None:
         if teacher_mode not in ('eval', 'bn_train'):
             raise UserError(f"teacher_mode is 'eval' or 'bn_train', not "
                             f'{teacher_mode!r}')
+        if precision not in PRECISIONS:
+            raise UserError('the precision of the teacher is one of '
+                            f'{PRECISIONS}, not {precision!r}')
+        if not isinstance(compile, (bool, dict)):
+            raise UserError('TeacherHook(compile=) is True, False or a dict '
+                            f'of arguments of torch.compile, not {compile!r}')
         self.model, self.checkpoint = model, checkpoint
         self.trust_checkpoint, self.evaluate = trust_checkpoint, evaluate
         self.teacher_mode = teacher_mode
         self.allow_other_classes = allow_other_classes
+        self.fold_bn = fold_bn and teacher_mode == 'eval'
+        self.precision, self.compile = precision, compile
+        self.channels_last, self.own_stream = channels_last, own_stream
+        self.cache = cache_options(cache)
         self._forget()
 
     def _forget(self) -> None:
         """What belongs to one iteration."""
-        self.maps: Dict[str, Tensor] = {}
+        self._maps: Dict[str, Tensor] = {}
         # where asked for, by (path of the logits, path of the map)
         self.gradients: Dict[Tuple[str, str], Tensor] = {}
         self.labels: Optional[Tensor] = None  # (N, H, W)
         self.mask: Optional[Tensor] = None  # where the labels count
         self.terms: Set[str] = set()  # what distillation added to the losses
+        self.shared: Dict = {}  # what several losses compute alike
 
     # -- building ----------------------------------------------------------
 
     def before_wrap_model(self, runner) -> None:
         """Builds the teacher, and finds the shape of every tapped map."""
+        if self.precision == 'float16' and get_device() == 'cpu':
+            raise UserError("a CPU has no fast float16: use "
+                            "precision='bfloat16' for the teacher")
         with torch.random.fork_rng(devices=[]):
             self.network, checkpoint = build_teacher(
                 self.model, self.checkpoint, self.trust_checkpoint,
                 runner.model.data_preprocessor)
         self._trained_on = class_names(checkpoint)
         self.network.to(get_device())
-        if runner.cfg.get('channels_last'):
+        if self.channels_last is None:
+            self.channels_last = runner.cfg.get('channels_last', False)
+        if self.channels_last:
             self.network.to(memory_format=torch.channels_last)
         set_mode(self.network, self.teacher_mode)
         student = runner.model.to(get_device())
         self._renormalise = Renormalise(student.data_preprocessor,
                                         self.network.data_preprocessor)
         image = dry_image(student)
+        self._noise = torch.randn(
+            image.shape, generator=torch.Generator().manual_seed(0)).to(image)
         student_paths, teacher_paths = tapped_paths(runner)
         self.student_shapes = Taps(student, student_paths).shapes(image)
         self.taps = Taps(self.network, teacher_paths)
         self.teacher_shapes = self.taps.shapes(image)
-        self._tasks = differentiated_paths(runner)
-        self.taps.leaves = {p for found in self._tasks.values() for p in found}
+        self._find_tasks(runner)
+        self._side = SideStream(self.own_stream)
+        self._describe(image)
+
+    def _find_tasks(self, runner) -> None:
+        """What the teacher is differentiated for, and where from."""
+        tasks = differentiated_paths(runner)
+        self.taps.leaves = {p for found in tasks.values() for p in found}
         # One of several maps may be behind another: no graph can start there.
         self._from_the_start = any(
             parse(path)[1] is not None for path in self.taps.leaves)
-        self._describe(image)
+        if tasks and self.compile:
+            raise UserError('gradients of the task and compile= do not go '
+                            'together: set TeacherHook(compile=False)')
+        self._tasks = TaskGradients(
+            tasks, next((h.ignore_index for h in heads(runner.model)), 255),
+            next((h.align_corners for h in heads(self.network)), False))
+
+    def after_wrap_model(self, runner) -> None:
+        """Folds: later than any hook that takes weights of the teacher."""
+        if self.fold_bn:
+            folded = fold_batch_norm(self.taps, self._noise)
+            print_log(f'Teacher: {folded} batch norms folded', 'current')
 
     def _describe(self, image: Tensor) -> None:
         size = sum(p.numel() for p in self.network.parameters()) / 1e6
@@ -137,16 +196,17 @@ class TeacherHook(Hook):
             metrics = evaluate_model(self.network, runner)
             shown = ', '.join(f'{k} {v:.2f}' for k, v in metrics.items())
             print_log(f'Teacher on the validation set: {shown}', 'current')
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
-        self._ignore_index = next((head.ignore_index for head in heads(model)),
-                                  255)
-        self._align_corners = next(
-            (head.align_corners for head in heads(self.network)), False)
-        if self._tasks and self.allow_other_classes:
+        if self._tasks.wanted and self.allow_other_classes:
             raise UserError('gradients of the task need a teacher of the '
                             "data's own classes")
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        if self.compile:
+            options = {} if self.compile is True else self.compile
+            parts = compile_untapped(self.taps, options)
+            print_log(f'Teacher: compiled are {", ".join(parts)}', 'current')
         self.taps.attach()
+        self._cache = open_cache(self, runner, self._forward)
         self._handle = model.register_forward_pre_hook(self._run,
                                                        with_kwargs=True)
 
@@ -155,7 +215,6 @@ class TeacherHook(Hook):
         self.taps.detach()
         self._forget()
 
-    @torch.no_grad()  # not inference_mode: losses save these maps
     def _run(self, student: nn.Module, args, kwargs) -> None:
         if kwargs.get('mode') != 'loss':
             return
@@ -165,25 +224,42 @@ class TeacherHook(Hook):
         self.device_type = inputs.device.type
         self.labels = stack_labels(given.get('data_samples'))
         if self.labels is not None:
-            self.mask = self.labels.ne(self._ignore_index)
-        with torch.set_grad_enabled(bool(self._tasks)):
-            images = self._renormalise(inputs)
+            self.mask = self.labels.ne(self._tasks.ignore_index)
+        with self._side.beside(inputs):
+            if self._cache is not None:
+                self._maps = self._cache.maps(given['data_samples'])
+            else:
+                self._maps = self._forward(inputs)
+
+    def _forward(self, images: Tensor) -> Dict[str, Tensor]:
+        """The tapped maps of images that are normalised for the student.
+
+        Finds :attr:`gradients` as well.
+        """
+        differentiated = bool(self._tasks.wanted)
+        # not inference_mode: losses save these maps
+        with torch.set_grad_enabled(differentiated), self._autocast(images):
+            images = self._renormalise(images)
             if self._from_the_start:
                 images = images.detach().requires_grad_()
             maps = self.taps.run(images)
-            self.gradients = self._differentiate(maps)
-        self.maps = {path: kept.detach() for path, kept in maps.items()}
+            self.gradients = self._tasks(maps, self.labels)
+        return {path: kept.detach() for path, kept in maps.items()}
 
-    def _differentiate(self, maps: Dict[str, Tensor]):
-        """Gradients of the cross entropy, summed over pixels, by the maps."""
-        found: Dict[Tuple[str, str], Tensor] = {}
-        for logits, wanted in self._tasks.items():
-            task = pixel_sum(maps[logits], self.labels, self._ignore_index,
-                             self._align_corners)
-            given = {path: maps[path] for path in wanted}
-            for path, gradient in gradients(task, given, 'teacher').items():
-                found[logits, path] = gradient
-        return found
+    def _autocast(self, images: Tensor):
+        if self.precision is None:
+            return nullcontext()
+        kind = images.device.type
+        if self.precision == 'float32':
+            return torch.autocast(kind, enabled=False)
+        return torch.autocast(kind, getattr(torch, self.precision))
+
+    @property
+    def maps(self) -> Dict[str, Tensor]:
+        """By path. Read them before :attr:`gradients`: this waits for both.
+        """
+        self._side.join([*self._maps.values(), *self.gradients.values()])
+        return self._maps
 
     def after_train_iter(self,
                          runner,
@@ -191,130 +267,6 @@ class TeacherHook(Hook):
                          data_batch=None,
                          outputs=None) -> None:
         self._forget()
-
-
-def build_teacher(model: Union[str,
-                               Dict], checkpoint: Optional[str], trust: bool,
-                  preprocessor: nn.Module) -> Tuple[nn.Module, Dict[str, Any]]:
-    """The teacher with all its weights, and the checkpoint they came from.
-
-    A model config that says nothing of pre-processing gets the student's.
-    """
-    config, found = teacher_config(model, checkpoint)
-    content = read_checkpoint(found, trust)
-    if config.get('data_preprocessor') is None:
-        config['data_preprocessor'] = preprocessor
-    network = build_network(config)
-    load_weights(network, content, f'the checkpoint {found} of the teacher')
-    return network.requires_grad_(False), content
-
-
-def build_network(config: Dict) -> nn.Module:
-    with warnings.catch_warnings():  # of losses that a teacher never computes
-        warnings.filterwarnings('ignore', message='.*avg_non_ignore')
-        return revert_sync_batchnorm(MODELS.build(config))
-
-
-def teacher_config(model: Union[str, Dict],
-                   checkpoint: Optional[str]) -> Tuple[Dict, str]:
-    """Model config and checkpoint of what ``TeacherHook(model=)`` names."""
-    init_default_scope('mmseg')
-    if not isinstance(model, str):
-        config = model
-    elif '::' in model:
-        try:
-            found = get_config(model, pretrained=checkpoint is None)
-        except (FileNotFoundError, ValueError, KeyError,
-                AssertionError) as error:
-            raise UserError(
-                f'no config or no weights are known for {model}: '
-                f'{error}; see the model zoo of MMSegmentation') from error
-        config, checkpoint = found.model, checkpoint or found.model_path
-        if 'data_preprocessor' in found:
-            config.setdefault('data_preprocessor', found.data_preprocessor)
-    elif not os.path.isfile(model):
-        raise UserError(f'the config file {model} of the teacher does not '
-                        'exist')
-    else:
-        config = Config.fromfile(model).model
-    if checkpoint is None:
-        raise UserError('TeacherHook needs checkpoint=, the weights of the '
-                        'teacher: an untrained teacher teaches nothing')
-    config = ConfigDict(copy.deepcopy(config))
-    config.pop('pretrained', None)
-    return config, checkpoint
-
-
-def set_mode(network: nn.Module, mode: str) -> None:
-    network.eval()
-    if mode == 'bn_train':
-        for module in network.modules():
-            if isinstance(module, _BatchNorm):
-                module.train()
-                module.momentum = 0.  # the running statistics stay
-
-
-def tapped_paths(runner) -> Tuple[List[str], List[str]]:
-    """All layer paths that the runner's distillation hooks name."""
-    from .distill import DistillHook, paths
-    hooks = [h for h in runner.hooks if isinstance(h, DistillHook)]
-    student = [p for h in hooks for p in paths(h.student)]
-    teacher = [p for h in hooks for p in paths(h.teacher)]
-    teacher += [h.teacher_logits for h in hooks if h.teacher_logits]
-    if not hooks:
-        raise UserError('TeacherHook is alone: add a distillation hook to '
-                        'custom_hooks, or remove the teacher')
-    return student, teacher
-
-
-def differentiated_paths(runner) -> Dict[str, List[str]]:
-    """By the path of its logits: maps that the teacher is differentiated by.
-    """
-    from .distill import DistillHook, paths
-    found: Dict[str, List[str]] = {}
-    for hook in runner.hooks:
-        if isinstance(hook, DistillHook) and hook.teacher_logits:
-            wanted = found.setdefault(hook.teacher_logits, [])
-            wanted += [p for p in paths(hook.teacher) if p not in wanted]
-    return found
-
-
-def gradients(task: Tensor,
-              maps: Dict[str, Tensor],
-              owner: str,
-              create_graph: bool = False) -> Dict[str, Tensor]:
-    """Of a network's task by its maps; the graph stays.
-
-    Raises:
-        UserError: The task does not depend on a map.
-    """
-    found = torch.autograd.grad(task,
-                                list(maps.values()),
-                                retain_graph=True,
-                                create_graph=create_graph,
-                                allow_unused=True)
-    for path, gradient in zip(maps, found):
-        if gradient is None:
-            raise UserError(f'the task of the {owner} does not depend on its '
-                            f'map {path!r}: tap a layer before the logits')
-    return dict(zip(maps, found))
-
-
-def pixel_sum(logits: Tensor, labels: Tensor, ignore_index: int,
-              align_corners: bool) -> Tensor:
-    """Cross entropy at the size of the labels, summed over valid pixels.
-
-    A mean over the pixels of a batch has gradients that float16 rounds to 0.
-    """
-    with torch.autocast(logits.device.type, enabled=False):
-        logits = F.interpolate(logits.float(),
-                               labels.shape[1:],
-                               mode='bilinear',
-                               align_corners=align_corners)
-        return F.cross_entropy(logits,
-                               labels.long(),
-                               ignore_index=ignore_index,
-                               reduction='sum')
 
 
 def dry_image(student: nn.Module) -> Tensor:
@@ -328,34 +280,3 @@ def stack_labels(data_samples: Optional[Iterable]) -> Optional[Tensor]:
     if data_samples is None:
         return None
     return torch.cat([sample.gt_sem_seg.data for sample in data_samples])
-
-
-class Renormalise:
-    """From the student's image normalisation to the teacher's.
-
-    Images of equal pre-processing pass untouched.
-    """
-
-    def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
-        mean, std, flip = normalisation(student)
-        to_mean, to_std, to_flip = normalisation(teacher)
-        self.flip = flip != to_flip
-        if self.flip:
-            mean, std = mean.flip(0), std.flip(0)
-        self.scale, self.shift = std / to_std, (mean - to_mean) / to_std
-        self.same = not self.flip and bool(
-            (self.scale == 1).all() and (self.shift == 0).all())
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        if self.same:
-            return inputs
-        inputs = inputs.flip(1) if self.flip else inputs
-        return inputs * self.scale.to(inputs) + self.shift.to(inputs)
-
-
-def normalisation(preprocessor: nn.Module) -> Tuple[Tensor, Tensor, bool]:
-    """Mean, deviation ``(3, 1, 1)``, and whether channels are swapped."""
-    mean, std = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
-    if getattr(preprocessor, '_enable_normalize', False):
-        mean, std = preprocessor.mean.cpu(), preprocessor.std.cpu()
-    return mean, std, getattr(preprocessor, '_channel_conversion', False)

@@ -7,11 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .sharing import once
+
 EPS = 1e-12  # a vector that is shorter has no direction: it counts as zero
 
 
 def match_size(student: Tensor, teacher: Tensor) -> Tensor:
-    """The student's map on the teacher's grid (bilinear, half-pixel centres).
+    """The student's map on the teacher's grid, see :func:`resize`.
 
     Shape:
         ``(N, Cs, h, w), (N, Ct, H, W) -> (N, Cs, H, W)``; the same object
@@ -19,12 +21,15 @@ def match_size(student: Tensor, teacher: Tensor) -> Tensor:
     """
     if student.shape[2:] == teacher.shape[2:]:
         return student
-    return F.interpolate(student,
-                         teacher.shape[2:],
-                         mode='bilinear',
-                         align_corners=False)
+    return once(resize)(student, tuple(teacher.shape[2:]))
 
 
+def resize(student: Tensor, size: Tuple[int, int]) -> Tensor:
+    """Bilinear, with half-pixel centres: ``(N, C, h, w) -> (N, C, *size)``."""
+    return F.interpolate(student, size, mode='bilinear', align_corners=False)
+
+
+@once
 def resize_mask(mask: Tensor, size: Tuple[int, int]) -> Tensor:
     """Valid positions of a grid, from valid pixels at any resolution.
 
@@ -108,6 +113,20 @@ def valid_positions(features: Tensor, mask: Optional[Tensor]) -> Tensor:
     return resize_mask(mask, (h, w))
 
 
+def cleared(x: Tensor, valid: Tensor) -> Tensor:
+    """``x``, but 0 where not valid, even in place of a NaN.
+
+    ``x`` itself where everything is valid: do not write into it. A GPU would
+    have to be waited for to know that, so only a CPU is asked.
+
+    Shape:
+        ``(N, C, H, W), (N, 1, H, W) -> (N, C, H, W)``, or any that broadcast.
+    """
+    if valid.device.type == 'cpu' and valid.all():
+        return x
+    return torch.where(valid, x, 0.)
+
+
 def full_precision(tensor: Tensor) -> torch.autocast:
     """Context without autocast, which would undo ``prepare``'s float32."""
     return torch.autocast(tensor.device.type, enabled=False)
@@ -181,10 +200,10 @@ class _ChannelErrors(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, student, teacher, valid, count):
-        gap = torch.sub(student, teacher)
-        gap.masked_fill_(~valid.unsqueeze(1), 0.)
+        gap = cleared(student - teacher, valid.unsqueeze(1))
         ctx.save_for_backward(gap, count)
-        return sum(g.square().sum((1, 2)) for g in gap) / count
+        lengths = torch.linalg.vector_norm(gap, dim=(2, 3))
+        return lengths.square().sum(0) / count
 
     @staticmethod
     @once_differentiable

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ._functional import inverse, tiles
+from .sharing import once
 
 CLOSE = .05  # relative difference of relations below which float32 cancels
 Grams = Tuple[Tensor, Tensor, Tensor]
@@ -59,22 +60,18 @@ def nearly_equal(grams: Grams) -> bool:
 
 
 class Rows:
-    """Rows of a matrix as ``(row - shift) * scale``, and no copy of it.
+    """Rows of a matrix as ``row * scale``, and no copy of it.
 
     Args:
         matrix: ``(M, C)``.
-        shift: ``(C,)``.
         scale: ``(M, 1)``, in float64.
 
     Attributes:
         dtype: In which the rows are read and multiplied.
     """
 
-    def __init__(self,
-                 matrix: Tensor,
-                 shift: Optional[Tensor] = None,
-                 scale: Optional[Tensor] = None) -> None:
-        self.matrix, self.shift, self.scale = matrix, shift, scale
+    def __init__(self, matrix: Tensor, scale: Optional[Tensor] = None) -> None:
+        self.matrix, self.scale = matrix, scale
         self.dtype = matrix.dtype if exact_products() else torch.double
 
     def __len__(self) -> int:
@@ -82,8 +79,6 @@ class Rows:
 
     def __getitem__(self, tile: slice) -> Tensor:
         x = self.matrix[tile].to(self.dtype)
-        if self.shift is not None:
-            x = x - self.shift
         if self.scale is not None:
             x = x * self.scale[tile].to(self.dtype)
         return x
@@ -123,7 +118,13 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
 def unit_rows(matrix: Tensor) -> Rows:
     """Rows of length 1; a row of zeros stays one."""
-    return Rows(matrix, scale=inverse(Rows(matrix).lengths()))
+    return Rows(matrix, scale=inverse_lengths(matrix))
+
+
+@once
+def inverse_lengths(matrix: Tensor) -> Tensor:
+    """Of the rows, in float64; 0 for a row of zeros: ``(M, C) -> (M, 1)``."""
+    return inverse(Rows(matrix).lengths())
 
 
 def grams_of(s: Rows, t: Rows) -> Grams:

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._functional import full_precision, prepare
+from ._functional import cleared, full_precision, prepare
+from .sharing import once
 
 KINDS = ('image', 'map', 'pixel', 'region', 'class')
 Pair = Tuple[Tensor, Tensor]
@@ -65,7 +66,7 @@ class Instances(nn.Module):
                 labels: Optional[Tensor] = None) -> Pair:
         student, teacher, valid = prepare(student, teacher, mask)
         if self.kind == 'pixel':
-            return self._pixels(student, teacher, valid)
+            return pixels(student, teacher, valid, self.max_instances)
         if self.kind == 'map':
             keep, pair = valid.flatten(1).any(1), [
                 x.masked_fill(~valid.unsqueeze(1), 0.).flatten(1)
@@ -80,15 +81,6 @@ class Instances(nn.Module):
         index = keep.nonzero().squeeze(1)
         index = index[subset(len(index), self.max_instances).to(index.device)]
         return pair[0][index], pair[1][index]
-
-    def _pixels(self, student: Tensor, teacher: Tensor, valid: Tensor) -> Pair:
-        index = valid.flatten().nonzero().squeeze(1)
-        index = index[subset(len(index), self.max_instances).to(index.device)]
-        # positions side by side in memory: to copy channel by channel is fast
-        pair = [x.transpose(0, 1).flatten(1) for x in (student, teacher)]
-        if len(index) < valid.numel():
-            pair = [x.index_select(1, index) for x in pair]
-        return pair[0].T, pair[1].T
 
     def _weights(self, valid: Tensor, labels: Optional[Tensor]) -> Tensor:
         """Which positions each instance of an image averages.
@@ -110,6 +102,22 @@ class Instances(nn.Module):
         count = int(member.max()) + 1
         one = F.one_hot(member, count) * valid.unsqueeze(-1)
         return one.flatten(1, 2).transpose(1, 2)
+
+
+@once
+def pixels(student: Tensor, teacher: Tensor, valid: Tensor,
+           most: Optional[int]) -> Pair:
+    """The vectors at valid positions: ``(M, Cs), (M, Ct)``.
+
+    Losses that share a step compare the same positions.
+    """
+    index = valid.flatten().nonzero().squeeze(1)
+    index = index[subset(len(index), most).to(index.device)]
+    # positions side by side in memory: to copy channel by channel is fast
+    pair = [x.transpose(0, 1).flatten(1) for x in (student, teacher)]
+    if len(index) < valid.numel():
+        pair = [x.index_select(1, index) for x in pair]
+    return pair[0].T, pair[1].T
 
 
 def subset(count: int, most: Optional[int]) -> Tensor:
@@ -147,10 +155,13 @@ def means(features: Tensor, weight: Tensor) -> Tensor:
     Shape:
         ``(N, C, H, W), (N, K, H * W) -> (N * K, C)``.
     """
-    unused = (weight.sum(1) == 0).unsqueeze(1)  # a NaN there does no harm
-    flat = features.flatten(2).masked_fill(unused, 0.)
+    used = (weight.sum(1) > 0).unsqueeze(1)  # a NaN elsewhere does no harm
+    flat = cleared(features.flatten(2), used)
     weight = weight.to(flat.dtype)
-    sums = (flat @ weight.mT).mT
+    if weight.shape[1] == 1:  # whatever is used is of the one instance
+        sums = flat.sum(2).unsqueeze(1)
+    else:
+        sums = (flat @ weight.mT).mT
     return (sums / weight.sum(2, keepdim=True).clamp(min=1)).flatten(0, 1)
 
 

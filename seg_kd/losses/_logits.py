@@ -5,7 +5,7 @@ from typing import Callable, Iterator, NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from ._functional import (check_map, full_precision, match_size, tiles,
+from ._functional import (check_map, full_precision, resize, tiles,
                           valid_positions, with_gradient)
 
 GRIDS = ('teacher', 'mask')
@@ -134,7 +134,7 @@ def resized_rows(x: Tensor, rows: slice,
     top = (y.long() - span.start).to(x.device)
     with torch.set_grad_enabled(x.requires_grad):
         own = x[:, :, span]
-        wide = match_size(own, own.new_empty(1, 0, own.shape[2], size[1]))
+        wide = resize(own, (own.shape[2], size[1]))
         bottom = (top + 1).clamp(max=own.shape[2] - 1)
         top, bottom = (wide.index_select(2, i) for i in (top, bottom))
         return torch.lerp(top, bottom, share), own, span

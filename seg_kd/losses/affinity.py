@@ -132,10 +132,9 @@ def unit_columns(x: Tensor, valid: Tensor,
     Both are 0 where a position is not valid (NaN there does no harm), or has
     a vector of zeros.
     """
-    length = inverse(x.square().sum(0, dtype=torch.double).sqrt())
-    length = torch.where(valid, length, 0.)
-    unit = x.to(dtype, copy=True).mul_(length.to(dtype))
-    return unit.masked_fill_(~valid, 0.), length
+    unit = torch.where(valid, x, 0.).to(dtype)
+    length = inverse(unit.square().sum(0).sqrt())
+    return unit.mul_(length), length
 
 
 def row_norms(s: Tensor, t: Tensor, grams: Grams, slope: Tensor) -> Tensor:

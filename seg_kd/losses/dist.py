@@ -8,6 +8,7 @@ from typing import Iterator, Tuple
 import torch
 from torch import Tensor
 
+from ._functional import cleared
 from ._logits import LogitLoss, Strip, Strips, check_temperature
 
 FLOOR = 1e-12  # variance, per squared mean, of what counts as constant
@@ -89,7 +90,7 @@ class DISTLoss(LogitLoss):
             slope *= s  # back through the softmax
             slope -= s.mul_(slope.sum(1, keepdim=True))
             slope /= self.temperature
-            strip.add(torch.where(strip.skip, 0., slope))
+            strip.add(cleared(slope, ~strip.skip))
         return value
 
     def _probabilities(self, strip: Strip) -> Iterator[Tensor]:
@@ -104,12 +105,10 @@ class DISTLoss(LogitLoss):
         """
         counts, means, products = [], [], []
         for strip in strips:
-            keep = (~strip.skip).to(strips.gradient)
+            valid = ~strip.skip
+            keep = valid.to(strips.gradient)
             counts.append(keep.sum())
-            pair = [
-                torch.where(strip.skip, 0., x)
-                for x in self._probabilities(strip)
-            ]
+            pair = [cleared(x, valid) for x in self._probabilities(strip)]
             mean = torch.stack([x.sum((0, 2, 3)) for x in pair])
             means.append(mean / counts[-1].clamp(min=1))
             s, t = (x.sub_(m[:, None, None]).mul_(keep)

@@ -4,16 +4,17 @@ After "A Gift from Knowledge Distillation: Fast Optimization, Network
 Minimization and Transfer Learning"; there is no official code. The arithmetic
 is that of ``distiller_zoo/FSP.py`` of HobbitLong/RepDistiller.
 """
+import math
 from typing import Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ._functional import (as_list, check_channels, check_form, full_precision,
                           valid_positions)
 
-POOLS = dict(avg=F.adaptive_avg_pool2d, max=F.adaptive_max_pool2d)
 Channels = Sequence[int]
 
 
@@ -68,7 +69,7 @@ class FSPLoss(nn.Module):
                  form: str = 'dense') -> None:
         super().__init__()
         check_form(form)
-        if pool not in POOLS:
+        if pool not in ('avg', 'max'):
             raise ValueError(f"pool must be 'avg' or 'max', not {pool!r}")
         self.channels = list(
             zip(as_list(student_channels), as_list(teacher_channels)))
@@ -169,7 +170,42 @@ def pooled(features: Tensor, mask: Optional[Tensor], size: Tuple[int, int],
         if valid is not None:
             share = F.adaptive_avg_pool2d(valid.to(features), size)
             features = features.where(valid, 0. if pool == 'avg' else -1e30)
-        features = POOLS[pool](features, size)
+        coarser = average if pool == 'avg' else F.adaptive_max_pool2d
+        features = coarser(features, size)
         if valid is not None and pool == 'avg':
             features = features / share.where(share > 0, 1.)
     return features, None if share is None else share > 0
+
+
+def average(x: Tensor, size: Tuple[int, int]) -> Tensor:
+    """``adaptive_avg_pool2d``, in half of its time where the cells are equal.
+
+    Its gradient cannot be differentiated again then.
+
+    Shape:
+        ``(N, C, H, W) -> (N, C, *size)``.
+    """
+    if x.shape[2] % size[0] or x.shape[3] % size[1]:
+        return F.adaptive_avg_pool2d(x, size)
+    return _Average.apply(x, size)
+
+
+class _Average(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, x, size):
+        rows = x.unflatten(2, (size[0], -1)).sum(3)
+        cells = rows.unflatten(3, (size[1], -1)).unbind(4)
+        ctx.cell = x.shape[2] // size[0], len(cells)
+        return sum(cells) / math.prod(ctx.cell)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output):
+        n, c, h, w = grad_output.shape
+        height, width = ctx.cell
+        cells = grad_output.new_empty((n, c, h, height, w, width))
+        for column in cells[:, :, :, 0].unbind(4):
+            torch.div(grad_output, height * width, out=column)
+        cells[:, :, :, 1:] = cells[:, :, :, :1]
+        return cells.view(n, c, h * height, w * width), None

@@ -9,7 +9,7 @@ from typing import Tuple
 import torch
 from torch import Tensor
 
-from ._functional import check_form
+from ._functional import check_form, cleared
 from ._logits import LogitLoss, Strips, check_temperature
 
 
@@ -80,7 +80,7 @@ class KDLoss(LogitLoss):
             divergence, slope = self._positions(student, teacher)
             divergence = torch.where(skip, 0., divergence)
             value += divergence.sum(dtype=torch.double)
-            add(torch.where(skip, 0., slope.mul_(scale)))
+            add(cleared(slope.mul_(scale), ~skip))
         return value * scale
 
     def _positions(self, student: Tensor,

@@ -10,8 +10,9 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from ._functional import (channel_errors, check_channels, full_precision,
-                          match_size, prepare, tiles, with_gradient)
+from ._functional import (channel_errors, check_channels, cleared,
+                          full_precision, match_size, prepare, tiles,
+                          with_gradient)
 
 
 class PADLoss(nn.Module):
@@ -114,23 +115,22 @@ class PADLoss(nn.Module):
             m, v, t, keep, *out = (x.flatten(-2)
                                    for x in (m, v, t, keep, *out))
             for tile in tiles(len(m), m.shape[1], m.device):
-                terms = self._positions(m[:, tile], v[:, tile], t[:, tile])
-                for term in terms:
-                    term.masked_fill_(~keep[tile], 0.)
+                terms = self._positions(
+                    cleared(m[:, tile] - t[:, tile], keep[tile]),
+                    cleared(v[:, tile], keep[tile]), keep[tile])
                 value += terms[0].sum(dtype=torch.double)
                 out[0][:, tile] = terms[1].mul_(share)
                 out[1][:, tile] = terms[2].mul_(share)
         return (value * share).to(mean.dtype), *slopes
 
-    def _positions(self, mean: Tensor, spread: Tensor,
-                   teacher: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    def _positions(self, gap: Tensor, spread: Tensor,
+                   keep: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """Value and derivatives of each element; those by v of each of v."""
-        gap = mean - teacher
         precision = 1 / (spread.exp() + self.eps)
         slope = gap * precision
         error = gap.mul_(slope)
         known = torch.sigmoid(spread - math.log(self.eps))  # e^v precision
-        by_spread = 1 - error * known
-        if len(spread) < len(mean):
+        by_spread = keep.to(gap) - error * known
+        if len(spread) < len(gap):
             by_spread = by_spread.sum(0, keepdim=True)
         return error.add_(spread), slope.mul_(2), by_spread

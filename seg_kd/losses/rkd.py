@@ -141,7 +141,7 @@ class Distances:
 
     def __init__(self, matrix: Tensor) -> None:
         mean = Rows(matrix).sum() / max(1, len(matrix))
-        self.rows = Rows(matrix, shift=mean)  # far from 0 they would cancel
+        self.rows = Rows(matrix - mean)  # far from 0 they would cancel
         self.squares = self.rows.lengths().square().to(self.rows.dtype)
         self.total = matrix.new_zeros((), dtype=torch.double)
         self.count = matrix.new_zeros((), dtype=torch.long)
@@ -149,8 +149,11 @@ class Distances:
     def between(self, rows: slice, columns: slice) -> Tuple[Tensor, Tensor]:
         """Distances, and 1 over them or 0."""
         both = self.squares[rows] + self.squares[columns].T
-        product = self.rows[rows] @ self.rows[columns].T
-        return root(product.mul_(-2).add_(both), both)
+        square = torch.addmm(both,
+                             self.rows[rows],
+                             self.rows[columns].T,
+                             alpha=-2)
+        return root(square, both)
 
     def count_in(self, tile: Tensor, times: int) -> None:
         self.total += times * tile.sum(dtype=torch.double)
@@ -169,14 +172,13 @@ def root(square: Tensor, terms: Tensor) -> Tuple[Tensor, Tensor]:
         terms: The sum of squares of which it was the difference.
     """
     noise = 16 * torch.finfo(square.dtype).eps
-    square = square.masked_fill_(square <= noise * terms, 0.)
-    one_over = square.rsqrt().masked_fill_(square == 0, 0.)
+    one_over = torch.where(square > noise * terms, square.rsqrt(), 0.)
     return square.mul_(one_over), one_over
 
 
 def huber(gap: Tensor, slope: Tensor) -> Tensor:
     """Sum of smooth L1, whose slope is known."""
-    return slope.mul(.5).neg_().add_(gap).mul_(slope).sum(dtype=torch.double)
+    return torch.sub(gap, slope, alpha=.5).mul_(slope).sum(dtype=torch.double)
 
 
 # -- angles ----------------------------------------------------------------

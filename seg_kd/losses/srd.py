@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ._functional import (check_channels, full_precision, prepare, tiles,
-                          valid_positions, with_gradient)
+from ._functional import (check_channels, cleared, full_precision, prepare,
+                          tiles, valid_positions, with_gradient)
 
 FORMS = ('dense', 'paper')
 PROJECTORS = ('linear', 'mlp', 'none')
 NORMS = ('batch', 'l2', 'none')
 SAMPLE = 4096  # positions, at most, that the correlation is measured on
+CHANNELS = 64  # and about so many channels of each map
 
 
 class SRDLoss(nn.Module):
@@ -59,9 +60,10 @@ class SRDLoss(nn.Module):
 
     Attributes:
         correlation: Mean absolute correlation of a channel before the
-            projector with one after it, over positions (at most 4096) of the
-            last forward. The paper watches it fall while projectors train,
-            and finds that a projector which decorrelates more teaches less.
+            projector with one after it, over positions (at most 4096) and
+            channels (about 64 of each) of the last forward. The paper watches
+            it fall while projectors train, and finds that a projector which
+            decorrelates more teaches less.
 
     Shape:
         ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .) -> ()``, without a unit
@@ -158,7 +160,8 @@ class SRDLoss(nn.Module):
     def _normalise(self, x: Tensor, valid: Tensor) -> Tensor:
         if self.norm == 'batch':
             return standardize(x, valid, self.eps)
-        x = x.masked_fill(~valid.unsqueeze(1), 0.)
+        # a new map in any case: _distance writes into the teacher's
+        x = torch.where(valid.unsqueeze(1), x, 0.)
         return F.normalize(x) if self.norm == 'l2' else x
 
     @torch.no_grad()
@@ -172,7 +175,7 @@ class SRDLoss(nn.Module):
         for tile in channel_tiles(student):
             gap = student[:, tile] - teacher[:, tile]
             slope = self._slope(gap)
-            value += (slope * gap).sum()
+            value += torch.dot(slope.flatten(), gap.flatten())
             teacher[:, tile] = slope
         scale = self.alpha * torch.ones_like(value)
         if self.form == 'dense':
@@ -203,7 +206,7 @@ def make_projector(kind: str, student: int, hidden: int, teacher: int,
 
 def image_means(x: Tensor, valid: Tensor) -> Tensor:
     """``(N, C, H, W), (N, H, W) -> (N, C, 1, 1)``, over valid positions."""
-    total = x.masked_fill(~valid.unsqueeze(1), 0.).sum((2, 3), keepdim=True)
+    total = cleared(x, valid.unsqueeze(1)).sum((2, 3), keepdim=True)
     count = valid.sum((1, 2)).clamp(min=1)
     return total / count[:, None, None, None]
 
@@ -214,37 +217,38 @@ def standardize(x: Tensor, valid: Tensor, eps: float) -> Tensor:
     Shape:
         ``(N, C, H, W), (N, H, W) -> (N, C, H, W)``.
     """
-    return _Standardize.apply(x, ~valid.unsqueeze(1), eps)
+    return _Standardize.apply(x, valid.unsqueeze(1), eps)
 
 
 class _Standardize(torch.autograd.Function):
 
     @staticmethod
-    def forward(ctx, x, invalid, eps):
+    def forward(ctx, x, valid, eps):
         z = torch.empty_like(x, memory_format=torch.contiguous_format)
         scale = x.new_empty((x.shape[1], 1, 1))
-        count = invalid.logical_not().sum().clamp(min=1)
+        keep, count = valid.to(x), valid.sum().clamp(min=1)
         for tile in channel_tiles(x):
-            part = x[:, tile].masked_fill(invalid, 0.)
-            part -= channel_sums(part) / count
-            part.masked_fill_(invalid, 0.)
+            part = cleared(x[:, tile], valid)
+            mean = channel_sums(part) / count
+            part = torch.addcmul(part, mean, keep, value=-1)
             variance = channel_sums(part.square()) / count
             scale[tile] = (variance + eps).clamp(min=1e-24).rsqrt()
             torch.mul(part, scale[tile], out=z[:, tile])
-        ctx.save_for_backward(z, scale, invalid, count)
+        ctx.save_for_backward(z, scale, valid, count)
         return z
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
-        z, scale, invalid, count = ctx.saved_tensors
-        out = torch.empty_like(z)
+        z, scale, valid, count = ctx.saved_tensors
+        keep, out = valid.to(z), torch.empty_like(z)
         for tile in channel_tiles(z):
-            part = grad_output[:, tile].masked_fill(invalid, 0.)
+            part = cleared(grad_output[:, tile], valid)
             along = channel_sums(part * z[:, tile]) / count
-            part -= channel_sums(part) / count
-            part.addcmul_(z[:, tile], along, value=-1).mul_(scale[tile])
-            out[:, tile] = part.masked_fill_(invalid, 0.)
+            mean = channel_sums(part) / count
+            part = torch.addcmul(part, mean, keep, value=-1)
+            part.addcmul_(z[:, tile], along, value=-1)
+            torch.mul(part, scale[tile], out=out[:, tile])
         return out, None, None
 
 
@@ -260,15 +264,17 @@ def channel_tiles(x: Tensor) -> Iterator[slice]:
 
 @torch.no_grad()
 def mean_correlation(x: Tensor, y: Tensor, valid: Tensor) -> Tensor:
-    """Mean of ``|corr(x_i, y_j)|`` over all pairs of channels.
+    """Mean of ``|corr(x_i, y_j)|`` over pairs of channels.
 
-    Over at most ``SAMPLE`` positions, evenly spread. A channel that does not
-    vary is correlated with none.
+    Over at most ``SAMPLE`` positions and less than twice ``CHANNELS`` channels
+    of each, evenly spread: a mean over thousands of pairs needs no more. A
+    channel that does not vary is correlated with none.
 
     Shape:
         ``(N, C, H, W), (N, D, H, W), (N, H, W) -> ()``, from 0 to 1.
     """
     step = max(1, round((valid.numel() / SAMPLE)**.5))
+    x, y = (z[:, ::max(1, z.shape[1] // CHANNELS)] for z in (x, y))
     x, y, valid = (z[..., ::step, ::step] for z in (x, y, valid))
     x, y = (standardize(z, valid, 0.).flatten(2) for z in (x, y))
     product = sum(a @ b.T for a, b in zip(x, y))

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from seg_kd import cut
 from seg_kd.checkpoint import load_weights, read_checkpoint
 from seg_kd.errors import UserError
-from seg_kd.hooks.teacher import build_network, teacher_config
 from seg_kd.registry import MODELS
+from seg_kd.teacher_model import build_network, teacher_config
 
 
 class TeacherTail(nn.ModuleDict):

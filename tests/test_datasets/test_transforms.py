@@ -146,7 +146,7 @@ def loaded(folder, workers, skip=0):
     cfg = Config.fromfile('configs/_base_/datasets/camvid.py')
     cfg = cfg.train_dataloader.dataset
     cfg.data_root = str(folder)
-    cfg.pipeline[3].transforms[1].update(height=24, width=40)
+    cfg.pipeline[1].transforms[1].update(height=24, width=40)
     dataset = SeededDataset(DATASETS.build(dict(cfg, _scope_='mmseg')))
     sampler = SeededSampler(dataset, seed=3)
     sampler.skip(skip)

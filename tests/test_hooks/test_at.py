@@ -9,7 +9,7 @@ from conftest import TAPS, build_runner
 from seg_kd.errors import UserError
 from seg_kd.hooks import ATHook
 from seg_kd.hooks.distill import find_teacher
-from seg_kd.hooks.teacher import gradients, pixel_sum
+from seg_kd.hooks.task_gradients import gradients, pixel_sum
 from seg_kd.losses import ATLoss
 
 IMAGE = dict(student='backbone:input', teacher='backbone:input')

@@ -3,7 +3,7 @@ import json
 
 import pytest
 import torch
-from conftest import build_runner, preprocessor, student, teacher
+from conftest import build_runner, student
 from mmengine.config import Config
 
 from seg_kd.errors import UserError
@@ -13,19 +13,8 @@ from seg_kd.testing import evaluate_student
 
 
 @pytest.fixture
-def config(plain_config, teacher_hook) -> Config:
-    plain_config.model = dict(type='SplitSegmentor',
-                              teacher=teacher(),
-                              split='backbone[1]',
-                              backbone=dict(type='BottleneckHead',
-                                            encoder_channels=(8, ),
-                                            decoder_channels=8),
-                              data_preprocessor=preprocessor())
-    plain_config.custom_hooks = [teacher_hook, dict(type='HNDHook')]
-    plain_config.optim_wrapper = dict(type='OptimWrapper',
-                                      optimizer=dict(type='Adam', lr=1e-2))
-    plain_config.train_cfg.max_iters = 12
-    return plain_config
+def config(hnd_config) -> Config:
+    return hnd_config
 
 
 def test_the_head_learns_and_the_tail_stays(config, teacher_checkpoint):

@@ -132,6 +132,22 @@ def test_correlation_of_a_large_map_is_sampled():
     assert torch.equal(few, mean_correlation(*thin))
 
 
+def test_correlation_of_many_channels_is_sampled():
+    x, y = numbers(0, 2, 130, 6, 9), numbers(1, 2, 3, 6, 9)
+    every = torch.ones(2, 6, 9, dtype=torch.bool)
+    assert torch.equal(mean_correlation(x, y, every),
+                       mean_correlation(x[:, ::2], y, every))
+
+
+@pytest.mark.parametrize('norm', ['batch', 'l2', 'none'])
+def test_the_maps_are_not_written_into(norm):
+    student, teacher = numbers(0, 2, 3, 4, 6), numbers(1, 2, 3, 4, 6)
+    before = student.clone(), teacher.clone()
+    SRDLoss(3, 3, projector='none', norm=norm)(student, teacher)
+    assert torch.equal(student, before[0])
+    assert torch.equal(teacher, before[1])
+
+
 def test_the_forward_leaves_the_correlation():
     loss = SRDLoss(4, 4, projector='none')
     assert loss.correlation is None
