@@ -1,18 +1,19 @@
-"""Measures what the losses, or a whole training step, cost on this machine.
+"""Measures what the losses, a training step or a network cost here.
 
 Examples: python tools/benchmark.py losses --threads 1
           python tools/benchmark.py losses kd rkd --chart losses.png
           python tools/benchmark.py step configs/ka_deeplab.py --batch 1
+          python tools/benchmark.py step configs/{ka,at,kd}_deeplab.py
+          python tools/benchmark.py inference configs/ka_deeplab.py
+          python tools/benchmark.py scale configs/ka_deeplab.py --chart x.png
+          python tools/benchmark.py ddp configs/ka_deeplab.py
 """
 import argparse
 import json
-import os
-import platform
-from typing import Any, Dict, List, Optional
+from typing import List
 
 import torch
 from mmengine.config import DictAction
-from prettytable import PrettyTable
 
 from seg_kd import benchmark, cli
 
@@ -26,131 +27,189 @@ def positive(text: str) -> int:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest='command', required=True)
+    add_losses(commands)
+    add_step(commands)
+    add_inference(commands)
+    add_scale(commands)
+    add_ddp(commands)
+    return parser.parse_args()
 
-    def command(name: str, text: str, runs: int, size: str,
-                default) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
-        sub.add_argument('--size',
-                         nargs=len(size.split()),
-                         type=positive,
-                         metavar=tuple(size.split()),
-                         default=default,
-                         help='default %(default)s')
-        sub.add_argument('--threads', type=positive, help="default: torch's")
-        sub.add_argument('--runs',
-                         type=positive,
-                         default=runs,
-                         help='default %(default)s')
-        sub.add_argument('--json', metavar='PATH', help='write it there, too')
-        return sub
 
+def add_losses(commands) -> None:
     sub = command(
-        'losses', 'every loss, beside its naive form and that of '
-        'torchdistill where it is installed', 5, 'N C H W', (2, 256, 64, 128))
+        commands, 'losses', 'every loss, beside its naive form and that of '
+        'torchdistill where it is installed', 5)
+    add_size(sub, 'N C H W', (2, 256, 64, 128))
     sub.add_argument('methods',
                      nargs='*',
                      metavar='METHOD',
                      help='default: all of ' + ', '.join(benchmark.methods()))
-    sub.add_argument('--classes',
-                     type=positive,
-                     default=19,
-                     help='channels of logits, default %(default)s')
+    add_number(sub, '--classes', 19, 'channels of logits')
     sub.add_argument('--limit',
                      type=float,
                      default=60.,
                      metavar='SECONDS',
                      help='leave a naive form or peer out of which one run '
                      'takes longer, default %(default)s')
+    add_cpu_time(sub)
+
+
+def add_step(commands) -> None:
+    sub = command(commands, 'step',
+                  'a training step in the real runner, and its parts', 5)
+    add_configs(sub, checkpoint=True)
+    add_size(sub, 'H W', (256, 512))
+    add_number(sub, '--batch', 2, 'images')
+    sub.add_argument('--no-data',
+                     action='store_true',
+                     help='noise, even where the data set is there')
+    add_cpu_time(sub)
+
+
+def add_inference(commands) -> None:
+    sub = command(commands, 'inference', 'teacher and student, to the logits',
+                  5)
+    add_configs(sub)
+    add_size(sub, 'H W', (256, 512))
+    add_number(sub, '--batch', 1, 'images')
+    add_cpu_time(sub)
+
+
+def add_scale(commands) -> None:
+    sub = command(
+        commands, 'scale', 'a step at several crop sizes, batches and numbers '
+        'of hooks, and relation losses at several numbers of positions', 2)
+    add_configs(sub)
+    add_numbers(sub, '--heights', (64, 128, 256), 'of crops, half as high as '
+                'wide')
+    add_numbers(sub, '--batches', (1, 2, 4), 'images, at the middle height')
+    add_numbers(sub, '--hooks', (1, 2, 4), "times the configs' hooks")
+    add_numbers(sub, '--positions', (1024, 2048, 4096, 8192, 16384, 32768),
+                'that a relation loss compares')
+    add_number(sub, '--naive', 8192, 'most positions for the naive forms')
+    add_number(sub, '--channels', 256, 'of the maps there')
+    add_cpu_time(sub)
+
+
+def add_ddp(commands) -> None:
+    sub = command(
+        commands, 'ddp', 'one process and two on the CPU: images a second, '
+        'and collective operations a step', 4)
+    add_configs(sub)
+    add_size(sub, 'H W', (128, 256))
+    add_number(sub, '--batch', 2, 'images of each process')
+
+
+def command(commands, name: str, text: str,
+            runs: int) -> argparse.ArgumentParser:
+    sub = commands.add_parser(name, help=text, description=text)
+    sub.add_argument('--threads', type=positive, help="default: torch's")
+    add_number(sub, '--runs', runs, 'that count')
+    sub.add_argument('--json', metavar='PATH', help='write it there, too')
     sub.add_argument('--chart', metavar='PATH', help='draw it there, too')
-    sub = command('step', 'one training step and its parts', 5, 'H W',
-                  (256, 512))
-    sub.add_argument('config', help='config with a TeacherHook')
-    sub.add_argument('--batch',
-                     type=positive,
-                     default=2,
-                     help='default %(default)s')
-    sub.add_argument('--checkpoint',
-                     help="the teacher's; default: as the "
-                     'config says if it is a file, else random weights')
+    return sub
+
+
+def add_cpu_time(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument('--cpu-time',
+                     action='store_true',
+                     help='count the time of the processor: for one thread '
+                     'on a machine that has other work')
+
+
+def add_configs(sub: argparse.ArgumentParser, checkpoint=False) -> None:
+    sub.add_argument('configs',
+                     nargs='+',
+                     metavar='CONFIG[:STAGE]',
+                     help='config with a TeacherHook; of several the '
+                     'distillation hooks are put together. Default: the last '
+                     'stage that distils')
+    if checkpoint:
+        sub.add_argument('--checkpoint',
+                         help="the teacher's; default: as the config says if "
+                         'it is a file, else random weights')
     sub.add_argument('--work-dir',
-                     help='where the earlier stages were '
-                     'trained; default: work_dirs/<config>')
+                     help='where the earlier stages were trained; default: '
+                     'work_dirs/<config>')
     sub.add_argument('--cfg-options',
                      nargs='+',
                      action=DictAction,
                      metavar='KEY=VALUE',
                      help='override settings')
     sub.set_defaults(launcher='none', local_rank=0)
-    return parser.parse_args()
 
 
-def machine() -> Dict[str, Any]:
-    """What the times depend on."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return dict(gpu=gpu,
-                cpu=cpu_name(),
-                threads=torch.get_num_threads(),
-                torch=torch.__version__,
-                load=round(os.getloadavg()[0], 1))
+def add_size(sub: argparse.ArgumentParser, names: str, default) -> None:
+    sub.add_argument('--size',
+                     nargs=len(default),
+                     type=positive,
+                     metavar=tuple(names.split()),
+                     default=default,
+                     help='default %(default)s')
 
 
-def cpu_name() -> str:
-    try:
-        with open('/proc/cpuinfo', encoding='utf-8') as f:
-            return next(
-                line.split(':')[1].strip() for line in f
-                if line.startswith('model name'))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+def add_number(sub: argparse.ArgumentParser, name: str, default: int,
+               text: str) -> None:
+    sub.add_argument(name,
+                     type=positive,
+                     default=default,
+                     help=f'{text}, default %(default)s')
 
 
-def table(title: str, rows: benchmark.Rows) -> str:
-    columns = [
-        key for key in next(iter(rows.values()))
-        if key not in benchmark.EXTREMES and any(row[key] is not None
-                                                 for row in rows.values())
-    ]
-    shown = PrettyTable(['', *columns], title=title, align='r')
-    shown.align[''] = 'l'
-    for name, row in rows.items():
-        shown.add_row([name, *(in_digits(row[key]) for key in columns)])
-    return str(shown)
+def add_numbers(sub: argparse.ArgumentParser, name: str, default,
+                text: str) -> None:
+    sub.add_argument(name,
+                     nargs='+',
+                     type=positive,
+                     default=default,
+                     help=f'{text}, default %(default)s')
 
 
-def in_digits(value: Optional[float]) -> str:
-    """About three digits that count, and never an exponent."""
-    if value is None:
-        return '-'
-    if isinstance(value, int):
-        return str(value)
-    return f'{value:.{0 if value >= 100 else 1 if value >= 10 else 3}f}'
+def sources(args: argparse.Namespace) -> List[benchmark.Source]:
+    found = []
+    for path in args.configs:
+        args.config, _, stage = path.partition(':')
+        found.append(
+            benchmark.Source(cli.load_config(args), stage,
+                             cli.default_work_dir(args)))
+    return found
+
+
+def measure(args: argparse.Namespace) -> benchmark.Found:
+    if args.command == 'losses':
+        return benchmark.bench_losses(args.size, args.classes, args.runs,
+                                      args.methods, args.limit)
+    configs = sources(args)
+    if args.command == 'scale':
+        return benchmark.bench_scale(configs, args.heights, args.batches,
+                                     args.hooks, args.positions, args.naive,
+                                     args.channels, args.runs)
+    images = args.batch, *args.size
+    if args.command == 'step':
+        return benchmark.bench_step(configs, images, args.runs,
+                                    args.checkpoint, not args.no_data)
+    part = dict(inference=benchmark.bench_inference, ddp=benchmark.bench_ddp)
+    return part[args.command](configs, images, args.runs)
 
 
 def main() -> None:
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    notes: List[str] = []
-    if args.command == 'losses':
-        title, rows, notes = benchmark.bench_losses(args.size, args.classes,
-                                                    args.runs, args.methods,
-                                                    args.limit)
-    else:
-        title, rows = benchmark.bench_step(cli.load_config(args),
-                                           (args.batch, *args.size), args.runs,
-                                           args.checkpoint,
-                                           cli.default_work_dir(args))
-    where = machine()
-    print(table(title, rows))
-    print(*notes, sep='\n', end='\n' if notes else '')
+    if vars(args).get('cpu_time'):
+        benchmark.count_processor_time()
+    title, rows, notes = measure(args)
+    where = benchmark.machine()
+    where['times'] = 'processor' if vars(args).get('cpu_time') else None
+    print(title, *benchmark.tables(rows), *notes, sep='\n')
     print(', '.join(f'{k} {v}' for k, v in where.items() if v is not None))
     if args.json:
         found = dict(title=title, machine=where, rows=rows, notes=notes)
         with open(args.json, 'w', encoding='utf-8') as f:
             json.dump(found, f, indent=1)
-    if args.command == 'losses' and args.chart:
-        from seg_kd.benchmark.chart import draw_losses
-        draw_losses(rows, title, args.chart)
+    if args.chart:
+        from seg_kd.benchmark import chart
+        chart.draw(args.command, rows, title, args.chart)
 
 
 if __name__ == '__main__':

@@ -1,200 +1,186 @@
-"""What a whole training step costs, and what of it is whose."""
+"""What a training step costs in the real runner, in parts and to the floor."""
 import copy
-import os
+from statistics import median
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import (Any, Callable, Dict, Iterator, List, Optional, Sequence,
+                    Tuple)
 
 import torch
-from mmengine.config import Config, ConfigDict
-from mmengine.device import get_device
-from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import RUNNERS, init_default_scope
+from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
-from mmengine.structures import PixelData
-from mmseg.structures import SegDataSample
-from torch import Tensor, nn
+from torch import nn
 
-from ..classes import heads
 from ..errors import UserError
 from ..hooks import DistillHook, TeacherHook
-from ..hooks.distill import find_teacher
-from ..hooks.teacher import build_network, teacher_config
-from ..registry import HOOKS
-from ..stages import fill_in, latest_checkpoint, stage_configs
-from .timing import Rows, Work, in_turn, summary, times_sign
+from ..hooks.distill import unwrapped
+from ..models import SplitSegmentor
+from .build import Source, build_runner
+from .timing import Clock, Found, Rows, Times, peak_mib, summary
 
-WEIGHTS_ONLY = dict(save_optimizer=False, save_param_scheduler=False)
+WARM_UP = 2  # steps, which do not count
+ALONE = ('student alone', 'teacher alone')
+PARTS = ('data', 'teacher', 'student forward', 'backward', 'optimizer')
 
 
-def bench_step(cfg: Config, images: Sequence[int], runs: int,
-               checkpoint: Optional[str], work_dir: str) -> Tuple[str, Rows]:
-    """Title and rows: one step of the config's last stage, and its parts.
+def bench_step(sources: Sequence[Source],
+               images: Sequence[int],
+               runs: int,
+               checkpoint: Optional[str] = None,
+               data: bool = True) -> Found:
+    """Title, rows and notes: a step, its floor, and its parts.
 
-    Nothing is downloaded and no data set is read. Where the teacher (in
-    ``checkpoint``, or the config's) or an earlier stage (in ``work_dir``) has
-    no checkpoint, its weights are random; the title says so.
+    The floor is the student's own step alone and the teacher's forward as far
+    as the taps need it, in the step's precision. A step of the runner and the
+    floor take turns, each on a batch of its own.
+
+    - ``step`` is an iteration with all hooks, without the wait for data;
+    - ``share`` is of the iteration with that wait;
+    - ``- ka.adaptation`` is the forward of a part of the loss ``ka``, and
+      counted in that;
+    - ``MiB`` is the peak above what was held before (weights and their like).
+
+    For ``sources``, ``checkpoint`` and ``data`` see :func:`build_runner`.
 
     Raises:
-        UserError: There is no teacher, or ``images``, ``(N, H, W)``, are too
+        UserError: Nothing is distilled, or ``images``, ``(N, H, W)``, are too
             small.
     """
-    cfg.model.data_preprocessor.size = tuple(images[1:])  # of the dry forward
     with TemporaryDirectory() as folder:
-        runner, random = build_runner(cfg, checkpoint, work_dir, folder)
-    title = f'one step on {times_sign(images)}'
-    try:
-        times = in_turn(step_works(runner, images), runs)
-    except ValueError as error:  # batch norm of a single value
-        raise UserError(f'{title} fails, take larger ones: {error}') from error
-    floor = [sum(two) for two in zip(times['student'], times['teacher'])]
-    title += f'; random weights: {", ".join(random)}' if random else ''
-    return title, summary(dict(floor=floor, **times), ['floor'])
+        built = build_runner(sources, images, WARM_UP + runs + 1, folder,
+                             checkpoint, data)
+        try:
+            times, memory = measure(built.runner)
+        except ValueError as error:  # batch norm of a single value
+            raise UserError(f'{built.title} fails, take larger ones: '
+                            f'{error}') from error
+    if not built.data:
+        times['data'] = [0.] * runs
+    rows = table_of(times, memory, images[0])
+    if not built.data:
+        del rows['data']
+    return built.title, rows, []
 
 
-def build_runner(cfg: Config, checkpoint: Optional[str], work_dir: str,
-                 folder: str) -> Tuple[Runner, List[str]]:
-    """The last stage's, and the names of what has random weights."""
-    *earlier, (_, last) = stage_configs(cfg)
-    init_default_scope(last.get('default_scope', 'mmseg'))
-    teacher, random = teacher_of(last), []
-    named = teacher.get('checkpoint') or ''
-    if checkpoint is None and os.path.isfile(named):
-        checkpoint = named
-    elif checkpoint is None:
-        checkpoint = random_teacher(teacher.model, f'{folder}/teacher.pth')
-        random.append('teacher')
-    done: Dict[str, str] = {}
-    for name, stage in earlier:
-        fill_in(stage, done)
-        done[name] = latest_checkpoint(os.path.join(work_dir, name))
-        if done[name] is None:  # what it would save before it trains
-            runner = quiet_runner(stage, checkpoint, f'{folder}/{name}')
-            runner.save_checkpoint(folder, f'{name}.pth', **WEIGHTS_ONLY)
-            done[name] = f'{folder}/{name}.pth'
-            random.append(name)
-    fill_in(last, done)
-    return quiet_runner(last, checkpoint, f'{folder}/last'), random
+def table_of(times: Times, memory: Dict[str, float], count: int) -> Rows:
+    whole = [a + b for a, b in zip(times['data'], times['step'])]
+    rows = summary(times, ['floor'])
+    for name, row in rows.items():
+        alone = name in ('floor', *ALONE)
+        share = median(a / b for a, b in zip(times[name], whole))
+        row['share'] = None if alone or name == 'step' else share
+        row['images / s'] = None
+        if alone or name == 'step':
+            row['images / s'] = 1e3 * count / row['median ms']
+        row['MiB'] = memory.get(name)
+    return rows
 
 
-def teacher_of(cfg: Config) -> ConfigDict:
-    for hook in cfg.get('custom_hooks') or []:
-        if HOOKS.get(hook.type) is TeacherHook:
-            return hook
-    raise UserError(f'{cfg.filename} distils nothing: it has no TeacherHook')
+def measure(runner: Runner) -> Tuple[Times, Dict[str, float]]:
+    """Trains: milliseconds of each step and its parts; memory of the last.
+
+    The first steps warm up, the last one only measures memory.
+    """
+    loop, clock = runner.train_loop, Clock()
+    floor = floor_of(runner)
+    for hook in distill_hooks(runner):
+        hook._add_terms = clock.timed(hook.name, hook._add_terms)
+    step, found, memory = loop.run_iter, [], {}
+
+    def run_iter(batch: Any) -> None:
+        if loop.iter == 0:
+            attach(clock, runner)
+        works = dict(step=step, **floor)
+        if loop.iter == loop.max_iters - 1:
+            for name, work in works.items():
+                memory[name] = peak_mib(lambda: work(batch))
+            return
+        clock.timed('step', step)(batch)
+        taken = clock.read()
+        batch = next(loop.dataloader_iterator)
+        clock.read()  # what was waited for it is none of the step's
+        for name, work in floor.items():
+            clock.timed(name, work)(batch)
+        found.append({**taken, **clock.read()})
+
+    loop.run_iter = run_iter
+    loop.dataloader_iterator = timed_batches(clock, loop.dataloader_iterator)
+    runner.train()
+    return in_order(found[WARM_UP:], distill_hooks(runner)), memory
 
 
-def random_teacher(model: Any, path: str) -> str:
-    network = build_network(teacher_config(model, path)[0])
-    torch.save(network.state_dict(), path)
-    return path
+def distill_hooks(runner: Runner) -> List[DistillHook]:
+    return [hook for hook in runner.hooks if isinstance(hook, DistillHook)]
 
 
-def quiet_runner(cfg: Config, checkpoint: str, folder: str) -> Runner:
-    """The stage's own runner, but without data and messages."""
-    teacher_of(cfg).update(checkpoint=checkpoint, evaluate=False)
-    cfg.model.backbone.init_cfg = None
-    cfg.work_dir, cfg.log_level = folder, 'WARNING'
-    cfg.experiment_name = folder.replace('/', '_')
-    (cfg.get('visualizer') or {}).pop('name', None)  # an instance of its own
-    runner = RUNNERS.build(cfg)
-    # All that hooks ask of the data; without classes they check none.
-    data = SimpleNamespace(dataset=SimpleNamespace(metainfo={}))
-    runner._train_dataloader = data
-    return runner
+def timed_batches(clock: Clock, iterator: Iterator) -> Iterator:
+    while True:
+        yield clock.timed('data', next)(iterator)
 
 
-def step_works(runner: Runner, images: Sequence[int]) -> Dict[str, Work]:
-    """Student alone, teacher alone, both with the terms; shares of terms."""
-    model, student = runner.model.train(), copy.deepcopy(runner.model).train()
-    del student.distill
-    hooks = [
-        hook for hook in runner.hooks
-        if isinstance(hook, (TeacherHook, DistillHook))
-    ]
-    for hook in hooks:  # torch hooks: the copy of the student has none
-        hook.before_train(runner)
-        hook.before_train_iter(runner, 0)
-    taps = find_teacher(runner, hooks[0]).taps
-    batch = noise_batch(model, images)
-    optimizers = [optimizer_of(m, runner.cfg) for m in (student, model)]
-    together = train_step(model, optimizers[1], batch)
+def attach(clock: Clock, runner: Runner) -> None:
+    """Around the parts of a step; the teacher's hook is on already."""
+    model, optimizer = unwrapped(runner.model), runner.optim_wrapper
+
+    def student_begins(*_) -> None:
+        clock.end('teacher')
+        clock.begin('student forward')
+
+    model.register_forward_pre_hook(lambda *_: clock.begin('teacher'),
+                                    prepend=True)
+    model.register_forward_pre_hook(student_begins)
+    model.register_forward_hook(lambda *_: clock.end('student forward'),
+                                prepend=True)
+    optimizer.backward = clock.timed('backward', optimizer.backward)
+    for name in ('step', 'zero_grad'):
+        call = getattr(optimizer, name)
+        setattr(optimizer, name, clock.timed('optimizer', call))
+    for name, module in model.distill.named_modules():
+        if name.count('.') == 1:
+            clock.watch(f'- {name}', module)
+
+
+def floor_of(runner: Runner) -> Dict[str, Callable]:
+    """The student's own step on a batch, and the teacher on its images."""
+    student = own_student(unwrapped(runner.model))
+    if not any(p.requires_grad for p in student.parameters()):
+        raise UserError('this stage trains no student: it has no floor')
+    optimizer = build_optim_wrapper(student, runner.cfg.optim_wrapper)
+    taps = next(h for h in runner.hooks if isinstance(h, TeacherHook)).taps
+    seen: Dict[str, Any] = {}
+    student.register_forward_pre_hook(
+        lambda module, args, given: seen.update(inputs=given['inputs']),
+        with_kwargs=True)
 
     @torch.no_grad()
-    def teacher() -> None:  # in the precision of the step
-        with optimizers[1].optim_context(model):
-            taps.run(batch['inputs'])
+    def teacher(batch: Any) -> None:
+        with optimizer.optim_context(student):
+            taps.run(seen.pop('inputs'))
 
-    return dict(student=train_step(student, optimizers[0], batch),
-                teacher=teacher,
-                together=together,
-                **shares(model.distill, together))
+    def own_step(batch: Any) -> None:
+        student.train_step(batch, optimizer)
 
-
-def noise_batch(model: nn.Module, images: Sequence[int]) -> Dict[str, Any]:
-    """Random images, as if normalised already, and random labels."""
-    torch.manual_seed(0)
-    (count, *size), device = images, get_device()
-    labels = torch.randint(heads(model)[0].num_classes, (count, 1, *size),
-                           device=device)
-    samples = [SegDataSample(gt_sem_seg=PixelData(data=x)) for x in labels]
-    return dict(inputs=torch.randn(count, 3, *size, device=device),
-                data_samples=samples)
+    return dict(zip(ALONE, (own_step, teacher)))
 
 
-def optimizer_of(model: nn.Module, cfg: Config) -> OptimWrapper:
-    """The config's, with a rate of 0: all runs take one and the same step."""
-    optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
-    for group in optimizer.param_groups:
-        group['lr'] = 0.
-    return optimizer
+def own_student(model: nn.Module) -> nn.Module:
+    """The student before distillation; a taskless one gets some gradient."""
+    student = copy.deepcopy(model).train()
+    student.distill = nn.ModuleDict()
+    if isinstance(student, SplitSegmentor):
+        student.loss = lambda inputs, data_samples: dict(loss=student.backbone(
+            inputs).mean())
+    return student
 
 
-def train_step(model: nn.Module, optimizer: OptimWrapper,
-               batch: Dict[str, Any]) -> Work:
-    """What ``model.train_step`` does, but for the pre-processing."""
-
-    def work() -> None:
-        with optimizer.optim_context(model):
-            losses = model(**batch, mode='loss')
-        optimizer.update_params(model.parse_losses(losses)[0])
-
-    return work
-
-
-def shares(distill: nn.Module, step: Work) -> Dict[str, Work]:
-    """Each loss module, and each of its children, on what a step gives it."""
-    found: Dict[str, Work] = {}
-    handles = [
-        module.register_forward_pre_hook(
-            lambda module, args, name=name: found.update(
-                {name: share(module, cut(args))}))
-        for name, module in distill.named_modules()
-        if name and name.count('.') < 2
-    ]
-    step()
-    for handle in handles:
-        handle.remove()
-    return found
-
-
-def share(module: nn.Module, args: Sequence) -> Work:
-    """Forward, and backward where there is a gradient, of one module."""
-
-    def work() -> None:
-        module.zero_grad()
-        terms = module(*cut(args))
-        terms = terms.values() if isinstance(terms, dict) else [terms]
-        total = sum(term.sum() for term in terms)
-        if total.requires_grad:
-            total.backward()
-
-    return work
-
-
-def cut(value: Any) -> Any:
-    """The same tensors without their past; a new leaf needs the gradient."""
-    if isinstance(value, Tensor):
-        return value.detach().requires_grad_(value.requires_grad)
-    return [cut(v) for v in value] if isinstance(value,
-                                                 (list, tuple)) else value
+def in_order(found: Sequence[Dict[str, float]],
+             hooks: Sequence[DistillHook]) -> Times:
+    """By name, what was taken each time; with the sums and the rest."""
+    names = [*PARTS[:3], *(hook.name for hook in hooks), *PARTS[3:]]
+    inner = [name for name in found[0] if name.startswith('- ')]
+    for run in found:
+        run['floor'] = sum(run[name] for name in ALONE)
+        run['other'] = run['step'] - sum(run[name] for name in names[1:])
+    shown = ['floor', *ALONE, 'step']
+    for name in (*names, 'other'):
+        shown += [name, *(i for i in inner if i.startswith(f'- {name}.'))]
+    return {name: [run[name] for run in found] for name in shown}

@@ -1,32 +1,95 @@
 """Time and memory of any work, beside others that take turns with it.
 
 Other load on the machine meets all of them alike; a ratio is the median of the
-ratios within one run.
+ratios within one run. On a GPU the times are those of CUDA events.
 """
 import os
 import time
+from collections import defaultdict
 from statistics import median
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 Work = Callable[[], Any]
 Times = Dict[str, List[float]]
 Rows = Dict[str, Dict[str, Optional[float]]]
+Found = Tuple[str, Rows, List[str]]  # title, rows, notes
+seconds = time.perf_counter
 
 
 def in_turn(works: Dict[str, Work], runs: int, warm_up: int = 2) -> Times:
     """Milliseconds of each run of each work, after some to warm up."""
-    times: Times = {name: [] for name in works}
+    clock, found = Clock(), []
     for _ in range(warm_up + runs):
         for name, work in works.items():
-            synchronize()
-            start = time.perf_counter()
-            work()
-            synchronize()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: taken[warm_up:] for name, taken in times.items()}
+            clock.timed(name, work)()
+            synchronize()  # the next one starts on an idle GPU
+        found.append(clock.read())
+    return {name: [run[name] for run in found[warm_up:]] for name in works}
+
+
+class Clock:
+    """Milliseconds of named parts, from their begin to their end."""
+
+    def __init__(self) -> None:
+        self.begun: Dict[str, Any] = {}
+        self.spans: List[Tuple[str, Any, Any]] = []
+
+    def begin(self, name: str) -> None:
+        self.begun[name] = now()
+
+    def end(self, name: str) -> None:
+        self.spans.append((name, self.begun.pop(name), now()))
+
+    def timed(self, name: str, call: Callable) -> Callable:
+        """The same call, as the part ``name``."""
+
+        def run(*args, **kwargs):
+            self.begin(name)
+            result = call(*args, **kwargs)
+            self.end(name)
+            return result
+
+        return run
+
+    def watch(self, name: str, module: nn.Module) -> None:
+        """The forward of a module as the part ``name``."""
+        module.register_forward_pre_hook(lambda *_: self.begin(name))
+        module.register_forward_hook(lambda *_: self.end(name))
+
+    def read(self) -> Dict[str, float]:
+        """Of each part since the last call; of its runs the sum."""
+        synchronize()
+        found: Dict[str, float] = defaultdict(float)
+        for name, begin, end in self.spans:
+            found[name] += elapsed(begin, end)
+        self.spans.clear()
+        return found
+
+
+def count_processor_time() -> None:
+    """From now on, on a CPU: what waits, or stands still, takes no time."""
+    global seconds
+    seconds = time.process_time
+
+
+def now() -> Any:
+    """A point in time: on a GPU when it gets here, not when it is told to."""
+    if not torch.cuda.is_available():
+        return seconds()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def elapsed(begin: Any, end: Any) -> float:
+    """Milliseconds between two points; a GPU must have reached both."""
+    if torch.cuda.is_available():
+        return begin.elapsed_time(end)
+    return 1e3 * (end - begin)
 
 
 def synchronize() -> None:

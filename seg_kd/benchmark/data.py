@@ -1,0 +1,83 @@
+"""What is measured on: the data set of a config, or noise."""
+from dataclasses import dataclass
+from typing import Any, Dict, List, Sequence, Tuple
+
+import torch
+from mmengine.config import Config
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+
+from ..datasets import check_files
+from ..errors import UserError
+from .losses import IMAGES
+
+
+@dataclass(frozen=True)
+class NoiseImages:
+    """A data set of noise, as long as that of Cityscapes.
+
+    It can stand in a config: MMEngine writes the config down, and this is
+    written as the expression that builds it.
+    """
+    size: Tuple[int, int]  # height, width
+    classes: int
+
+    metainfo = dict()  # names no classes: whatever the model has will do
+
+    def __len__(self) -> int:
+        return IMAGES
+
+    def get_data_info(self, index: int) -> Dict[str, Any]:
+        return dict(img_path=f'noise/{index}')
+
+    def __getitem__(self, index: int) -> Dict[str, Any]:
+        generator = torch.Generator().manual_seed(index)
+        image = torch.randint(256, (3, *self.size),
+                              generator=generator,
+                              dtype=torch.uint8)
+        labels = torch.randint(self.classes, (1, *self.size),
+                               generator=generator)
+        sample = SegDataSample(gt_sem_seg=PixelData(data=labels),
+                               metainfo=self.get_data_info(index))
+        return dict(inputs=image, data_samples=sample)
+
+
+def set_data(cfg: Config, images: Sequence[int], wanted: bool) -> str:
+    """The config's data in batches of this size, or noise; says which."""
+    count, *size = images
+    cfg.model.data_preprocessor.size = tuple(size)
+    loader, why = cfg.train_dataloader, ''
+    if wanted:
+        try:
+            check_files(loader.dataset)
+        except UserError as error:
+            why = f' ({str(error).split(";")[0]})'
+    if wanted and not why:
+        loader.batch_size = count
+        set_crop(loader.dataset, size)
+        return (f'{loader.dataset.get("data_root")}, '
+                f'{loader.get("num_workers", 0)} workers')
+    classes = min(numbers(cfg.model.get('decode_head') or {}) or [2])
+    cfg.train_dataloader = dict(batch_size=count,
+                                num_workers=0,
+                                sampler=dict(type='InfiniteSampler'),
+                                dataset=NoiseImages(tuple(size), classes))
+    return 'noise' + why
+
+
+def set_crop(node: Any, size: Sequence[int]) -> None:
+    """In every transform of a data set's config that crops."""
+    if isinstance(node, dict):
+        if 'height' in node and 'width' in node:
+            node.update(height=size[0], width=size[1])
+        if 'crop_size' in node:
+            node.crop_size = tuple(size)
+    if isinstance(node, (dict, list)):
+        for value in node.values() if isinstance(node, dict) else node:
+            set_crop(value, size)
+
+
+def numbers(heads: Any) -> List[int]:
+    """Of classes, of each head."""
+    heads = heads if isinstance(heads, list) else [heads]
+    return [head.num_classes for head in heads if 'num_classes' in head]

@@ -1,0 +1,148 @@
+"""One process and two: images a second, and what they say to each other."""
+import os
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any, Dict, List, Sequence
+
+import torch
+from mmengine.model import is_model_wrapper
+from mmengine.optim import build_optim_wrapper
+from mmengine.runner import Runner
+from torch import nn
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.profiler import ProfilerActivity, profile
+
+from ..hooks.distill import unwrapped
+from .build import Source, build_runner
+from .step import WARM_UP, own_student
+from .timing import Clock, Found, Work, times_sign
+
+ROUNDS = 2  # in which one process and two take turns
+WORKS = ('student alone', 'with distillation')
+
+
+def bench_ddp(sources: Sequence[Source], images: Sequence[int],
+              runs: int) -> Found:
+    """Title, rows and notes: gloo on the CPU, one thread a process, noise.
+
+    ``efficiency`` is what two processes do, to twice what one does.
+    ``collectives`` are those of one step and process; of these the
+    ``buckets`` are DDP's own, which bring the gradients together.
+
+    Args:
+        sources: As for a step.
+        images: ``(N, H, W)`` of each process.
+        runs: Of each, in all; after the warm-up.
+    """
+    each = -(-runs // ROUNDS)
+    found: Dict[int, List] = {1: [], 2: []}
+    for _ in range(ROUNDS):
+        for count, results in found.items():
+            results.append(launch(count, sources, images, each))
+    rows = {name: row_of(found, name, images[0]) for name in WORKS}
+    kinds = found[2][0]['collectives']['with distillation']
+    said = ', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))
+    return (f'one process and two, {times_sign(images)} each, gloo, noise',
+            rows, [f'collectives with distillation: {said}'])
+
+
+def row_of(found: Dict[int, List], name: str, count: int) -> Dict[str, float]:
+    row: Dict[str, float] = {}
+    speed = {}
+    for processes, results in found.items():
+        ms = [t for result in results for t in result['times'][name]]
+        row[f'{processes}: ms'] = median(ms)
+        row[f'{processes}: min'], row[f'{processes}: max'] = min(ms), max(ms)
+        speed[processes] = 1e3 * processes * count / median(ms)
+        row[f'{processes}: images / s'] = speed[processes]
+    row['efficiency'] = speed[2] / (2 * speed[1])
+    last = found[2][-1]
+    row['collectives'] = sum(last['collectives'][name].values())
+    row['buckets'] = last['buckets'][name]
+    return row
+
+
+def launch(count: int, sources: Sequence[Source], images: Sequence[int],
+           runs: int) -> Dict[str, Any]:
+    """What the first of ``count`` processes has measured."""
+    os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # it chats on stderr
+    with TemporaryDirectory() as folder:
+        settings = LaunchConfig(min_nodes=1,
+                                max_nodes=1,
+                                nproc_per_node=count,
+                                run_id=os.path.basename(folder),
+                                max_restarts=0,
+                                rdzv_backend='c10d',
+                                rdzv_endpoint='localhost:0')
+        return elastic_launch(settings, worker)(sources, images, runs,
+                                                folder)[0]
+
+
+def worker(sources: Sequence[Source], images: Sequence[int], runs: int,
+           folder: str) -> Dict[str, Any]:
+    """One process of a run: times, collectives and buckets of a step."""
+    import seg_kd  # noqa: F401, it fills the registries
+    torch.set_num_threads(1)
+    for source in sources:  # as these processes were started; no warning
+        source.cfg.env_cfg.mp_cfg = dict(mp_start_method='spawn',
+                                         opencv_num_threads=0)
+    if int(os.environ['WORLD_SIZE']) > 1:
+        sources[0].cfg.launcher = 'pytorch'
+    folder = f'{folder}/{os.environ["RANK"]}'
+    os.makedirs(folder)
+    runner = build_runner(sources,
+                          images,
+                          WARM_UP + runs + 1,
+                          folder,
+                          data=False).runner
+    result = measure(runner)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    return result
+
+
+def measure(runner: Runner) -> Dict[str, Any]:
+    """Trains; after the last step that is timed, one has its words counted."""
+    student = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'),
+                                own_student(unwrapped(runner.model)))
+    optimizer = build_optim_wrapper(student, runner.cfg.optim_wrapper)
+    loop, clock, found, counted = runner.train_loop, Clock(), [], {}
+    step = loop.run_iter
+
+    def alone(batch: Any) -> None:
+        student.train_step(batch, optimizer)
+
+    def run_iter(batch: Any) -> None:
+        last = loop.iter == loop.max_iters - 1
+        for name, work in zip(WORKS, (alone, step)):
+            if last:
+                counted[name] = collectives(lambda: work(batch))
+            else:
+                clock.timed(name, work)(batch)
+        found.append(clock.read())
+
+    loop.run_iter = run_iter
+    runner.train()
+    return dict(times={
+        name: [run[name] for run in found[WARM_UP:-1]]
+        for name in WORKS
+    },
+                collectives=counted,
+                buckets=dict(
+                    zip(WORKS, (buckets(student), buckets(runner.model)))))
+
+
+def collectives(work: Work) -> Dict[str, int]:
+    """How often each kind of operation between processes is called."""
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        work()
+    return {
+        event.key.removeprefix('c10d::').rstrip('_'): event.count
+        for event in found.key_averages() if event.key.startswith('c10d::')
+    }
+
+
+def buckets(model: nn.Module) -> int:
+    if not is_model_wrapper(model):
+        return 0
+    return model._get_ddp_logging_data()['num_buckets_reduced']

@@ -1,0 +1,76 @@
+"""What teacher and student cost once they are trained."""
+from functools import partial
+from typing import Dict, List, Sequence
+
+import torch
+from mmengine.device import get_device
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..errors import UserError
+from ..hooks import TeacherHook
+from ..stages import stage_configs
+from ..teacher_model import build_network, teacher_config
+from .build import Source, hooks_of
+from .timing import Found, in_turn, peak_mib, summary, times_sign
+
+
+def bench_inference(sources: Sequence[Source], images: Sequence[int],
+                    runs: int) -> Found:
+    """Title, rows and notes: the networks in eval mode, from normalised
+    images to logits, with random weights.
+
+    ``GFLOPs`` are of one image, as torch counts them: a multiplication and an
+    addition are two. ``MiB`` is the peak above the weights.
+
+    Raises:
+        UserError: There are several configs.
+    """
+    if len(sources) > 1:
+        raise UserError('inference takes one config')
+    batch = torch.randn(images[0], 3, *images[1:], device=get_device())
+    networks = networks_of(sources[0])
+    works = {
+        name: partial(forward, network, batch)
+        for name, network in networks.items()
+    }
+    rows = summary(in_turn(works, runs), list(networks)[:1])
+    for name, network in networks.items():
+        rows[name].update({
+            'images / s':
+            1e3 * images[0] / rows[name]['median ms'],
+            'GFLOPs':
+            giga_flops(network, batch[:1]),
+            'M parameters':
+            sum(p.numel() for p in network.parameters()) / 1e6,
+            'MiB':
+            peak_mib(works[name])
+        })
+    title = (f'inference on {times_sign(images)}, to the logits; GFLOPs of '
+             'one image, 2 for a multiplication and an addition')
+    return title, rows, []
+
+
+def networks_of(source: Source) -> Dict[str, nn.Module]:
+    """The teacher, if the config has one, and the student, in eval mode."""
+    stages: List = [cfg for _, cfg in stage_configs(source.cfg)]
+    cfg = stages[-1]
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    found = {}
+    for hook in hooks_of(stages[0], TeacherHook):
+        found['teacher'] = build_network(
+            teacher_config(hook.model, 'random')[0])
+    found['student'] = MODELS.build(cfg.model)
+    return {k: v.eval().to(get_device()) for k, v in found.items()}
+
+
+@torch.no_grad()
+def forward(network: nn.Module, batch: Tensor) -> Tensor:
+    return network(batch, mode='tensor')
+
+
+def giga_flops(network: nn.Module, image: Tensor) -> float:
+    with FlopCounterMode(display=False) as counter:
+        forward(network, image)
+    return counter.get_total_flops() / 1e9

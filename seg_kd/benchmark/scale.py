@@ -1,0 +1,106 @@
+"""How the costs grow: of a step, and of the losses that compare positions."""
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any, Dict, List, Optional, Sequence
+
+import numpy as np
+
+from .build import Source, build_runner
+from .relations import relation_rows
+from .step import ALONE, WARM_UP, measure
+from .timing import Found, Rows
+
+Row = Dict[str, Optional[float]]
+
+
+def bench_scale(sources: Sequence[Source], heights: Sequence[int],
+                batches: Sequence[int], hooks: Sequence[int],
+                positions: Sequence[int], naive: int, channels: int,
+                runs: int) -> Found:
+    """Title, rows and notes.
+
+    A step on noise, with random weights: with crops of each of the heights,
+    twice as wide, one by one; then in batches at the middle height; then
+    there with the distillation hooks repeated. After that forward and backward
+    of the relation losses.
+
+    A row ``exponent`` is the slope of a line through the logarithms: what
+    grows with the square of the pixels has 2 there.
+
+    Args:
+        sources: As for a step.
+        heights: Of the crops.
+        batches: Numbers of images.
+        hooks: How often each hook is there.
+        positions: That are compared with each other.
+        naive: Most positions that the naive forms are given.
+        channels: Of the maps whose positions these are.
+        runs: Of each, after the warm-up.
+    """
+    middle = sorted(heights)[len(heights) // 2]
+    crop = 1, middle, 2 * middle
+    done: Dict[Any, Row] = {}
+
+    def row(images: Sequence[int], times: int = 1) -> Row:
+        if (images, times) not in done:
+            done[images, times] = step_row(sources, images, times, runs)
+        return done[images, times]
+
+    rows = {f'{2 * h * h} pixels': row((1, h, 2 * h)) for h in heights}
+    add_exponents(rows, 'pixels')
+    rows.update({f'{n} images': row((n, *crop[1:])) for n in batches})
+    add_exponents(rows, 'images')
+    rows.update({f'{n} x hooks': row(crop, n) for n in hooks})
+    notes: List[str] = []
+    losses = relation_rows(positions, naive, channels, runs, notes)
+    for name in dict.fromkeys(row.rsplit(' ', 1)[0] for row in losses):
+        rows.update({k: v for k, v in losses.items() if k.startswith(name)})
+        add_exponents(rows, name)
+    title = (f'growth: crops one by one; batches, and the hooks repeated, at '
+             f'{middle}x{2 * middle}; losses on {channels} channels')
+    return title, rows, notes
+
+
+def step_row(sources: Sequence[Source], images: Sequence[int], times: int,
+             runs: int) -> Row:
+    with TemporaryDirectory() as folder:
+        built = build_runner(sources,
+                             images,
+                             WARM_UP + runs + 1,
+                             folder,
+                             data=False,
+                             times=times)
+        taken, memory = measure(built.runner)
+    row: Row = {}
+    for name in (*ALONE, 'step'):
+        row[f'{name} ms'] = median(taken[name])
+        row[f'{name} min'] = min(taken[name])
+        row[f'{name} max'] = max(taken[name])
+    ratios = [a / b for a, b in zip(taken['step'], taken['floor'])]
+    row['step / floor'] = median(ratios)
+    row.update({f'{name} MiB': memory[name] for name in (*ALONE, 'step')})
+    return row
+
+
+def add_exponents(rows: Rows, of: str) -> None:
+    """One more row; no number where a cost was measured less than twice."""
+    points = {x_of(name): row for name, row in rows.items() if of in name}
+    rows[f'{of}: exponent'] = {
+        column:
+        exponent([(x, row[column]) for x, row in points.items()
+                  if row[column]]) if column.endswith(
+                      (' ms', ' MiB')) and ' x ' not in column else None
+        for column in next(iter(points.values()))
+    }
+
+
+def exponent(points: Sequence) -> Optional[float]:
+    if len(points) < 2:
+        return None
+    x, y = np.log(np.array(points, float).T)
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def x_of(name: str) -> int:
+    """``'2048 pixels' -> 2048``, ``'sp all 1024' -> 1024``."""
+    return next(int(word) for word in name.split() if word.isdigit())
