@@ -20,7 +20,7 @@ def in_the_repository(monkeypatch):
 def test_methods_and_data():
     assert 'ka' in comparison.methods()
     assert 'student' not in comparison.methods()
-    assert {'cityscapes', 'camvid', 'synthetic',
+    assert {'cityscapes', 'camvid', 'camvid_grid', 'synthetic',
             'voc'} == set(comparison.data_sets())
 
 

@@ -36,16 +36,15 @@ def product_dtype(student: Tensor) -> torch.dtype:
     return torch.float32 if exact_products() else torch.double
 
 
-def gram(a: Tensor, b: Tensor, weight: Optional[Tensor] = None) -> Tensor:
-    """``a diag(weight) b'``: float64 sum of the products of tiles.
+def gram(a: Tensor, b: Tensor) -> Tensor:
+    """``a b'``: float64 sum of the products of tiles.
 
     Shape:
-        ``(Ca, P), (Cb, P), (P,) -> (Ca, Cb)``.
+        ``(Ca, P), (Cb, P) -> (Ca, Cb)``.
     """
     total = a.new_zeros((len(a), len(b)), dtype=torch.double)
     for tile in tiles(len(a), a.shape[1], a.device):
-        left = a[:, tile] if weight is None else a[:, tile] * weight[tile]
-        total += left @ b[:, tile].T
+        total += a[:, tile] @ b[:, tile].T
     return total
 
 

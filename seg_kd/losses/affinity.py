@@ -8,7 +8,8 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from ._functional import full_precision, inverse, prepare, tiles, with_gradient
+from ._functional import (cleared, full_precision, inverse, prepare, tiles,
+                          with_gradient)
 from ._gram import Grams, gram, nearly_equal, product_dtype
 
 FLOOR = 1e-6  # rows that agree better (RMS of cosines) get no gradient
@@ -111,11 +112,8 @@ def row_sum(student: Tensor, teacher: Tensor, valid: Tensor, scale: Tensor,
         del s, t
         s, t, length = unit_pair(student, teacher, valid, torch.double)
         grams = gram(s, s), gram(s, t), gram(t, t)
-    rows = row_norms(s, t, grams, gradient)
     floor = FLOOR * valid.sum().double().sqrt()
-    weight = torch.where(rows > floor, 1 / rows, 0.)
-    finish_gradient(s, t, weight, scale * length, gradient)
-    return rows.sum()
+    return from_grams(s, t, grams, floor, scale * length, gradient)
 
 
 def unit_pair(student: Tensor, teacher: Tensor, valid: Tensor,
@@ -132,34 +130,38 @@ def unit_columns(x: Tensor, valid: Tensor,
     Both are 0 where a position is not valid (NaN there does no harm), or has
     a vector of zeros.
     """
-    unit = torch.where(valid, x, 0.).to(dtype)
-    length = inverse(unit.square().sum(0).sqrt())
-    return unit.mul_(length), length
+    x = cleared(x, valid).to(dtype)
+    length = inverse(x.square().sum(0).sqrt())
+    return x * length, length
 
 
-def row_norms(s: Tensor, t: Tensor, grams: Grams, slope: Tensor) -> Tensor:
-    """``|a_i|``; leaves ``sum_j a_ij s_j`` in column i of ``slope``."""
+def from_grams(s: Tensor, t: Tensor, grams: Grams, floor: Tensor,
+               scale: Tensor, gradient: Tensor) -> Tensor:
+    """``sum_i |a_i|``; a row shorter than ``floor`` has no derivative.
+
+    Fills ``gradient`` with the derivative by the unit vectors ``s``, passed
+    on through their normalisation, times ``scale``, ``(P,)``.
+    """
     ss, st, tt = (x.to(s.dtype) for x in grams)
-    norms = s.new_empty(s.shape[1], dtype=torch.double)
+    weighted_ss, weighted_st = (torch.zeros_like(x) for x in grams[:2])
+    value = torch.zeros_like(floor)
     for tile in tiles(len(s), s.shape[1], s.device):
         x, y = s[:, tile], t[:, tile]
         cross = st @ y
-        toward = (ss @ x).sub_(cross)
+        toward = (ss @ x).sub_(cross)  # sum_j a_ij s_j
         square = ((toward - cross).mul_(x).sum(0, dtype=torch.double) +
                   (tt @ y).mul_(y).sum(0, dtype=torch.double))
-        norms[tile] = square.clamp(min=0).sqrt()
-        slope[:, tile] = toward
-    return norms
-
-
-def finish_gradient(s: Tensor, t: Tensor, weight: Tensor, length: Tensor,
-                    gradient: Tensor) -> None:
-    """Add the part of the other rows; pass through the normalisation."""
-    weight, length = weight.to(s.dtype), length.to(s.dtype)
-    ss, st = (gram(s, x, weight).to(s.dtype) for x in (s, t))
-    for tile in tiles(len(s), s.shape[1], s.device):
+        norm = square.clamp(min=0).sqrt()
+        value += norm.sum()
+        weight = torch.where(norm > floor, 1 / norm, 0.).to(s.dtype)
+        gradient[:, tile] = toward.mul_(weight)
+        weighted = x * weight
+        weighted_ss += weighted @ x.T
+        weighted_st += weighted @ y.T
+    ss, st = weighted_ss.to(s.dtype), weighted_st.to(s.dtype)
+    for tile in tiles(len(s), s.shape[1], s.device):  # the other rows' part
         x = s[:, tile]
-        total = (ss @ x).sub_(st @ t[:, tile])
-        total += gradient[:, tile] * weight[tile]
-        total -= x * (total * x).sum(0)
-        gradient[:, tile] = total * length[tile]
+        total = (ss @ x).sub_(st @ t[:, tile]).add_(gradient[:, tile])
+        total.sub_(x * (total * x).sum(0))
+        gradient[:, tile] = total.mul_(scale[tile])
+    return value
