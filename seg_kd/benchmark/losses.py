@@ -170,7 +170,7 @@ WORKS: Dict[str, Case] = {
     Case(plain(CCKDLoss),
          naive.cckd,
          peers.cckd,
-         peer_entries=partial(row_by_row, most=4096)),
+         peer_entries=partial(row_by_row, most=2048)),
     'cckd all':
     Case(plain(CCKDLoss, max_instances=None), naive.cckd, peers.cckd, maps,
          batch, row_by_row),
@@ -224,7 +224,7 @@ WORKS: Dict[str, Case] = {
     'rkd all':
     on_batch(plain(RKDLoss, max_instances=None), naive.rkd, peers.rkd),
     'sp':
-    Case(plain(SPLoss, max_instances=4096), naive.sp, peers.sp),
+    Case(plain(SPLoss, max_instances=2048), naive.sp, peers.sp),
     'sp all':
     on_batch(plain(SPLoss), naive.sp, peers.sp),
     'srd':

@@ -15,7 +15,7 @@ from ._gram import (Rows, add_product, blocks, grams_of, nearly_equal,
                     product_dtype, through_length, unit_rows)
 from ._instances import RelationLoss
 
-MOST = 4096  # instances, where the time is quadratic in them
+MOST = 2048  # instances, where the time is quadratic in them
 
 
 class CCKDLoss(RelationLoss):
@@ -51,7 +51,7 @@ class CCKDLoss(RelationLoss):
         instances: Kind of instances: ``'pixel'``, ``'image'``, ``'map'``,
             ``'region'`` or ``'class'``. ``'class'`` needs ``labels``.
         max_instances: Bound on M; more are thinned out at random. None: no
-            bound. ``'auto'``: 4096 with the Gaussian, else none.
+            bound. ``'auto'``: 2048 with the Gaussian, else none.
         grid: Rows and columns of ``'region'``.
 
     Shape:

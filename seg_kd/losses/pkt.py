@@ -60,7 +60,7 @@ class PKTLoss(RelationLoss):
         self,
         form: str = 'dense',
         instances: str = 'pixel',
-        max_instances: Optional[int] = 4096,
+        max_instances: Optional[int] = 2048,
         grid: Tuple[int, int] = (4, 8)
     ) -> None:
         super().__init__(instances, max_instances, grid)

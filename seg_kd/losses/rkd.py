@@ -66,7 +66,7 @@ class RKDLoss(RelationLoss):
         distance_weight: float = 1.,
         angle_weight: float = 2.,
         instances: str = 'pixel',
-        max_instances: Optional[int] = 4096,
+        max_instances: Optional[int] = 2048,
         angle_instances: Optional[int] = 128,
         grid: Tuple[int, int] = (4, 8)
     ) -> None:

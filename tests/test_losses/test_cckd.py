@@ -117,7 +117,7 @@ def test_memory_is_linear(kernel):
 
 
 def test_only_the_gaussian_is_bounded_by_default():
-    assert CCKDLoss().instances.max_instances == 4096
+    assert CCKDLoss().instances.max_instances == 2048
     assert CCKDLoss('bilinear').instances.max_instances is None
     assert CCKDLoss(max_instances=None).instances.max_instances is None
 

@@ -101,7 +101,7 @@ def test_memory_is_linear():
 
 def test_bounded_by_default():
     loss = PKTLoss()
-    assert loss.instances.max_instances == 4096
+    assert loss.instances.max_instances == 2048
 
 
 def test_one_instance_has_no_relations():
