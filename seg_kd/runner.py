@@ -15,7 +15,6 @@ import torch
 from mmengine.dist import is_distributed, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from .classes import check_num_classes
@@ -23,6 +22,7 @@ from .datasets import SeededDataset, check_files
 from .errors import UserError
 from .hooks import DataShareHook, FiniteLossHook, LoadHook, SeedHook
 from .registry import DATASETS, RUNNERS
+from .unwrap import unwrapped
 
 
 @RUNNERS.register_module()
@@ -100,11 +100,9 @@ class DistillRunner(Runner):
 
     def build_train_loop(self, loop):
         loop = super().build_train_loop(loop)
-        model = self.model.module if is_model_wrapper(
-            self.model) else self.model
         classes = loop.dataloader.dataset.metainfo.get('classes')
         if classes is not None:
-            check_num_classes(model, classes, 'the student')
+            check_num_classes(unwrapped(self.model), classes, 'the student')
         return loop
 
     def build_optim_wrapper(self, optim_wrapper):

@@ -12,7 +12,7 @@ from torch import nn
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.profiler import ProfilerActivity, profile
 
-from ..hooks.distill import unwrapped
+from ..unwrap import unwrapped
 from .build import Source, build_runner
 from .step import WARM_UP, own_student
 from .timing import Clock, Found, Work, times_sign

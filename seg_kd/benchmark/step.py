@@ -12,8 +12,8 @@ from torch import nn
 
 from ..errors import UserError
 from ..hooks import DistillHook, TeacherHook
-from ..hooks.distill import unwrapped
 from ..models import SplitSegmentor
+from ..unwrap import unwrapped
 from .build import Source, build_runner
 from .timing import Clock, Found, Rows, Times, peak_mib, summary
 

@@ -11,7 +11,6 @@ from typing import Any, Callable, Dict, Optional, Sequence, Union
 import torch
 from mmengine.device import get_device
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from torch import Tensor
 
 from ..datasets import SeededDataset
@@ -19,6 +18,7 @@ from ..datasets.geometry import (NotExact, check_moves, check_preprocessor,
                                  replay, split, strides)
 from ..errors import UserError
 from ..teacher_model import teacher_config
+from ..unwrap import unwrapped
 from .asked import differentiated_paths
 from .map_store import MapStore
 from .whole_images import WholeImages
@@ -137,9 +137,7 @@ def build(hook, runner, forward: Forward, folder: Optional[str],
             dataset.dataset, 'pipeline'):
         raise NotExact('images need a number; take one data set with a '
                        'pipeline of its own, and an InfiniteSampler')
-    model = runner.model.module if is_model_wrapper(
-        runner.model) else runner.model
-    preprocessor = model.data_preprocessor
+    preprocessor = unwrapped(runner.model).data_preprocessor
     fixed, moves = split(dataset.pipeline.transforms)
     images = WholeImages(dataset, fixed, preprocessor)
     first = images(0)

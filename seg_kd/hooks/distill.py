@@ -4,12 +4,12 @@ from typing import Any, Dict, List, Optional, Sequence, Type, Union
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from ..errors import UserError
 from ..losses.sharing import once, sharing
 from ..taps import Taps
+from ..unwrap import unwrapped
 from .auto_weight import AutoWeight, total
 from .teacher import TeacherHook
 
@@ -205,10 +205,6 @@ def find_teacher(runner, hook: Hook) -> TeacherHook:
             return other
     raise UserError(f'{type(hook).__name__} needs a teacher: put '
                     "dict(type='TeacherHook', model=...) into custom_hooks")
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
 
 
 def paths(path: Path) -> List[str]:

@@ -5,8 +5,8 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
 from ..registry import HOOKS
+from ..unwrap import unwrapped
 from .auto_weight import AutoWeight
-from .distill import unwrapped
 
 
 @HOOKS.register_module()

@@ -6,7 +6,6 @@ import torch
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from ..classes import check_class_names, check_num_classes, class_names, heads
@@ -18,6 +17,7 @@ from ..normalisation import Renormalise
 from ..registry import HOOKS
 from ..taps import Taps, parse
 from ..teacher_model import build_teacher, set_mode
+from ..unwrap import unwrapped
 from .asked import differentiated_paths, tapped_paths
 from .cache import cache_options, open_cache
 from .side_stream import SideStream
@@ -199,8 +199,7 @@ class TeacherHook(Hook):
         if self._tasks.wanted and self.allow_other_classes:
             raise UserError('gradients of the task need a teacher of the '
                             "data's own classes")
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped(runner.model)
         if self.compile:
             options = {} if self.compile is True else self.compile
             parts = compile_untapped(self.taps, options)
