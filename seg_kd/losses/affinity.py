@@ -8,9 +8,9 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from ._functional import (cleared, full_precision, inverse, prepare, tiles,
-                          with_gradient)
-from ._gram import Grams, gram, nearly_equal, product_dtype
+from ._functional import cleared, full_precision, prepare, with_gradient
+from ._gram import (Quadratic, Rows, accurate_grams, add_symmetric, dot,
+                    mirrored, product, tangential)
 
 FLOOR = 1e-6  # rows that agree better (RMS of cosines) get no gradient
 
@@ -84,84 +84,48 @@ class AffinityLoss(nn.Module):
         gradient = torch.empty_like(student,
                                     memory_format=torch.contiguous_format)
         for n, maps in enumerate(zip(student, teacher)):
-            s, t = (x.flatten(1) for x in maps)
-            rows = row_sum(s, t, valid[n].flatten(), scale[n],
-                           gradient[n].flatten(1))
+            s, t = (Rows(cleared(x, valid[n]).flatten(1).T, unit=True)
+                    for x in maps)
+            rows = row_sum(s, t, FLOOR * count[n].sqrt(), scale[n],
+                           gradient[n].flatten(1).T)
             value += scale[n] * rows
         return value.to(student.dtype), gradient
 
 
-def row_sum(student: Tensor, teacher: Tensor, valid: Tensor, scale: Tensor,
+def row_sum(s: Rows, t: Rows, floor: Tensor, scale: Tensor,
             gradient: Tensor) -> Tensor:
-    r"""``sum_i |a_i|``, ``a_ij = s_i s_j - t_i t_j`` of unit vectors.
+    r"""``sum_i |a_i|``, ``a_ij = s_i s_j' - t_i t_j'``.
 
-    Fills ``gradient``, shaped as ``student``, with ``scale`` times the
-    derivative by the student's vectors. Both follow from C x C matrices:
+    Fills ``gradient`` with ``scale`` times the derivative by the student's
+    vectors before they got length 1; a row shorter than ``floor`` has none.
+    Both follow from C x C matrices:
 
     .. math::
         |a_i|^2 &= s_i (S'S) s_i' + t_i (T'T) t_i' - 2 s_i (S'T) t_i' \\
         \partial / \partial s_k &= \sum_j a_{kj} (1/|a_k| + 1/|a_j|) s_j
-
-    Shape:
-        ``(Cs, P), (Ct, P), (P,), (), (Cs, P) -> ()``.
     """
-    dtype = product_dtype(student)
-    s, t, length = unit_pair(student, teacher, valid, dtype)
-    grams = gram(s, s), gram(s, t), gram(t, t)
-    if dtype is torch.float32 and nearly_equal(grams):
-        del s, t
-        s, t, length = unit_pair(student, teacher, valid, torch.double)
-        grams = gram(s, s), gram(s, t), gram(t, t)
-    floor = FLOOR * valid.sum().double().sqrt()
-    return from_grams(s, t, grams, floor, scale * length, gradient)
-
-
-def unit_pair(student: Tensor, teacher: Tensor, valid: Tensor,
-              dtype: torch.dtype) -> Tuple[Tensor, Tensor, Tensor]:
-    """Both as unit columns, and 1 over the lengths of the student's."""
-    s, length = unit_columns(student, valid, dtype)
-    return s, unit_columns(teacher, valid, dtype)[0], length
-
-
-def unit_columns(x: Tensor, valid: Tensor,
-                 dtype: torch.dtype) -> Tuple[Tensor, Tensor]:
-    """Columns of length 1, and 1 over their lengths.
-
-    Both are 0 where a position is not valid (NaN there does no harm), or has
-    a vector of zeros.
-    """
-    x = cleared(x, valid).to(dtype)
-    length = inverse(x.square().sum(0).sqrt())
-    return x * length, length
-
-
-def from_grams(s: Tensor, t: Tensor, grams: Grams, floor: Tensor,
-               scale: Tensor, gradient: Tensor) -> Tensor:
-    """``sum_i |a_i|``; a row shorter than ``floor`` has no derivative.
-
-    Fills ``gradient`` with the derivative by the unit vectors ``s``, passed
-    on through their normalisation, times ``scale``, ``(P,)``.
-    """
+    grams = accurate_grams(s, t)
     ss, st, tt = (x.to(s.dtype) for x in grams)
+    own = Quadratic(tt)
     weighted_ss, weighted_st = (torch.zeros_like(x) for x in grams[:2])
     value = torch.zeros_like(floor)
-    for tile in tiles(len(s), s.shape[1], s.device):
-        x, y = s[:, tile], t[:, tile]
-        cross = st @ y
-        toward = (ss @ x).sub_(cross)  # sum_j a_ij s_j
-        square = ((toward - cross).mul_(x).sum(0, dtype=torch.double) +
-                  (tt @ y).mul_(y).sum(0, dtype=torch.double))
+    for tile in s.steps():
+        x, y = s[tile], t[tile]
+        cross = product(y, st.T)
+        toward = product(x, ss).sub_(cross)  # sum_j a_ij s_j
+        square = dot(toward - cross, x) + own(y)
         norm = square.clamp(min=0).sqrt()
         value += norm.sum()
         weight = torch.where(norm > floor, 1 / norm, 0.).to(s.dtype)
-        gradient[:, tile] = toward.mul_(weight)
+        gradient[tile] = toward.mul_(weight)
         weighted = x * weight
-        weighted_ss += weighted @ x.T
-        weighted_st += weighted @ y.T
-    ss, st = weighted_ss.to(s.dtype), weighted_st.to(s.dtype)
-    for tile in tiles(len(s), s.shape[1], s.device):  # the other rows' part
-        x = s[:, tile]
-        total = (ss @ x).sub_(st @ t[:, tile]).add_(gradient[:, tile])
-        total.sub_(x * (total * x).sum(0))
-        gradient[:, tile] = total.mul_(scale[tile])
+        add_symmetric(weighted_ss, weighted, x)
+        weighted_st += weighted.T @ y
+    ss, st = (x.to(s.dtype) for x in (mirrored(weighted_ss), weighted_st))
+    for tile in s.steps():  # the other rows' part
+        x = s[tile]
+        total = product(x, ss).sub_(product(t[tile],
+                                            st.T)).add_(gradient[tile])
+        length = (scale * s.scale[tile]).to(x.dtype)
+        gradient[tile] = tangential(total, x).mul_(length)
     return value

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ._functional import with_gradient
-from ._gram import (Rows, add_product, blocks, grams_of, nearly_equal,
-                    product_dtype, through_length, unit_rows)
+from ._gram import (Rows, accurate_grams, add_product, blocks, product,
+                    through_length)
 from ._instances import RelationLoss
 
 MOST = 2048  # instances, where the time is quadratic in them
@@ -100,8 +100,7 @@ class CCKDLoss(RelationLoss):
     @torch.no_grad()
     def gap(self, student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:
         """The sum over the pairs, and its derivative by the student."""
-        rows = unit_rows if self.normalize else Rows
-        s, t = rows(student), rows(teacher)
+        s, t = (Rows(x, unit=self.normalize) for x in (student, teacher))
         if self.kernel == 'bilinear' and len(s) > max(s.width, t.width):
             value, gradient = decomposed(s, t)
         else:
@@ -123,16 +122,12 @@ class CCKDLoss(RelationLoss):
 
 def decomposed(s: Rows, t: Rows) -> Tuple[Tensor, Tensor]:
     """Of the bilinear kernel: ``|S'S|^2 + |T'T|^2 - 2 |S'T|^2``."""
-    s.dtype = t.dtype = product_dtype(s.matrix)
-    grams = grams_of(s, t)
-    if s.dtype is torch.float32 and nearly_equal(grams):
-        s.dtype = t.dtype = torch.double
-        grams = grams_of(s, t)
+    grams = accurate_grams(s, t)
     ss, st, tt = (x.square().sum() for x in grams)
     own, other = (4 * x.to(s.dtype) for x in grams[:2])
     gradient = torch.empty_like(s.matrix)
     for tile in s.steps():
-        gradient[tile] = (s[tile] @ own).sub_(t[tile] @ other.T)
+        gradient[tile] = product(s[tile], own).sub_(product(t[tile], other.T))
     return (ss + tt - 2 * st).clamp(min=0), gradient
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ._functional import check_form, with_gradient
-from ._gram import Rows, add_product, blocks, through_length, unit_rows
+from ._gram import Rows, add_product, blocks, through_length
 from ._instances import RelationLoss
 
 EPS = 1e-7
@@ -97,7 +97,7 @@ def divergence(student: Tensor, teacher: Tensor,
 
     but for :math:`\epsilon`.
     """
-    s, t = unit_rows(student), unit_rows(teacher)
+    s, t = Rows(student, unit=True), Rows(teacher, unit=True)
     s_mass, t_mass = mass(s), mass(t)
     to_teacher, shift = s_mass / t_mass, eps * s_mass
     value = student.new_zeros((), dtype=torch.double)

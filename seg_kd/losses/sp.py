@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ._functional import check_form, inverse, with_gradient
-from ._gram import Grams, Rows, dot, grams_of, nearly_equal, product_dtype
+from ._gram import (Grams, Quadratic, Rows, accurate_grams, add_symmetric, dot,
+                    mirrored, product)
 from ._instances import RelationLoss
 
 
@@ -99,12 +100,7 @@ def decomposed(student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:
     """The sum over the rows, and its derivative by the student."""
     scale = level(student)
     s, t = Rows(student * scale), Rows(teacher * level(teacher))
-    s.dtype = t.dtype = product_dtype(student)
-    grams = grams_of(s, t)
-    if s.dtype is torch.float32 and nearly_equal(grams):
-        s.dtype = t.dtype = torch.double
-        grams = grams_of(s, t)
-    value, gradient = from_grams(s, t, grams)
+    value, gradient = from_grams(s, t, accurate_grams(s, t))
     return value, gradient.mul_(-2 * scale)
 
 
@@ -119,14 +115,15 @@ def from_grams(s: Rows, t: Rows, grams: Grams) -> Tuple[Tensor, Tensor]:
         w_k (S'T) t_k + (S'WT) t_k - u_k (S'S) s_k - (S'US) s_k
     """
     ss, st, tt = (x.to(s.dtype) for x in grams)
+    teacher = Quadratic(tt)
     weighted_ss, weighted_st = (torch.zeros_like(x) for x in (ss, st))
     value = s.matrix.new_zeros((), dtype=torch.double)
     gradient = torch.empty_like(s.matrix)
     for tile in s.steps():
         x, y = s[tile], t[tile]
-        own, other = x @ ss, y @ st.T
-        s_inverse, t_inverse = (inverse(dot(a, b).clamp(min=0).sqrt())
-                                for a, b in ((own, x), (y @ tt, y)))
+        own, other = product(x, ss), product(y, st.T)
+        s_inverse, t_inverse = (inverse(square.clamp(min=0).sqrt())
+                                for square in (dot(own, x), teacher(y)))
         w = s_inverse * t_inverse
         cosine = dot(other, x) * w
         value += ((s_inverse > 0).sum() + (t_inverse > 0).sum() -
@@ -134,8 +131,9 @@ def from_grams(s: Rows, t: Rows, grams: Grams) -> Tuple[Tensor, Tensor]:
         w, u = (v.to(s.dtype) for v in (w, -cosine * s_inverse.square()))
         gradient[tile] = other.mul_(w).addcmul_(own, u)
         weighted_st += (x * w).T @ y
-        weighted_ss += (x * u).T @ x
+        add_symmetric(weighted_ss, x * u, x)
+    weighted_ss = mirrored(weighted_ss)
     for tile in s.steps():
-        gradient[tile] += (t[tile] @ weighted_st.T).addmm_(
-            s[tile], weighted_ss)
+        gradient[tile] += product(t[tile], weighted_st.T)
+        gradient[tile] += product(s[tile], weighted_ss)
     return value.clamp(min=0), gradient

@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from seg_kd.losses import AffinityLoss, affinity
+from seg_kd.losses import AffinityLoss, _gram
 
 from . import reference
 
@@ -126,8 +126,9 @@ def test_float32_precision(kind, gap, channels):
     value, grad = gradient(AffinityLoss(), student, teacher)
     want, truth = gradient(reference.fast_affinity, student.double(),
                            teacher.double())
-    assert value == pytest.approx(want, rel=2e-5)
-    assert (grad - truth).norm() < 2e-4 * truth.norm()
+    near = gap < .05  # float64, from the lengths on
+    assert value == pytest.approx(want, rel=1e-6 if near else 2e-5)
+    assert (grad - truth).norm() < (1e-5 if near else 2e-4) * truth.norm()
 
 
 @pytest.mark.parametrize('gap', [1e-4, 1e-6, 0.])
@@ -148,11 +149,11 @@ def test_rounded_products_are_not_used():
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision('medium')
     try:
-        assert affinity.product_dtype(student) is torch.double
+        assert _gram.product_dtype(student) is torch.double
         got = gradient(AffinityLoss(), student, teacher)
     finally:
         torch.set_float32_matmul_precision(before)
-    assert affinity.product_dtype(student) is torch.float32
+    assert _gram.product_dtype(student) is torch.float32
     torch.testing.assert_close(got, want)
 
 
