@@ -37,6 +37,14 @@ def call(monkeypatch, tmp_path, capfd):
     return run
 
 
+def said(err):
+    """The parts that a benchmark announced, and nothing else."""
+    parts = [line.split(': ', 1) for line in err.splitlines()]
+    numbers = [f'{k} of {len(parts)}' for k in range(1, len(parts) + 1)]
+    assert [number for number, _ in parts] == numbers
+    return [name for _, name in parts]
+
+
 def a_step(*arguments):
     return ('step', *arguments, '--size', *SIZE)
 
@@ -142,7 +150,7 @@ def test_every_loss_has_a_row():
 def test_losses(call, no_torchdistill):
     status, out, err, found = call('losses', '--size', *TINY, '--threads', 1,
                                    '--classes', 5)
-    assert status == 0 and err == ''
+    assert status == 0 and said(err) == list(WORKS)
     assert list(found['rows']) == list(WORKS)
     for name, row in found['rows'].items():
         assert f'| {name} ' in out
@@ -316,7 +324,8 @@ def test_only_near_is_found_in_float64(size, monkeypatch):
 
 def test_step_without_data_and_translator(call, config):
     status, out, err, found = call(*a_step(config), '--chart', 'chart.png')
-    assert status == 0 and err == ''
+    assert status == 0
+    assert said(err) == [*2 * ['warm-up'], *2 * ['step'], 'memory']
     assert found['title'] == (
         'one step on 2x64x96; noise (data folder nowhere is missing); '
         'random weights: translator')
@@ -340,7 +349,8 @@ def test_step_without_data_and_translator(call, config):
 def test_step_on_data(call, ka_config, tmp_path):
     ka_config.dump(str(tmp_path / 'ka.py'))
     _, out, err, found = call(*a_step('ka.py'))
-    assert err == '' and 'noise' not in out and 'data0, 0 workers' in out
+    assert len(
+        said(err)) == 5 and 'noise' not in out and 'data0, 0 workers' in out
     rows = found['rows']
     assert rows['data']['median ms'] > 0
     assert 'data' not in call(*a_step('ka.py'), '--no-data')[3]['rows']
@@ -538,7 +548,9 @@ def test_mistakes_are_one_line(call, config, kd_config, tmp_path):
         (('inference', 'kd.py', 'kd.py'), 'takes one config'),
     ]:
         status, _, err, _ = call(*arguments)
-        assert status == 2 and words in err and len(err.splitlines()) == 1
+        *progress, line = err.splitlines()
+        assert status == 2 and words in line
+        assert all(' of ' in x for x in progress)
     for arguments, words in [
         (('losses', '--size', 2, 8, 4, 0), 'argument --size'),
         (('losses', 'kdd', '--size', *TINY), "no loss is called 'kdd'"),
@@ -588,8 +600,8 @@ def test_scale(call, config):
                               '--batches', 1, 2, '--hooks', 1, 2,
                               '--positions', 16, 32, 64, '--naive', 32,
                               '--channels', 8, '--chart', 'chart.png')
-    assert err == ''
     rows = found['rows']
+    assert said(err) == [name for name in rows if 'exponent' not in name]
     assert list(rows)[:8] == [
         '4608 pixels', '8192 pixels', 'pixels: exponent', '1 images',
         '2 images', 'images: exponent', '1 x hooks', '2 x hooks'
@@ -631,8 +643,7 @@ def test_exponents_by_hand():
 
 def test_what_naive_would_hold():
     rows = {f'sp {n}': {'naive MiB': m} for n, m in [(2, 64.), (8, None)]}
-    notes = []
-    relations.foresee(rows, 'sp', [8, 2], notes)
+    notes = relations.foresee(rows, 'sp', [8, 2])
     assert notes[0].endswith('at 8, square growth makes it 1 GiB')
 
 

@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from ..unwrap import unwrapped
 from .build import Source, build_runner
 from .step import WARM_UP, own_student
-from .timing import Clock, Found, Work, times_sign
+from .timing import Clock, Found, Work, announced, times_sign
 
 ROUNDS = 2  # in which one process and two take turns
 WORKS = ('student alone', 'with distillation')
@@ -36,9 +36,9 @@ def bench_ddp(sources: Sequence[Source], images: Sequence[int],
     """
     each = -(-runs // ROUNDS)
     found: Dict[int, List] = {1: [], 2: []}
-    for _ in range(ROUNDS):
-        for count, results in found.items():
-            results.append(launch(count, sources, images, each))
+    turns = [1, 2] * ROUNDS
+    for count, _ in zip(turns, announced([f'processes: {n}' for n in turns])):
+        found[count].append(launch(count, sources, images, each))
     rows = {name: row_of(found, name, images[0]) for name in WORKS}
     kinds = found[2][0]['collectives']['with distillation']
     said = ', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))

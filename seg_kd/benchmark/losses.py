@@ -16,7 +16,8 @@ from ..losses import (ABLoss, AdaptationLoss, AffinityLoss, ATLoss, CCKDLoss,
                       Paraphraser, PKTLoss, ReviewKDLoss, RKDLoss, SPLoss,
                       SRDLoss, Translator, VIDLoss)
 from . import naive, peers
-from .timing import Rows, Work, in_turn, peak_mib, summary, times_sign
+from .timing import (Rows, Work, announced, in_turn, peak_mib, summary,
+                     times_sign)
 
 MOST = 1 << 28  # entries of a matrix; naive forms hold up to ten like it
 IMAGES = 2975  # of the data set, for the banks of CRD: those of Cityscapes
@@ -271,9 +272,9 @@ def bench_losses(size: Sequence[int],
     ]
     title = (f'losses on {times_sign(size[:4])}, forward + backward; '
              'x: times ours')
-    for name, case in WORKS.items():
-        if chosen and name.split()[0] not in chosen:
-            continue
+    names = [n for n in WORKS if not chosen or n.split()[0] in chosen]
+    for name in announced(names):
+        case = WORKS[name]
         works, trained = forms(case, size, td)
         fit(case, size, works, name, notes)
         try:

@@ -3,7 +3,7 @@ import time
 from typing import Dict, List, Sequence
 
 from .losses import FORMS, WORKS, Size, forms
-from .timing import Rows, Work, in_turn, peak_mib, summary
+from .timing import Rows, in_turn, peak_mib, summary
 
 # All positions are instances; affinity's are those of one image, as here.
 RELATIONS = ('affinity', 'sp all', 'cckd bilinear', 'pkt all', 'rkd all',
@@ -11,22 +11,16 @@ RELATIONS = ('affinity', 'sp all', 'cckd bilinear', 'pkt all', 'rkd all',
 SLOW = 2.  # seconds, from which on one run has to do
 
 
-def relation_rows(positions: Sequence[int], naive: int, channels: int,
-                  runs: int, notes: List[str]) -> Rows:
-    """Forward and backward, beside naive forms up to ``naive`` positions."""
-    rows: Rows = {}
-    for name in RELATIONS:
-        for n in sorted(positions):
-            works, _ = forms(WORKS[name], Size(1, channels, 1, n, 1), None)
-            if n > naive:
-                del works['naive']
-            rows[f'{name} {n}'] = one_row(works, runs)
-        foresee(rows, name, positions, notes)
-    return rows
+def relation_row(name: str, positions: int, naive: int, channels: int,
+                 runs: int) -> Dict:
+    """Times, memory and ratios, forward and backward.
 
-
-def one_row(works: Dict[str, Work], runs: int) -> Dict:
-    """Times, memory and ratios; the run that measures memory warms up."""
+    The naive form is beside it up to ``naive`` positions; the run that
+    measures memory warms up.
+    """
+    works, _ = forms(WORKS[name], Size(1, channels, 1, positions, 1), None)
+    if positions > naive:
+        del works['naive']
     start = time.perf_counter()
     memory = {form: peak_mib(work) for form, work in works.items()}
     if time.perf_counter() - start > SLOW:
@@ -46,13 +40,15 @@ def one_row(works: Dict[str, Work], runs: int) -> Dict:
     return row
 
 
-def foresee(rows: Rows, name: str, positions: Sequence[int],
-            notes: List[str]) -> None:
-    """Says what the naive form would hold at the most positions."""
+def foresee(rows: Rows, name: str, positions: Sequence[int]) -> List[str]:
+    """What the naive form would hold at the most positions, if left out."""
     most = max(positions)
     done = [n for n in positions if rows[f'{name} {n}']['naive MiB']]
     if done and max(done) < most:
         known = rows[f'{name} {max(done)}']['naive MiB']
         gib = known * (most / max(done))**2 / 1024
-        notes.append(f'{name}, naive: left out beyond {max(done)} positions; '
-                     f'at {most}, square growth makes it {gib:.0f} GiB')
+        return [
+            f'{name}, naive: left out beyond {max(done)} positions; '
+            f'at {most}, square growth makes it {gib:.0f} GiB'
+        ]
+    return []

@@ -1,14 +1,15 @@
 """How the costs grow: of a step, and of the losses that compare positions."""
+from functools import lru_cache, partial
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Callable, Dict, Optional, Sequence
 
 import numpy as np
 
 from .build import Source, build_runner
-from .relations import relation_rows
+from .relations import RELATIONS, foresee, relation_row
 from .step import ALONE, WARM_UP, measure
-from .timing import Found, Rows
+from .timing import Found, Rows, announced
 
 Row = Dict[str, Optional[float]]
 
@@ -38,24 +39,30 @@ def bench_scale(sources: Sequence[Source], heights: Sequence[int],
         runs: Of each, after the warm-up.
     """
     middle = sorted(heights)[len(heights) // 2]
-    crop = 1, middle, 2 * middle
-    done: Dict[Any, Row] = {}
+    middle_crop = middle, 2 * middle
 
-    def row(images: Sequence[int], times: int = 1) -> Row:
-        if (images, times) not in done:
-            done[images, times] = step_row(sources, images, times, runs)
-        return done[images, times]
+    @lru_cache(None)  # the middle is in all three
+    def step(n: int, height: int, width: int, times: int) -> Row:
+        return step_row(sources, (n, height, width), times, runs)
 
-    rows = {f'{2 * h * h} pixels': row((1, h, 2 * h)) for h in heights}
-    add_exponents(rows, 'pixels')
-    rows.update({f'{n} images': row((n, *crop[1:])) for n in batches})
-    add_exponents(rows, 'images')
-    rows.update({f'{n} x hooks': row(crop, n) for n in hooks})
-    notes: List[str] = []
-    losses = relation_rows(positions, naive, channels, runs, notes)
-    for name in dict.fromkeys(row.rsplit(' ', 1)[0] for row in losses):
-        rows.update({k: v for k, v in losses.items() if k.startswith(name)})
-        add_exponents(rows, name)
+    works: Dict[str, Callable[[], Row]] = {}
+    for h in heights:
+        works[f'{2 * h * h} pixels'] = partial(step, 1, h, 2 * h, 1)
+    for n in batches:
+        works[f'{n} images'] = partial(step, n, *middle_crop, 1)
+    for n in hooks:
+        works[f'{n} x hooks'] = partial(step, 1, *middle_crop, n)
+    for name in RELATIONS:
+        for n in sorted(positions):
+            works[f'{name} {n}'] = partial(relation_row, name, n, naive,
+                                           channels, runs)
+    found = {name: works[name]() for name in announced(works)}
+    rows: Rows = {}
+    for group in ('pixels', 'images', 'x hooks', *RELATIONS):
+        rows.update({k: v for k, v in found.items() if group in k})
+        if group != 'x hooks':
+            add_exponents(rows, group)
+    notes = [x for name in RELATIONS for x in foresee(rows, name, positions)]
     title = (f'growth: crops one by one; batches, and the hooks repeated, at '
              f'{middle}x{2 * middle}; losses on {channels} channels')
     return title, rows, notes

@@ -15,7 +15,7 @@ from ..hooks import DistillHook, TeacherHook
 from ..models import SplitSegmentor
 from ..unwrap import unwrapped
 from .build import Source, build_runner
-from .timing import Clock, Found, Rows, Times, peak_mib, summary
+from .timing import Clock, Found, Rows, Times, announced, peak_mib, summary
 
 WARM_UP = 2  # steps, which do not count
 ALONE = ('student alone', 'teacher alone')
@@ -49,7 +49,10 @@ def bench_step(sources: Sequence[Source],
         built = build_runner(sources, images, WARM_UP + runs + 1, folder,
                              checkpoint, data)
         try:
-            times, memory = measure(built.runner)
+            times, memory = measure(
+                built.runner,
+                announced(['warm-up'] * WARM_UP + ['step'] * runs +
+                          ['memory']))
         except ValueError as error:  # batch norm of a single value
             raise UserError(f'{built.title} fails, take larger ones: '
                             f'{error}') from error
@@ -75,10 +78,13 @@ def table_of(times: Times, memory: Dict[str, float], count: int) -> Rows:
     return rows
 
 
-def measure(runner: Runner) -> Tuple[Times, Dict[str, float]]:
+def measure(
+    runner: Runner, progress: Iterator[str] = iter(())
+) -> Tuple[Times, Dict[str, float]]:
     """Trains: milliseconds of each step and its parts; memory of the last.
 
-    The first steps warm up, the last one only measures memory.
+    The first steps warm up, the last one only measures memory. ``progress``
+    is advanced at each.
     """
     loop, clock = runner.train_loop, Clock()
     floor = floor_of(runner)
@@ -87,6 +93,7 @@ def measure(runner: Runner) -> Tuple[Times, Dict[str, float]]:
     step, found, memory = loop.run_iter, [], {}
 
     def run_iter(batch: Any) -> None:
+        next(progress, None)
         if loop.iter == 0:
             attach(clock, runner)
         works = dict(step=step, **floor)

@@ -4,10 +4,12 @@ Other load on the machine meets all of them alike; a ratio is the median of the
 ratios within one run. On a GPU the times are those of CUDA events.
 """
 import os
+import sys
 import time
 from collections import defaultdict
 from statistics import median
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import (Any, Callable, Collection, Dict, Iterator, List, Optional,
+                    Sequence, Tuple)
 
 import torch
 from torch import nn
@@ -18,6 +20,13 @@ Times = Dict[str, List[float]]
 Rows = Dict[str, Dict[str, Optional[float]]]
 Found = Tuple[str, Rows, List[str]]  # title, rows, notes
 seconds = time.perf_counter
+
+
+def announced(names: Collection[str]) -> Iterator[str]:
+    """The names, each printed on stderr as its turn begins."""
+    for k, name in enumerate(names, 1):
+        print(f'{k} of {len(names)}: {name}', file=sys.stderr, flush=True)
+        yield name
 
 
 def in_turn(works: Dict[str, Work], runs: int, warm_up: int = 2) -> Times:
