@@ -136,11 +136,10 @@ class _Attention(torch.autograd.Function):
         ctx.save_for_backward(features)
         ctx.p = p
         n, c, h, w = features.shape
-        out = features.new_empty((n, 1, h * w))
-        for image, mean in zip(features, out):
-            image = image.flatten(1)
-            for tile in tiles(c, h * w, image.device):
-                mean[:, tile] = power(image[:, tile], p).mean(0)
+        maps = features.flatten(2)
+        out = features.new_empty((n, h * w))
+        for tile in tiles(n * c, h * w, maps.device):
+            out[:, tile] = power(maps[..., tile], p).mean(1)
         return out.view(n, 1, h, w)
 
     @staticmethod
