@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import SIZE, build_runner
+from conftest import SIZE, build_runner, run_on_two_ranks
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from torch import nn
@@ -142,6 +142,44 @@ def test_resumed_run_equals_an_unbroken_one(config, tmp_path):
     config.train_cfg.max_iters = 6
     resumed = trained(config, tmp_path / 'broken/run')
     assert_same(resumed[1], whole[1])
+
+
+def test_two_processes_share_a_cache(config, tmp_path):
+    """Both end alike, and as if nothing was stored; each image is once."""
+    with_moves(config).custom_hooks.append(dict(type='RankSaver'))
+    ends = []
+    for gib in (0, 1):
+        config.custom_hooks[0].cache.max_gib = gib
+        folder = tmp_path / str(gib)
+        folder.mkdir()
+        run_on_two_ranks(config, RANK_SAVER, folder)
+        ends += [torch.load(x) for x in sorted(folder.rglob('rank?.pth'))]
+    assert [end.pop('stored') for end in ends] == [0, 0, 6, 6]
+    for end in ends[1:]:
+        assert_same(end, ends[0])
+
+
+RANK_SAVER = '''
+import torch
+from mmengine.dist import barrier
+from mmengine.hooks import Hook
+from seg_kd.hooks import TeacherHook
+from seg_kd.registry import HOOKS
+
+
+@HOOKS.register_module()
+class RankSaver(Hook):
+    """Saves what each rank ends with, and counts what is stored."""
+    priority = 'LOWEST'
+
+    def after_train(self, runner):
+        barrier()
+        teacher, = (x for x in runner.hooks if isinstance(x, TeacherHook))
+        store = teacher._cache.store
+        end = {k: v.detach() for k, v in runner.model.named_parameters()}
+        end['stored'] = sum(i in store for i in range(6))
+        torch.save(end, f'rank{runner.rank}.pth')
+'''
 
 
 def test_stages_share_a_cache(ka_config, tmp_path):
