@@ -104,10 +104,10 @@ def row_sum(s: Rows, t: Rows, floor: Tensor, scale: Tensor,
         |a_i|^2 &= s_i (S'S) s_i' + t_i (T'T) t_i' - 2 s_i (S'T) t_i' \\
         \partial / \partial s_k &= \sum_j a_{kj} (1/|a_k| + 1/|a_j|) s_j
     """
-    grams = accurate_grams(s, t)
+    grams = accurate_grams(s, t)  # decides on the precision
     ss, st, tt = (x.to(s.dtype) for x in grams)
     own = Quadratic(tt)
-    weighted_ss, weighted_st = (torch.zeros_like(x) for x in grams[:2])
+    weighted_ss, weighted_st = (torch.zeros_like(x) for x in (ss, st))
     value = torch.zeros_like(floor)
     for tile in s.steps():
         x, y = s[tile], t[tile]
@@ -121,11 +121,11 @@ def row_sum(s: Rows, t: Rows, floor: Tensor, scale: Tensor,
         weighted = x * weight
         add_symmetric(weighted_ss, weighted, x)
         weighted_st += weighted.T @ y
-    ss, st = (x.to(s.dtype) for x in (mirrored(weighted_ss), weighted_st))
-    for tile in s.steps():  # the other rows' part
+    weighted_ss = mirrored(weighted_ss)
+    for tile in s.steps():
         x = s[tile]
-        total = product(x, ss).sub_(product(t[tile],
-                                            st.T)).add_(gradient[tile])
+        slope = product(x, weighted_ss)  # of the other rows
+        slope.sub_(product(t[tile], weighted_st.T)).add_(gradient[tile])
         length = (scale * s.scale[tile]).to(x.dtype)
-        gradient[tile] = tangential(total, x).mul_(length)
+        gradient[tile] = tangential(slope, x).mul_(length)
     return value
