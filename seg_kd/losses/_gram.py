@@ -50,15 +50,17 @@ class Rows:
 
     def __init__(self, matrix: Tensor, unit: bool = False) -> None:
         self.matrix, self.unit = matrix, unit
-        self.dtype = self.scale = None
         self.read_as(matrix.dtype if exact_products() else torch.double)
 
     def read_as(self, dtype: torch.dtype) -> None:
         """Lengths are found anew: their rounding matters as the rows' does."""
-        if dtype is not self.dtype:
-            self.dtype = dtype
-            if self.unit:
-                self.scale = inverse_lengths(self.matrix, dtype)
+        self.dtype, self._scale = dtype, None
+
+    @property
+    def scale(self) -> Tensor:
+        if self._scale is None:  # not before the precision is decided on
+            self._scale = inverse_lengths(self.matrix, self.dtype)
+        return self._scale
 
     def __len__(self) -> int:
         return len(self.matrix)
