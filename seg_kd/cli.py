@@ -13,7 +13,8 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import Registry
 
-from .errors import UserError
+import seg_kd.register  # noqa: F401
+from seg_kd.errors import UserError
 
 
 def run(main: Callable[[], None]) -> None:

@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from mmseg.visualization import SegLocalVisualizer
 
+import seg_kd.register  # noqa: F401
 from seg_kd import cli
 from seg_kd.registry import MODELS, RUNNERS
 

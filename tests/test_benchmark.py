@@ -16,9 +16,9 @@ import seg_kd.losses
 from seg_kd import benchmark
 from seg_kd.benchmark import (WORKS, data, ddp, inference, losses, relations,
                               scale, step, timing)
+from seg_kd.engine.stages import run_stages
 from seg_kd.hooks import DistillHook, TeacherHook
 from seg_kd.losses import _gram
-from seg_kd.stages import run_stages
 
 TINY = (2, 8, 4, 6)
 

@@ -14,10 +14,10 @@ from conftest import forget_instances
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from seg_kd.comparison import on_data
+from seg_kd.analysis.comparison import on_data
+from seg_kd.engine.stages import latest_checkpoint, run_stages
 from seg_kd.registry import MODELS
-from seg_kd.stages import latest_checkpoint, run_stages
-from seg_kd.teacher_model import teacher_config
+from seg_kd.teacher.build import teacher_config
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(ROOT.glob('configs/*.py'))

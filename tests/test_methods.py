@@ -9,9 +9,9 @@ from conftest import TAPS, build_runner, run_on_two_ranks
 from mmengine.config import Config
 
 from seg_kd import hooks
+from seg_kd.engine.stages import latest_checkpoint
 from seg_kd.hooks import DistillHook, TeacherHook
 from seg_kd.losses import _functional
-from seg_kd.stages import latest_checkpoint
 
 LEVELS = dict(student=['backbone[0]', 'backbone[1]'],
               teacher=['backbone[0]', 'backbone[3]'])

@@ -9,7 +9,7 @@ import argparse
 from prettytable import PrettyTable
 
 from seg_kd import cli
-from seg_kd.deviation import deviations
+from seg_kd.analysis.cache_deviation import deviations
 
 
 def parse_args() -> argparse.Namespace:

@@ -6,7 +6,8 @@ What is finished is used again; what was cut off goes on.
 import argparse
 import os
 
-from seg_kd import cli, comparison
+from seg_kd import cli
+from seg_kd.analysis import comparison
 
 
 def parse_args() -> argparse.Namespace:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from seg_kd import cli, report
+from seg_kd import cli
+from seg_kd.analysis import report
 from seg_kd.datasets.prepare import synthetic
-from seg_kd.stages import latest_checkpoint, run_stages
+from seg_kd.engine.stages import latest_checkpoint, run_stages
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DATA = 'data/synthetic'

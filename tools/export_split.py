@@ -10,7 +10,7 @@ from typing import Any, Dict
 from prettytable import PrettyTable
 
 from seg_kd import cli
-from seg_kd.split import export_split
+from seg_kd.split.export import export_split
 
 
 def parse_args() -> argparse.Namespace:

@@ -7,7 +7,7 @@ import argparse
 from prettytable import PrettyTable
 
 from seg_kd import cli
-from seg_kd.gradients import gradient_norms
+from seg_kd.analysis.gradients import gradient_norms
 
 
 def parse_args() -> argparse.Namespace:

@@ -7,7 +7,7 @@ import argparse
 import os
 
 from seg_kd import cli
-from seg_kd.testing import evaluate_student, evaluate_teacher
+from seg_kd.engine.evaluate import evaluate_student, evaluate_teacher
 
 
 def parse_args() -> argparse.Namespace:

@@ -7,7 +7,7 @@ import argparse
 import torch
 
 from seg_kd import cli
-from seg_kd.stages import run_stages
+from seg_kd.engine.stages import run_stages
 
 
 def parse_args() -> argparse.Namespace:

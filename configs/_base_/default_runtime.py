@@ -1,6 +1,6 @@
 # What every run shares: scope, hooks, log, environment.
 default_scope = 'mmseg'
-custom_imports = dict(imports=['seg_kd'], allow_failed_imports=False)
+custom_imports = dict(imports=['seg_kd.register'], allow_failed_imports=False)
 runner_type = 'DistillRunner'
 
 default_hooks = dict(timer=dict(type='IterTimerHook'),

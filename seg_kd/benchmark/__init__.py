@@ -1,13 +1,13 @@
 """What losses, a training step, and the networks cost on this machine."""
-from .build import Source, build_runner
-from .ddp import bench_ddp
-from .inference import bench_inference
-from .losses import WORKS, bench_losses, methods
-from .scale import bench_scale
-from .show import machine, tables
-from .step import bench_step
-from .timing import (Clock, Found, Rows, count_processor_time, in_turn,
-                     peak_mib, summary)
+from seg_kd.benchmark.build import Source, build_runner
+from seg_kd.benchmark.ddp import bench_ddp
+from seg_kd.benchmark.inference import bench_inference
+from seg_kd.benchmark.losses import WORKS, bench_losses, methods
+from seg_kd.benchmark.scale import bench_scale
+from seg_kd.benchmark.show import machine, tables
+from seg_kd.benchmark.step import bench_step
+from seg_kd.benchmark.timing import (Clock, Found, Rows, count_processor_time,
+                                     in_turn, peak_mib, summary)
 
 __all__ = [
     'Clock', 'Found', 'Rows', 'Source', 'WORKS', 'bench_ddp',

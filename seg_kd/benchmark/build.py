@@ -7,13 +7,13 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
-from ..errors import UserError
-from ..hooks import DistillHook, TeacherHook
-from ..registry import HOOKS
-from ..stages import fill_in, latest_checkpoint, stage_configs
-from ..teacher_model import build_network, teacher_config
-from .data import set_data
-from .timing import times_sign
+from seg_kd.benchmark.data import set_data
+from seg_kd.benchmark.timing import times_sign
+from seg_kd.engine.stages import fill_in, latest_checkpoint, stage_configs
+from seg_kd.errors import UserError
+from seg_kd.hooks import DistillHook, TeacherHook
+from seg_kd.registry import HOOKS
+from seg_kd.teacher.build import build_network, teacher_config
 
 WEIGHTS_ONLY = dict(save_optimizer=False, save_param_scheduler=False)
 

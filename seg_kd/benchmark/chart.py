@@ -5,9 +5,9 @@ from typing import Callable, Dict, List, Sequence
 import matplotlib
 import numpy as np
 
-from .scale import x_of
-from .show import in_digits
-from .timing import Rows
+from seg_kd.benchmark.scale import x_of
+from seg_kd.benchmark.show import in_digits
+from seg_kd.benchmark.timing import Rows
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402

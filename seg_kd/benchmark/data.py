@@ -7,9 +7,9 @@ from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from ..datasets import check_files
-from ..errors import UserError
-from .losses import IMAGES
+from seg_kd.benchmark.losses import IMAGES
+from seg_kd.datasets import check_files
+from seg_kd.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from torch import nn
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.profiler import ProfilerActivity, profile
 
-from ..unwrap import unwrapped
-from .build import Source, build_runner
-from .step import WARM_UP, own_student
-from .timing import Clock, Found, Work, announced, times_sign
+from seg_kd.benchmark.build import Source, build_runner
+from seg_kd.benchmark.step import WARM_UP, own_student
+from seg_kd.benchmark.timing import Clock, Found, Work, announced, times_sign
+from seg_kd.networks.unwrap import unwrap_model
 
 ROUNDS = 2  # in which one process and two take turns
 WORKS = ('student alone', 'with distillation')
@@ -81,7 +81,7 @@ def launch(count: int, sources: Sequence[Source], images: Sequence[int],
 def worker(sources: Sequence[Source], images: Sequence[int], runs: int,
            folder: str) -> Dict[str, Any]:
     """One process of a run: times, collectives and buckets of a step."""
-    import seg_kd  # noqa: F401, it fills the registries
+    import seg_kd.register  # noqa: F401, it fills the registries
     torch.set_num_threads(1)
     for source in sources:  # as these processes were started; no warning
         source.cfg.env_cfg.mp_cfg = dict(mp_start_method='spawn',
@@ -104,7 +104,7 @@ def worker(sources: Sequence[Source], images: Sequence[int], runs: int,
 def measure(runner: Runner) -> Dict[str, Any]:
     """Trains; after the last step that is timed, one has its words counted."""
     student = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'),
-                                own_student(unwrapped(runner.model)))
+                                own_student(unwrap_model(runner.model)))
     optimizer = build_optim_wrapper(student, runner.cfg.optim_wrapper)
     loop, clock, found, counted = runner.train_loop, Clock(), [], {}
     step = loop.run_iter

@@ -8,12 +8,13 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..errors import UserError
-from ..hooks import TeacherHook
-from ..stages import stage_configs
-from ..teacher_model import build_network, teacher_config
-from .build import Source, hooks_of
-from .timing import Found, in_turn, peak_mib, summary, times_sign
+from seg_kd.benchmark.build import Source, hooks_of
+from seg_kd.benchmark.timing import (Found, in_turn, peak_mib, summary,
+                                     times_sign)
+from seg_kd.engine.stages import stage_configs
+from seg_kd.errors import UserError
+from seg_kd.hooks import TeacherHook
+from seg_kd.teacher.build import build_network, teacher_config
 
 
 def bench_inference(sources: Sequence[Source], images: Sequence[int],

@@ -9,15 +9,16 @@ import torch.nn.functional as F
 from mmengine.device import get_device
 from torch import Tensor, nn
 
-from ..errors import UserError
-from ..losses import (ABLoss, AdaptationLoss, AffinityLoss, ATLoss, CCKDLoss,
-                      CRDLoss, DISTLoss, FitNetLoss, FSPLoss, FTLoss, HCLLoss,
-                      HNDLoss, ICKDLoss, KALoss, KDLoss, LogitStdLoss, PADLoss,
-                      Paraphraser, PKTLoss, ReviewKDLoss, RKDLoss, SPLoss,
-                      SRDLoss, Translator, VIDLoss)
-from . import naive, peers
-from .timing import (Rows, Work, announced, in_turn, peak_mib, summary,
-                     times_sign)
+from seg_kd.benchmark import naive, peers
+from seg_kd.benchmark.timing import (Rows, Work, announced, in_turn, peak_mib,
+                                     summary, times_sign)
+from seg_kd.errors import UserError
+from seg_kd.losses import (ABLoss, AdaptationLoss, AffinityLoss, ATLoss,
+                           CCKDLoss, CRDLoss, DISTLoss, FitNetLoss, FSPLoss,
+                           FTLoss, HCLLoss, HNDLoss, ICKDLoss, KALoss, KDLoss,
+                           LogitStdLoss, PADLoss, Paraphraser, PKTLoss,
+                           ReviewKDLoss, RKDLoss, SPLoss, SRDLoss, Translator,
+                           VIDLoss)
 
 MOST = 1 << 28  # entries of a matrix; naive forms hold up to ten like it
 IMAGES = 2975  # of the data set, for the banks of CRD: those of Cityscapes

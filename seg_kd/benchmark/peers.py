@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..losses._instances import subset
-from .naive import drawn_images, image_vectors, on_grid, reviewed, rows_of
+from seg_kd.benchmark.naive import (drawn_images, image_vectors, on_grid,
+                                    reviewed, rows_of)
+from seg_kd.losses._instances import subset
 
 Maps = Sequence[Tensor]
 LAYER = dict(path='x', io='output')

@@ -2,8 +2,8 @@
 import time
 from typing import Dict, List, Sequence
 
-from .losses import FORMS, WORKS, Size, forms
-from .timing import Rows, in_turn, peak_mib, summary
+from seg_kd.benchmark.losses import FORMS, WORKS, Size, forms
+from seg_kd.benchmark.timing import Rows, in_turn, peak_mib, summary
 
 # All positions are instances; affinity's are those of one image, as here.
 RELATIONS = ('affinity', 'sp all', 'cckd bilinear', 'pkt all', 'rkd all',

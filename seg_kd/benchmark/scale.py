@@ -6,10 +6,10 @@ from typing import Callable, Dict, Optional, Sequence
 
 import numpy as np
 
-from .build import Source, build_runner
-from .relations import RELATIONS, foresee, relation_row
-from .step import ALONE, WARM_UP, measure
-from .timing import Found, Rows, announced
+from seg_kd.benchmark.build import Source, build_runner
+from seg_kd.benchmark.relations import RELATIONS, foresee, relation_row
+from seg_kd.benchmark.step import ALONE, WARM_UP, measure
+from seg_kd.benchmark.timing import Found, Rows, announced
 
 Row = Dict[str, Optional[float]]
 

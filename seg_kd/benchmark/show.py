@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional
 import torch
 from prettytable import PrettyTable
 
-from .timing import Rows
+from seg_kd.benchmark.timing import Rows
 
 
 def machine() -> Dict[str, Any]:

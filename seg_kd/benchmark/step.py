@@ -10,12 +10,13 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from ..errors import UserError
-from ..hooks import DistillHook, TeacherHook
-from ..models import SplitSegmentor
-from ..unwrap import unwrapped
-from .build import Source, build_runner
-from .timing import Clock, Found, Rows, Times, announced, peak_mib, summary
+from seg_kd.benchmark.build import Source, build_runner
+from seg_kd.benchmark.timing import (Clock, Found, Rows, Times, announced,
+                                     peak_mib, summary)
+from seg_kd.errors import UserError
+from seg_kd.hooks import DistillHook, TeacherHook
+from seg_kd.networks.unwrap import unwrap_model
+from seg_kd.split import SplitSegmentor
 
 WARM_UP = 2  # steps, which do not count
 ALONE = ('student alone', 'teacher alone')
@@ -126,7 +127,7 @@ def timed_batches(clock: Clock, iterator: Iterator) -> Iterator:
 
 def attach(clock: Clock, runner: Runner) -> None:
     """Around the parts of a step; the teacher's hook is on already."""
-    model, optimizer = unwrapped(runner.model), runner.optim_wrapper
+    model, optimizer = unwrap_model(runner.model), runner.optim_wrapper
 
     def student_begins(*_) -> None:
         clock.end('teacher')
@@ -148,7 +149,7 @@ def attach(clock: Clock, runner: Runner) -> None:
 
 def floor_of(runner: Runner) -> Dict[str, Callable]:
     """The student's own step on a batch, and the teacher on its images."""
-    student = own_student(unwrapped(runner.model))
+    student = own_student(unwrap_model(runner.model))
     if not any(p.requires_grad for p in student.parameters()):
         raise UserError('this stage trains no student: it has no floor')
     optimizer = build_optim_wrapper(student, runner.cfg.optim_wrapper)

@@ -1,9 +1,9 @@
 """Data sets, their checks, and training augmentation that a seed decides."""
-from .cached import Cached
-from .camvid import CamVidDataset
-from .check import CheckLabels, check_dataset, check_files
-from .seeded import SeededDataset, SeededSampler
-from .transforms import Albumentations, CropWithClassCap
+from seg_kd.datasets.cached import Cached
+from seg_kd.datasets.camvid import CamVidDataset
+from seg_kd.datasets.check import CheckLabels, check_dataset, check_files
+from seg_kd.datasets.seeded import SeededDataset, SeededSampler
+from seg_kd.datasets.transforms import Albumentations, CropWithClassCap
 
 __all__ = [
     'Albumentations', 'Cached', 'CamVidDataset', 'CheckLabels',

@@ -8,7 +8,7 @@ from mmcv.transforms import BaseTransform, Compose
 from mmengine.logging import print_log
 from mmseg.registry import TRANSFORMS
 
-from ..errors import UserError
+from seg_kd.errors import UserError
 
 
 @TRANSFORMS.register_module()

@@ -13,11 +13,10 @@ from mmcv.transforms import BaseTransform
 from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
+from seg_kd.datasets.progress import progress
+from seg_kd.datasets.sources import advice
+from seg_kd.datasets.transforms import histogram
 from seg_kd.errors import UserError
-
-from .progress import progress
-from .sources import advice
-from .transforms import histogram
 
 
 @TRANSFORMS.register_module()

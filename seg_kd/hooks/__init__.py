@@ -1,26 +1,22 @@
 """MMEngine hooks: the teacher, and one hook a distillation method."""
-from .at import ATHook
-from .crd import CRDHook
-from .data_share import DataShareHook
-from .distill import DistillHook
-from .finite import FiniteLossHook
-from .ft import FTHook
-from .hnd import HNDHook
-from .ka import KAHook
-from .load import LoadHook
-from .methods import (ABHook, CCKDHook, DISTHook, FitNetHook, FSPHook,
-                      ICKDHook, KDHook, LogitStdHook, PADHook, PKTHook,
-                      ReviewKDHook, RKDHook, SPHook, VIDHook)
-from .seed import SeedHook
-from .srd import SRDHook
-from .teacher import TeacherHook
-from .translator import ParaphraserHook, TranslatorHook
+from seg_kd.hooks.at import ATHook
+from seg_kd.hooks.crd import CRDHook
+from seg_kd.hooks.distill import DistillHook
+from seg_kd.hooks.ft import FTHook
+from seg_kd.hooks.hnd import HNDHook
+from seg_kd.hooks.ka import KAHook
+from seg_kd.hooks.methods import (ABHook, CCKDHook, DISTHook, FitNetHook,
+                                  FSPHook, ICKDHook, KDHook, LogitStdHook,
+                                  PADHook, PKTHook, ReviewKDHook, RKDHook,
+                                  SPHook, VIDHook)
+from seg_kd.hooks.srd import SRDHook
+from seg_kd.hooks.teacher import TeacherHook
+from seg_kd.hooks.translator import ParaphraserHook, TranslatorHook
 
 __all__ = [
     'CCKDHook', 'PKTHook', 'RKDHook', 'SPHook', 'DISTHook', 'KDHook',
     'LogitStdHook', 'ATHook', 'FitNetHook', 'SRDHook', 'VIDHook', 'CRDHook',
     'HNDHook', 'ICKDHook', 'ReviewKDHook', 'ABHook', 'FSPHook', 'FTHook',
-    'PADHook', 'ParaphraserHook', 'DataShareHook', 'DistillHook',
-    'FiniteLossHook', 'KAHook', 'LoadHook', 'SeedHook', 'TeacherHook',
+    'PADHook', 'ParaphraserHook', 'DistillHook', 'KAHook', 'TeacherHook',
     'TranslatorHook'
 ]

@@ -1,13 +1,13 @@
 """Attention transfer as a hook, of activations or of gradients."""
 from typing import Any
 
-from ..errors import UserError
-from ..losses import ATLoss
-from ..registry import HOOKS
-from .auto_weight import total
-from .distill import DistillHook, Path, in_list, paths
-from .methods import LOGITS
-from .task_gradients import gradients
+from seg_kd.errors import UserError
+from seg_kd.hooks.auto_weight import total
+from seg_kd.hooks.distill import DistillHook, Path, in_list, paths
+from seg_kd.hooks.methods import LOGITS
+from seg_kd.losses import ATLoss
+from seg_kd.registry import HOOKS
+from seg_kd.teacher.task_gradients import gradients
 
 MODES = ('activation', 'gradient')
 

@@ -6,7 +6,7 @@ from mmengine.dist import all_reduce
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..errors import UserError
+from seg_kd.errors import UserError
 
 
 class AutoWeight(nn.Module):

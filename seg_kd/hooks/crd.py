@@ -4,10 +4,10 @@ from typing import Any, Dict, List
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
-from ..losses import CRDLoss
-from ..registry import HOOKS
-from .distill import DistillHook
+from seg_kd.errors import UserError
+from seg_kd.hooks.distill import DistillHook
+from seg_kd.losses import CRDLoss
+from seg_kd.registry import HOOKS
 
 
 @HOOKS.register_module()

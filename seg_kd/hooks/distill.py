@@ -6,12 +6,12 @@ import torch
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 
-from ..errors import UserError
-from ..losses.sharing import once, sharing
-from ..taps import Taps
-from ..unwrap import unwrapped
-from .auto_weight import AutoWeight, total
-from .teacher import TeacherHook
+from seg_kd.errors import UserError
+from seg_kd.hooks.auto_weight import AutoWeight, total
+from seg_kd.hooks.teacher import TeacherHook
+from seg_kd.losses.sharing import once, sharing
+from seg_kd.networks.taps import Taps
+from seg_kd.networks.unwrap import unwrap_model
 
 Path = Union[str, Sequence[str]]
 Shape = Union[torch.Size, List[torch.Size]]
@@ -20,7 +20,7 @@ Shape = Union[torch.Size, List[torch.Size]]
 class DistillHook(Hook):
     """Adds ``loss_<name> = weight * loss_cls()(student, teacher, mask)``.
 
-    It lives in this order of things (see ``seg_kd/runner.py``)::
+    It lives in this order of things (see ``seg_kd/engine/runner.py``)::
 
         before_wrap_model   the loss module becomes model.distill.<name>, so
                             that DDP, optimizer, EMA and checkpoints treat its
@@ -119,7 +119,7 @@ class DistillHook(Hook):
     # -- training ----------------------------------------------------------
 
     def before_train(self, runner) -> None:
-        model = unwrapped(runner.model)
+        model = unwrap_model(runner.model)
         self._source = find_teacher(runner, self)
         self._taps = Taps(model, paths(self.student)).attach()
         self._handle = model.register_forward_hook(self._add_terms,

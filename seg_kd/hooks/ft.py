@@ -3,10 +3,10 @@ from typing import Any, Optional
 
 from torch import nn
 
-from ..losses import FTLoss, Paraphraser
-from ..registry import HOOKS
-from .distill import DistillHook
-from .translator import load_encoder
+from seg_kd.hooks.distill import DistillHook
+from seg_kd.hooks.translator import load_encoder
+from seg_kd.losses import FTLoss, Paraphraser
+from seg_kd.registry import HOOKS
 
 
 @HOOKS.register_module()

@@ -5,12 +5,12 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from ..errors import UserError
-from ..losses import HNDLoss
-from ..registry import HOOKS
-from ..taps import resolve
-from .distill import DistillHook, find_teacher
-from .teacher import TeacherHook, dry_image
+from seg_kd.errors import UserError
+from seg_kd.hooks.distill import DistillHook, find_teacher
+from seg_kd.hooks.teacher import TeacherHook, dry_image
+from seg_kd.losses import HNDLoss
+from seg_kd.networks.taps import resolve
+from seg_kd.registry import HOOKS
 
 
 @HOOKS.register_module()

@@ -1,11 +1,11 @@
 """The methods whose hook is nothing but its loss and its usual taps."""
 from typing import Any
 
-from ..losses import (ABLoss, CCKDLoss, DISTLoss, FitNetLoss, FSPLoss,
-                      ICKDLoss, KDLoss, LogitStdLoss, PADLoss, PKTLoss,
-                      ReviewKDLoss, RKDLoss, SPLoss, VIDLoss)
-from ..registry import HOOKS
-from .distill import DistillHook, Path
+from seg_kd.hooks.distill import DistillHook, Path
+from seg_kd.losses import (ABLoss, CCKDLoss, DISTLoss, FitNetLoss, FSPLoss,
+                           ICKDLoss, KDLoss, LogitStdLoss, PADLoss, PKTLoss,
+                           ReviewKDLoss, RKDLoss, SPLoss, VIDLoss)
+from seg_kd.registry import HOOKS
 
 LOGITS = 'decode_head.conv_seg'  # of every head of MMSegmentation
 

@@ -1,7 +1,7 @@
 """The projector study as a hook."""
-from ..losses import SRDLoss
-from ..registry import HOOKS
-from .distill import DistillHook
+from seg_kd.hooks.distill import DistillHook
+from seg_kd.losses import SRDLoss
+from seg_kd.registry import HOOKS
 
 
 @HOOKS.register_module()

@@ -8,20 +8,21 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..classes import check_class_names, check_num_classes, class_names, heads
-from ..compiling import compile_untapped
-from ..errors import UserError
-from ..evaluation import evaluate_model
-from ..folding import fold_batch_norm
-from ..normalisation import Renormalise
-from ..registry import HOOKS
-from ..taps import Taps, parse
-from ..teacher_model import build_teacher, set_mode
-from ..unwrap import unwrapped
-from .asked import differentiated_paths, tapped_paths
-from .cache import cache_options, open_cache
-from .side_stream import SideStream
-from .task_gradients import TaskGradients
+from seg_kd.errors import UserError
+from seg_kd.hooks.requests import differentiated_paths, tapped_paths
+from seg_kd.networks.classes import (check_class_names, check_num_classes,
+                                     class_names, heads)
+from seg_kd.networks.compiling import compile_untapped
+from seg_kd.networks.folding import fold_batch_norm
+from seg_kd.networks.normalization import Renormalise
+from seg_kd.networks.taps import Taps, parse
+from seg_kd.networks.unwrap import unwrap_model
+from seg_kd.registry import HOOKS
+from seg_kd.teacher.build import build_teacher, set_mode
+from seg_kd.teacher.cache.cache import cache_options, open_cache
+from seg_kd.teacher.evaluate import evaluate_model
+from seg_kd.teacher.side_stream import SideStream
+from seg_kd.teacher.task_gradients import TaskGradients
 
 PRECISIONS = (None, 'float32', 'bfloat16', 'float16')
 
@@ -199,7 +200,7 @@ class TeacherHook(Hook):
         if self._tasks.wanted and self.allow_other_classes:
             raise UserError('gradients of the task need a teacher of the '
                             "data's own classes")
-        model = unwrapped(runner.model)
+        model = unwrap_model(runner.model)
         if self.compile:
             options = {} if self.compile is True else self.compile
             parts = compile_untapped(self.taps, options)

@@ -6,12 +6,12 @@ import torch
 from mmengine.model import BaseModel
 from torch import nn
 
-from ..checkpoint import load_weights, read_checkpoint
-from ..errors import UserError
-from ..losses import Paraphraser, Translator
-from ..losses.translator import Autoencoder
-from ..registry import HOOKS
-from .distill import DistillHook, Path
+from seg_kd.errors import UserError
+from seg_kd.hooks.distill import DistillHook, Path
+from seg_kd.losses import Paraphraser, Translator
+from seg_kd.losses.translator import Autoencoder
+from seg_kd.networks.checkpoint import load_weights, read_checkpoint
+from seg_kd.registry import HOOKS
 
 
 class NoStudent(BaseModel):

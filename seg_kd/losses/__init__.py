@@ -1,29 +1,29 @@
 """Distillation losses. They need torch only; see README.md here."""
-from ._functional import prepare
-from .ab import ABLoss
-from .adaptation import AdaptationLoss
-from .affinity import AffinityLoss
-from .at import ATLoss
-from .cckd import CCKDLoss
-from .crd import CRDLoss
-from .dist import DISTLoss
-from .fitnet import FitNetLoss
-from .fsp import FSPLoss
-from .ft import FTLoss, Paraphraser
-from .hcl import HCLLoss
-from .hnd import HNDLoss
-from .ickd import ICKDLoss
-from .ka import KALoss
-from .kd import KDLoss
-from .logit_std import LogitStdLoss
-from .pad import PADLoss
-from .pkt import PKTLoss
-from .reviewkd import ReviewKDLoss
-from .rkd import RKDLoss
-from .sp import SPLoss
-from .srd import SRDLoss
-from .translator import Encoder, Translator
-from .vid import VIDLoss
+from seg_kd.losses._functional import prepare
+from seg_kd.losses.ab import ABLoss
+from seg_kd.losses.adaptation import AdaptationLoss
+from seg_kd.losses.affinity import AffinityLoss
+from seg_kd.losses.at import ATLoss
+from seg_kd.losses.cckd import CCKDLoss
+from seg_kd.losses.crd import CRDLoss
+from seg_kd.losses.dist import DISTLoss
+from seg_kd.losses.fitnet import FitNetLoss
+from seg_kd.losses.fsp import FSPLoss
+from seg_kd.losses.ft import FTLoss, Paraphraser
+from seg_kd.losses.hcl import HCLLoss
+from seg_kd.losses.hnd import HNDLoss
+from seg_kd.losses.ickd import ICKDLoss
+from seg_kd.losses.ka import KALoss
+from seg_kd.losses.kd import KDLoss
+from seg_kd.losses.logit_std import LogitStdLoss
+from seg_kd.losses.pad import PADLoss
+from seg_kd.losses.pkt import PKTLoss
+from seg_kd.losses.reviewkd import ReviewKDLoss
+from seg_kd.losses.rkd import RKDLoss
+from seg_kd.losses.sp import SPLoss
+from seg_kd.losses.srd import SRDLoss
+from seg_kd.losses.translator import Encoder, Translator
+from seg_kd.losses.vid import VIDLoss
 
 __all__ = [
     'CCKDLoss', 'PKTLoss', 'RKDLoss', 'SPLoss', 'DISTLoss', 'KDLoss',

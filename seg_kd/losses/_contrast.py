@@ -7,7 +7,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._functional import inverse, tiles, with_gradient
+from seg_kd.losses._functional import inverse, tiles, with_gradient
 
 EPS = 1e-7  # of the authors, in the denominators of both probabilities
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .sharing import once
+from seg_kd.losses.sharing import once
 
 EPS = 1e-12  # a vector that is shorter has no direction: it counts as zero
 

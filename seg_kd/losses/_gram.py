@@ -8,8 +8,8 @@ from typing import Iterator, Optional, Tuple
 import torch
 from torch import Tensor
 
-from ._functional import inverse, tiles
-from .sharing import once
+from seg_kd.losses._functional import inverse, tiles
+from seg_kd.losses.sharing import once
 
 CLOSE = .05  # relative difference of relations below which float32 cancels
 Grams = Tuple[Tensor, Tensor, Tensor]

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._functional import cleared, full_precision, prepare
-from .sharing import once
+from seg_kd.losses._functional import cleared, full_precision, prepare
+from seg_kd.losses.sharing import once
 
 KINDS = ('image', 'map', 'pixel', 'region', 'class')
 Pair = Tuple[Tensor, Tensor]

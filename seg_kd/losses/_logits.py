@@ -5,8 +5,8 @@ from typing import Callable, Iterator, NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from ._functional import (check_map, full_precision, resize, tiles,
-                          valid_positions, with_gradient)
+from seg_kd.losses._functional import (check_map, full_precision, resize,
+                                       tiles, valid_positions, with_gradient)
 
 GRIDS = ('teacher', 'mask')
 

@@ -9,8 +9,9 @@ from typing import Optional, Sequence, Tuple, Union
 import torch
 from torch import Tensor, nn
 
-from ._functional import (as_list, check_channels, check_form, full_precision,
-                          prepare, tiles, with_gradient)
+from seg_kd.losses._functional import (as_list, check_channels, check_form,
+                                       full_precision, prepare, tiles,
+                                       with_gradient)
 
 Channels = Union[int, Sequence[int]]
 Maps = Union[Tensor, Sequence[Tensor]]

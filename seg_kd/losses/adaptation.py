@@ -8,8 +8,8 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from ._functional import (full_precision, inverse, norm_and_slope, prepare,
-                          tiles, with_gradient)
+from seg_kd.losses._functional import (full_precision, inverse, norm_and_slope,
+                                       prepare, tiles, with_gradient)
 
 
 class AdaptationLoss(nn.Module):

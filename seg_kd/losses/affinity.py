@@ -8,9 +8,11 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from ._functional import cleared, full_precision, prepare, with_gradient
-from ._gram import (Quadratic, Rows, accurate_grams, add_symmetric, dot,
-                    mirrored, product, tangential)
+from seg_kd.losses._functional import (cleared, full_precision, prepare,
+                                       with_gradient)
+from seg_kd.losses._gram import (Quadratic, Rows, accurate_grams,
+                                 add_symmetric, dot, mirrored, product,
+                                 tangential)
 
 FLOOR = 1e-6  # rows that agree better (RMS of cosines) get no gradient
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._functional import check_map, full_precision, prepare, tiles
+from seg_kd.losses._functional import check_map, full_precision, prepare, tiles
 
 FORMS = ('dense', 'code', 'paper', 'jacobian')
 Maps = Union[Tensor, List[Tensor]]

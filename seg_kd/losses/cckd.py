@@ -10,10 +10,10 @@ from typing import List, Tuple, Union
 import torch
 from torch import Tensor
 
-from ._functional import with_gradient
-from ._gram import (Rows, accurate_grams, add_product, blocks, product,
-                    through_length)
-from ._instances import RelationLoss
+from seg_kd.losses._functional import with_gradient
+from seg_kd.losses._gram import (Rows, accurate_grams, add_product, blocks,
+                                 product, through_length)
+from seg_kd.losses._instances import RelationLoss
 
 MOST = 2048  # instances, where the time is quadratic in them
 

@@ -8,9 +8,10 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from ._contrast import Banks, Queue, unit
-from ._functional import full_precision, prepare
-from ._instances import Instances, at_centres, resize_labels, subset
+from seg_kd.losses._contrast import Banks, Queue, unit
+from seg_kd.losses._functional import full_precision, prepare
+from seg_kd.losses._instances import (Instances, at_centres, resize_labels,
+                                      subset)
 
 
 class CRDLoss(nn.Module):

@@ -8,8 +8,8 @@ from typing import Iterator, Tuple
 import torch
 from torch import Tensor
 
-from ._functional import cleared
-from ._logits import LogitLoss, Strip, Strips, check_temperature
+from seg_kd.losses._functional import cleared
+from seg_kd.losses._logits import LogitLoss, Strip, Strips, check_temperature
 
 FLOOR = 1e-12  # variance, per squared mean, of what counts as constant
 

@@ -7,7 +7,8 @@ from typing import Optional
 
 from torch import Tensor, nn
 
-from ._functional import channel_errors, check_channels, full_precision
+from seg_kd.losses._functional import (channel_errors, check_channels,
+                                       full_precision)
 
 SCALES = {'dense': 1., 'paper': .5}
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ._functional import (as_list, check_channels, check_form, full_precision,
-                          valid_positions)
+from seg_kd.losses._functional import (as_list, check_channels, check_form,
+                                       full_precision, valid_positions)
 
 Channels = Sequence[int]
 

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._functional import (check_channels, check_form, full_precision, inverse,
-                          prepare, tiles, with_gradient)
-from .translator import SLOPE, Autoencoder, initialise
+from seg_kd.losses._functional import (check_channels, check_form,
+                                       full_precision, inverse, prepare, tiles,
+                                       with_gradient)
+from seg_kd.losses.translator import SLOPE, Autoencoder, initialise
 
 
 class Paraphraser(Autoencoder):

@@ -8,8 +8,8 @@ from typing import List, Optional, Sequence, Tuple, Union
 import torch
 from torch import Tensor, nn
 
-from ._functional import (as_list, full_precision, inverse, prepare, tiles,
-                          with_gradient)
+from seg_kd.losses._functional import (as_list, full_precision, inverse,
+                                       prepare, tiles, with_gradient)
 
 Maps = Union[Tensor, Sequence[Tensor]]
 

@@ -9,8 +9,8 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from ._functional import (check_channels, check_map, full_precision, prepare,
-                          with_gradient)
+from seg_kd.losses._functional import (check_channels, check_map,
+                                       full_precision, prepare, with_gradient)
 
 
 class HNDLoss(nn.Module):

@@ -9,8 +9,8 @@ from typing import List, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from ._functional import (check_channels, full_precision, inverse, tiles,
-                          valid_positions, with_gradient)
+from seg_kd.losses._functional import (check_channels, full_precision, inverse,
+                                       tiles, valid_positions, with_gradient)
 
 
 class ICKDLoss(nn.Module):

@@ -8,9 +8,10 @@ from typing import Dict, Optional
 import torch
 from torch import Tensor, nn
 
-from ._functional import check_map, full_precision, valid_positions
-from .adaptation import AdaptationLoss
-from .affinity import AffinityLoss
+from seg_kd.losses._functional import (check_map, full_precision,
+                                       valid_positions)
+from seg_kd.losses.adaptation import AdaptationLoss
+from seg_kd.losses.affinity import AffinityLoss
 
 
 class KALoss(nn.Module):

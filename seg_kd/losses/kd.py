@@ -9,8 +9,8 @@ from typing import Tuple
 import torch
 from torch import Tensor
 
-from ._functional import check_form, cleared
-from ._logits import LogitLoss, Strips, check_temperature
+from seg_kd.losses._functional import check_form, cleared
+from seg_kd.losses._logits import LogitLoss, Strips, check_temperature
 
 
 class KDLoss(LogitLoss):

@@ -7,8 +7,8 @@ from typing import Tuple
 
 from torch import Tensor
 
-from ._functional import inverse
-from .kd import KDLoss
+from seg_kd.losses._functional import inverse
+from seg_kd.losses.kd import KDLoss
 
 EPS = 1e-7
 

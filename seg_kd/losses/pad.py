@@ -10,9 +10,9 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from ._functional import (channel_errors, check_channels, cleared,
-                          full_precision, match_size, prepare, tiles,
-                          with_gradient)
+from seg_kd.losses._functional import (channel_errors, check_channels, cleared,
+                                       full_precision, match_size, prepare,
+                                       tiles, with_gradient)
 
 
 class PADLoss(nn.Module):

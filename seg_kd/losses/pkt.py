@@ -8,9 +8,9 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor
 
-from ._functional import check_form, with_gradient
-from ._gram import Rows, add_product, blocks, through_length
-from ._instances import RelationLoss
+from seg_kd.losses._functional import check_form, with_gradient
+from seg_kd.losses._gram import Rows, add_product, blocks, through_length
+from seg_kd.losses._instances import RelationLoss
 
 EPS = 1e-7
 LEAST = -1 + 1e-7  # of what log1p gets: float32 cannot tell more from -1

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ._functional import check_channels, full_precision
-from .hcl import HCLLoss
+from seg_kd.losses._functional import check_channels, full_precision
+from seg_kd.losses.hcl import HCLLoss
 
 
 class Fusion(nn.Module):

@@ -7,9 +7,9 @@ from typing import Dict, Optional, Tuple
 import torch
 from torch import Tensor
 
-from ._functional import inverse, with_gradient
-from ._gram import Rows, add_product, add_sums, blocks
-from ._instances import RelationLoss, subset
+from seg_kd.losses._functional import inverse, with_gradient
+from seg_kd.losses._gram import Rows, add_product, add_sums, blocks
+from seg_kd.losses._instances import RelationLoss, subset
 
 CHUNK = 1 << 18  # triplets at a time
 

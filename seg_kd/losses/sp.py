@@ -8,10 +8,10 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor
 
-from ._functional import check_form, inverse, with_gradient
-from ._gram import (Grams, Quadratic, Rows, accurate_grams, add_symmetric, dot,
-                    mirrored, product)
-from ._instances import RelationLoss
+from seg_kd.losses._functional import check_form, inverse, with_gradient
+from seg_kd.losses._gram import (Grams, Quadratic, Rows, accurate_grams,
+                                 add_symmetric, dot, mirrored, product)
+from seg_kd.losses._instances import RelationLoss
 
 
 class SPLoss(RelationLoss):

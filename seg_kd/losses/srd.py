@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ._functional import (check_channels, cleared, full_precision, prepare,
-                          tiles, valid_positions, with_gradient)
+from seg_kd.losses._functional import (check_channels, cleared, full_precision,
+                                       prepare, tiles, valid_positions,
+                                       with_gradient)
 
 FORMS = ('dense', 'paper')
 PROJECTORS = ('linear', 'mlp', 'none')

@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ._functional import check_map, full_precision, valid_positions
+from seg_kd.losses._functional import (check_map, full_precision,
+                                       valid_positions)
 
 SLOPE = .1  # of the LeakyReLUs
 

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._functional import channel_errors, check_channels, full_precision
+from seg_kd.losses._functional import (channel_errors, check_channels,
+                                       full_precision)
 
 FORMS = ('dense', 'paper')
 

@@ -1,7 +1,4 @@
 """Networks that MMSegmentation lacks."""
+from seg_kd.models.efficientnet_lite import EfficientNetLite
 
-from .bottleneck_head import BottleneckHead
-from .efficientnet_lite import EfficientNetLite
-from .split_segmentor import SplitSegmentor
-
-__all__ = ['BottleneckHead', 'EfficientNetLite', 'SplitSegmentor']
+__all__ = ['EfficientNetLite']

@@ -9,8 +9,8 @@ from conftest import TAPS, build_runner
 from seg_kd.errors import UserError
 from seg_kd.hooks import ATHook
 from seg_kd.hooks.distill import find_teacher
-from seg_kd.hooks.task_gradients import gradients, pixel_sum
 from seg_kd.losses import ATLoss
+from seg_kd.teacher.task_gradients import gradients, pixel_sum
 
 IMAGE = dict(student='backbone:input', teacher='backbone:input')
 

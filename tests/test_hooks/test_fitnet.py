@@ -5,7 +5,7 @@ import torch
 from conftest import forget_instances
 from mmengine.config import Config
 
-from seg_kd.stages import run_stages
+from seg_kd.engine.stages import run_stages
 
 ROOT = Path(__file__).parents[2]
 TAPS = dict(student='backbone[0]', teacher='backbone[2]')

@@ -3,9 +3,9 @@ import pytest
 import torch
 from conftest import TAPS
 
+from seg_kd.engine.stages import latest_checkpoint, run_stages
 from seg_kd.errors import UserError
 from seg_kd.losses import Paraphraser
-from seg_kd.stages import latest_checkpoint, run_stages
 
 
 @pytest.fixture

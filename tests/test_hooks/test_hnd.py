@@ -6,10 +6,10 @@ import torch
 from conftest import build_runner, student
 from mmengine.config import Config
 
+from seg_kd.engine.evaluate import evaluate_student
+from seg_kd.engine.stages import run_stages
 from seg_kd.errors import UserError
 from seg_kd.hooks.distill import find_teacher
-from seg_kd.stages import run_stages
-from seg_kd.testing import evaluate_student
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from mmengine.registry import init_default_scope
 from seg_kd.errors import UserError
 from seg_kd.hooks import TeacherHook
 from seg_kd.hooks.teacher import stack_labels
-from seg_kd.normalisation import Renormalise
+from seg_kd.networks.normalization import Renormalise
 from seg_kd.registry import MODELS, RUNNERS
-from seg_kd.teacher_model import build_teacher, set_mode, teacher_config
+from seg_kd.teacher.build import build_teacher, set_mode, teacher_config
 
 
 def build(checkpoint, model=None):

@@ -3,10 +3,10 @@ import pytest
 import torch
 from conftest import TAPS, build_runner
 
+from seg_kd.engine.stages import latest_checkpoint, run_stages
 from seg_kd.errors import UserError
 from seg_kd.hooks.translator import load_encoder, stride
 from seg_kd.losses import Paraphraser, Translator
-from seg_kd.stages import latest_checkpoint, run_stages
 
 
 def size(*shape):

@@ -15,11 +15,10 @@ from typing import Dict, Iterator, NamedTuple, Optional
 
 import numpy as np
 
+from seg_kd.datasets.prepare.camvid_colours import from_colours
+from seg_kd.datasets.prepare.files import present, read_array, write, write_png
+from seg_kd.datasets.progress import progress
 from seg_kd.errors import UserError
-
-from ..progress import progress
-from .camvid_colours import from_colours
-from .files import present, read_array, write, write_png
 
 SPLITS = 'train', 'val', 'test'
 IMAGES = '.png', '.jpg'

@@ -8,10 +8,10 @@ from cityscapesscripts.helpers.annotation import Annotation
 from cityscapesscripts.helpers.labels import labels, name2label
 from cityscapesscripts.preparation.json2labelImg import createLabelImage
 
+from seg_kd.datasets.prepare.files import (after, entries, present, read_array,
+                                           write, write_png)
+from seg_kd.datasets.progress import progress
 from seg_kd.errors import UserError
-
-from ..progress import progress
-from .files import after, entries, present, read_array, write, write_png
 
 LABEL = re.compile(r'(.*_gtFine)_(labelIds\.png|polygons\.json)$')
 

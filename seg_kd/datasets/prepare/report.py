@@ -6,10 +6,9 @@ from typing import Dict
 from mmengine.config import Config
 from mmseg.registry import DATASETS
 
+from seg_kd.datasets.check import check_dataset, dataset_configs
+from seg_kd.datasets.sources import SOURCES, split_config
 from seg_kd.errors import UserError
-
-from ..check import check_dataset, dataset_configs
-from ..sources import SOURCES, split_config
 
 
 def check(what: str, root: str = '') -> None:

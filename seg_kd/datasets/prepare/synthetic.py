@@ -5,11 +5,10 @@ from typing import Tuple
 
 import cv2
 
+from seg_kd.datasets.prepare.files import present, write, write_png
+from seg_kd.datasets.progress import progress
+from seg_kd.datasets.synthetic import draw_scene
 from seg_kd.errors import UserError
-
-from ..progress import progress
-from ..synthetic import draw_scene
-from .files import present, write, write_png
 
 CITIES = dict(train='inkstadt', val='pixelburg')
 VERSION = 1  # of the drawing code; raise it when scenes change

@@ -10,11 +10,11 @@ from typing import Dict, List, Set
 import numpy as np
 from scipy.io import loadmat
 
+from seg_kd.datasets.prepare.files import (Entry, after, entries, present,
+                                           read_array, write, write_list,
+                                           write_png)
+from seg_kd.datasets.progress import progress
 from seg_kd.errors import UserError
-
-from ..progress import progress
-from .files import (Entry, after, entries, present, read_array, write,
-                    write_list, write_png)
 
 FOLDERS = 'JPEGImages', 'SegmentationClass', 'ImageSets'
 LISTS = 'ImageSets/Segmentation'

@@ -9,12 +9,13 @@ from typing import Tuple
 import cv2
 import numpy as np
 
-from .canvas import Camera, Canvas, circle
-from .classes import IGNORE
-from .objects import bicycle, bin_, person, pole, tree
-from .photo import exposed, sensed, textured
-from .street import Street, paint_fronts, paint_ground, paint_sky
-from .vehicles import ODDS, SHAPES, Vehicle
+from seg_kd.datasets.synthetic.canvas import Camera, Canvas, circle
+from seg_kd.datasets.synthetic.classes import IGNORE
+from seg_kd.datasets.synthetic.objects import bicycle, bin_, person, pole, tree
+from seg_kd.datasets.synthetic.photo import exposed, sensed, textured
+from seg_kd.datasets.synthetic.street import (Street, paint_fronts,
+                                              paint_ground, paint_sky)
+from seg_kd.datasets.synthetic.vehicles import ODDS, SHAPES, Vehicle
 
 __all__ = ['draw_scene']
 

@@ -1,10 +1,10 @@
 """Flat figures that face the camera: trees, poles, signs, people, bicycles."""
 import numpy as np
 
-from .canvas import Canvas, circle
-from .classes import (BICYCLE, IGNORE, LIGHT, PERSON, POLE, RIDER, SIGN,
-                      VEGETATION)
-from .colours import foliage, paint, scaled, skin
+from seg_kd.datasets.synthetic.canvas import Canvas, circle
+from seg_kd.datasets.synthetic.classes import (BICYCLE, IGNORE, LIGHT, PERSON,
+                                               POLE, RIDER, SIGN, VEGETATION)
+from seg_kd.datasets.synthetic.colours import foliage, paint, scaled, skin
 
 
 def flat(x: float, z: float, points) -> np.ndarray:

@@ -2,8 +2,9 @@
 import cv2
 import numpy as np
 
-from .classes import (BUILDING, FENCE, IGNORE, ROAD, SIDEWALK, SKY, TERRAIN,
-                      VEGETATION, WALL)
+from seg_kd.datasets.synthetic.classes import (BUILDING, FENCE, IGNORE, ROAD,
+                                               SIDEWALK, SKY, TERRAIN,
+                                               VEGETATION, WALL)
 
 # Strength of (coarse, fine) texture by class; other classes: DEFAULT.
 TEXTURE = {

@@ -3,11 +3,11 @@ from typing import Callable, Dict
 
 import numpy as np
 
-from .canvas import NEAR, Canvas
-from .classes import (BUILDING, FENCE, ROAD, SIDEWALK, SKY, TERRAIN,
-                      VEGETATION, WALL)
-from .colours import foliage, masonry, scaled
-from .objects import tree
+from seg_kd.datasets.synthetic.canvas import NEAR, Canvas
+from seg_kd.datasets.synthetic.classes import (BUILDING, FENCE, ROAD, SIDEWALK,
+                                               SKY, TERRAIN, VEGETATION, WALL)
+from seg_kd.datasets.synthetic.colours import foliage, masonry, scaled
+from seg_kd.datasets.synthetic.objects import tree
 
 FAR = 160.  # metres
 

@@ -4,9 +4,9 @@ from typing import NamedTuple, Tuple
 
 import numpy as np
 
-from .canvas import Canvas, circle
-from .classes import BUS, CAR, TRUCK
-from .colours import paint
+from seg_kd.datasets.synthetic.canvas import Canvas, circle
+from seg_kd.datasets.synthetic.classes import BUS, CAR, TRUCK
+from seg_kd.datasets.synthetic.colours import paint
 
 Profile = Tuple[Tuple[float, float], ...]
 

@@ -1,0 +1,1 @@
+"""What trained networks give and cost, and how methods compare."""

@@ -1,0 +1,88 @@
+"""How far the maps of a teacher's cache are from those of augmented images."""
+import random
+from collections import defaultdict
+from typing import Dict, List, Sequence, Tuple
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import Tensor, nn
+
+from seg_kd.datasets import check_files
+from seg_kd.errors import UserError
+from seg_kd.networks.normalization import Renormalise
+from seg_kd.networks.taps import Taps
+from seg_kd.registry import DATASETS, MODELS
+from seg_kd.teacher.build import build_teacher
+from seg_kd.teacher.cache.replay import replay, show, split
+from seg_kd.teacher.cache.whole_images import WholeImages
+
+MOVES = {
+    'flip': lambda y, x, size: [('flip', -1)],
+    'crop': lambda y, x, size: [('crop', y, x, *size)],
+    'both': lambda y, x, size: [('flip', -1), ('crop', y, x, *size)]
+}
+
+
+@torch.no_grad()
+def deviations(cfg: Config, paths: Sequence[str], crop: Tuple[int, int],
+               stride: int, images: int) -> Dict[Tuple[str, str], List[float]]:
+    """Of flipped and cropped maps from the maps of the flipped and cropped.
+
+    Args:
+        cfg: With a ``TeacherHook`` as its first hook, and a train pipeline
+            that a cache can follow.
+        paths: Maps to compare.
+        crop: Size of crops, in pixels.
+        stride: Their corners lie on multiples of it.
+        images: How many training images, spread over the set.
+
+    Returns:
+        By (move, path): norm of the difference to the norm of the map, and
+        the part of positions where the largest channel is the same one;
+        means over the images.
+
+    Raises:
+        UserError: A cache cannot follow the pipeline, or the crop is too
+            large.
+    """
+    network, whole = teacher_and_images(cfg)
+    if crop[0] > whole.size[0] or crop[1] > whole.size[1]:
+        raise UserError(f'crops of {show(crop)} pixels do not fit into images '
+                        f'of {show(whole.size)}: give a smaller --crop')
+    renormalise = Renormalise(whole.preprocessor, network.data_preprocessor)
+    taps = Taps(network, paths)
+    taps.shapes(whole(0))
+    taps.attach()
+    draw, found = random.Random(0), defaultdict(list)
+    count = len(whole.dataset)
+    for index in range(0, count, max(1, count // images)):
+        image = renormalise(whole(index))
+        maps = taps.run(image)
+        y, x = (draw.randrange(0, n - m + 1, stride)
+                for n, m in zip(whole.size, crop))
+        for move, made in MOVES.items():
+            steps = made(y, x, crop)
+            seen = taps.run(replay(image[0], steps, 1)[None])
+            for path, kept in maps.items():
+                replayed = replay(kept[0], steps,
+                                  whole.size[0] // kept.shape[2])
+                found[move, path].append(compare(replayed, seen[path][0]))
+    return {k: torch.tensor(v).mean(0).tolist() for k, v in found.items()}
+
+
+def teacher_and_images(cfg: Config) -> Tuple[nn.Module, WholeImages]:
+    init_default_scope('mmseg')
+    check_files(cfg.train_dataloader.dataset)
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    fixed, _ = split(dataset.pipeline.transforms)
+    preprocessor = MODELS.build(cfg.model.data_preprocessor)
+    hook = cfg.custom_hooks[0]
+    network, _ = build_teacher(hook.model, hook.checkpoint, False,
+                               preprocessor)
+    return network.eval(), WholeImages(dataset, fixed, preprocessor)
+
+
+def compare(replayed: Tensor, seen: Tensor) -> Tuple[float, float]:
+    same = (replayed.argmax(0) == seen.argmax(0)).float().mean()
+    return float((replayed - seen).norm() / seen.norm()), float(same)

@@ -1,0 +1,95 @@
+"""How hard each term pulls at the student: what its weight should be.
+
+A weight from another data set says little: what counts is the gradient that a
+term has at the student's map, beside the task's.
+"""
+import os
+from statistics import mean
+from typing import Dict, List
+
+from mmengine.config import Config
+
+from seg_kd.engine.stages import fill_in, latest_checkpoint, stage_configs
+from seg_kd.errors import UserError
+from seg_kd.hooks import DistillHook, TeacherHook
+from seg_kd.hooks.auto_weight import pull
+from seg_kd.networks.checkpoint import read_checkpoint
+from seg_kd.networks.taps import Taps
+from seg_kd.registry import RUNNERS
+
+Norms = Dict[str, float]
+
+
+def gradient_norms(cfg: Config,
+                   work_dir: str,
+                   batches: int = 8) -> Dict[str, Norms]:
+    """Norm of each loss term's gradient at each tapped map of the student.
+
+    Args:
+        cfg: A config with distillation hooks; of stages the last counts.
+        work_dir: Where it was trained: its last checkpoint is taken.
+        batches: Training batches to average over.
+
+    Returns:
+        ``{layer path: {term: norm}}``, weights included.
+
+    Raises:
+        UserError: The config distils nothing, or was not trained yet.
+    """
+    cfg, checkpoint = trained_stage(cfg, work_dir)
+    cfg.work_dir = os.path.join(work_dir, 'gradients')
+    cfg.experiment_name = os.path.abspath(cfg.work_dir).replace(os.sep, '_')
+    runner = RUNNERS.build(cfg)
+    hooks = [
+        h for h in runner.hooks if isinstance(h, (TeacherHook, DistillHook))
+    ]
+    paths = hooks[0].student_shapes if hooks else {}
+    if not paths:
+        raise UserError(f'{cfg.filename} distils nothing: there is no '
+                        'TeacherHook with a distillation hook in custom_hooks')
+    runner.model.load_state_dict(read_checkpoint(checkpoint)['state_dict'])
+    for hook in hooks:
+        hook.before_train(runner)
+        if isinstance(hook, DistillHook):
+            hook.level = 1.
+    return _average(runner, list(paths), batches)
+
+
+def trained_stage(cfg: Config, work_dir: str):
+    """The last stage with its paths filled in, and its newest checkpoint."""
+    stages = list(stage_configs(cfg))
+    folders = {name: os.path.join(work_dir, name) for name, _ in stages}
+    done = {
+        name: latest_checkpoint(folder)
+        for name, folder in folders.items()
+    }
+    missing = [folders[name] for name, path in done.items() if path is None]
+    if missing:
+        raise UserError(f'{missing[0]} holds no checkpoint: train the config '
+                        'first, for a part of its iterations at least')
+    name, last = stages[-1]
+    fill_in(last, done)
+    return last, done[name]
+
+
+def _average(runner, paths: List[str], batches: int) -> Dict[str, Norms]:
+    taps = Taps(runner.model, paths).attach()
+    runner.model.train()
+    found: List[Dict[str, Norms]] = []
+    for batch, _ in zip(runner.train_dataloader, range(batches)):
+        data = runner.model.data_preprocessor(batch, True)
+        terms = runner.model(**data, mode='loss')
+        found.append({
+            path: {
+                name: pull(term, [kept]).item()
+                for name, term in terms.items() if 'loss' in name
+            }
+            for path, kept in taps.take().items()
+        })
+    return {
+        path: {
+            name: mean(f[path][name] for f in found)
+            for name in found[0][path]
+        }
+        for path in paths
+    }

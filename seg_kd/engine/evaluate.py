@@ -1,0 +1,128 @@
+"""Evaluation of a trained student or of its teacher, each as a plain model."""
+import os
+import warnings
+from typing import Any, Dict, List, Optional
+
+from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
+from mmengine.registry import RUNNERS, init_default_scope
+from torch import nn
+
+from seg_kd.engine.stages import stage_configs
+from seg_kd.errors import UserError
+from seg_kd.hooks import DistillHook, TeacherHook
+from seg_kd.networks.checkpoint import load_weights, read_checkpoint
+from seg_kd.registry import HOOKS, MODELS
+from seg_kd.teacher.build import build_teacher
+
+
+def evaluate_student(cfg: Config, checkpoint: str,
+                     **options: Any) -> Dict[str, float]:
+    """Metrics of the student on the test set.
+
+    Args:
+        cfg: A training config; of stages the last counts.
+        checkpoint: The student's. Distillation parts in it are left out.
+        options: ``tta``, ``out`` and ``show_dir``, see :func:`evaluate`.
+
+    Raises:
+        UserError: The checkpoint does not fill the student.
+    """
+    cfg = last_stage(cfg)
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    content = read_checkpoint(checkpoint, cfg.get('trust_checkpoint', False))
+    model = MODELS.build(cfg.model)
+    load_weights(model, content, f'checkpoint {checkpoint}')
+    return evaluate(cfg, model, 'student', **options)
+
+
+def evaluate_teacher(cfg: Config, **options: Any) -> Dict[str, float]:
+    """The same for the teacher that the config's ``TeacherHook`` names."""
+    cfg = last_stage(cfg)
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    hooks = [h for h in cfg.get('custom_hooks', []) if _is(h, TeacherHook)]
+    if not hooks:
+        raise UserError(f'{cfg.filename} has no teacher to evaluate: there is '
+                        'no TeacherHook in custom_hooks')
+    hook = HOOKS.build(dict(hooks[0]))
+    preprocessor = MODELS.build(cfg.model.data_preprocessor)
+    model, _ = build_teacher(hook.model, hook.checkpoint,
+                             hook.trust_checkpoint, preprocessor)
+    return evaluate(cfg, model, 'teacher', **options)
+
+
+def evaluate(cfg: Config,
+             model: nn.Module,
+             name: str,
+             tta: bool = False,
+             out: Optional[str] = None,
+             show_dir: Optional[str] = None) -> Dict[str, float]:
+    """Runs the test loop over ``model``.
+
+    Args:
+        cfg: Gives the data and the metric.
+        model: With its weights.
+        name: Of the folders, where ``out`` and ``show_dir`` may hold several.
+        tta: Merge the predictions over ``cfg.tta_pipeline``.
+        out: Folder for predictions as label PNGs.
+        show_dir: Folder for images with predictions painted over.
+
+    Raises:
+        UserError: ``tta`` without ``tta_model`` and ``tta_pipeline``.
+    """
+    cfg.load_from, cfg.resume = None, False
+    cfg.experiment_name = f'test_{name}'.replace(' ', '_')
+    if cfg.get('visualizer'):  # one instance a run, as in stages.py
+        cfg.visualizer.pop('name', None)
+    cfg.custom_hooks = plain_hooks(cfg)
+    cfg.default_hooks.pop('checkpoint', None)
+    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper',
+                'param_scheduler', 'val_dataloader', 'val_cfg',
+                'val_evaluator'):
+        cfg[key] = None
+    if tta:
+        model = _with_tta(cfg, model)
+    if out:
+        _set(cfg.test_evaluator, 'output_dir', os.path.join(out, name))
+    if show_dir:
+        cfg.default_hooks.visualization = dict(type='SegVisualizationHook',
+                                               draw=True,
+                                               interval=1)
+        cfg.visualizer = dict(type='SegLocalVisualizer',
+                              vis_backends=[dict(type='LocalVisBackend')],
+                              save_dir=os.path.join(show_dir, name))
+    runner = RUNNERS.build(cfg)
+    runner.model = model.to(get_device())
+    with warnings.catch_warnings():  # of mmseg's own merging of predictions
+        warnings.filterwarnings('ignore', 'The shape of value will convert')
+        return runner.test()
+
+
+def last_stage(cfg: Config) -> Config:
+    return list(stage_configs(cfg))[-1][1]
+
+
+def plain_hooks(cfg: Config) -> List[ConfigDict]:
+    """The config's own hooks but for those that train a student."""
+    return [
+        hook for hook in cfg.get('custom_hooks') or []
+        if not _is(hook, (TeacherHook, DistillHook))
+    ]
+
+
+def _is(hook: Dict[str, Any], kinds) -> bool:
+    found = HOOKS.get(hook['type'])
+    return isinstance(found, type) and issubclass(found, kinds)
+
+
+def _with_tta(cfg: Config, model: nn.Module) -> nn.Module:
+    if not cfg.get('tta_model') or not cfg.get('tta_pipeline'):
+        raise UserError(f'{cfg.filename} sets no tta_model and tta_pipeline')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    return MODELS.build(dict(cfg.tta_model, module=model))
+
+
+def _set(evaluators, key: str, value: Any) -> None:
+    many = evaluators if isinstance(evaluators, list) else [evaluators]
+    for evaluator in many:
+        evaluator[key] = value

@@ -1,0 +1,150 @@
+"""A runner in which distillation parts are parts of the model.
+
+MMEngine builds a runner in this order: model, wrapper (DDP), hooks; and in
+``train()``: optimizer, schedulers, ``before_run`` (EMA copies the model),
+initial weights, load or resume, ``before_train``, iterations. A hook of a
+stock runner comes too late to own trainable parameters: DDP and EMA would not
+know them. :class:`DistillRunner` builds the hooks first.
+"""
+import logging
+import os
+import warnings
+from typing import Any, Dict, Optional
+
+import torch
+from mmengine.dist import is_distributed, is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+
+from seg_kd.datasets import SeededDataset, check_files
+from seg_kd.engine.data_share import DataShareHook
+from seg_kd.engine.finite import FiniteLossHook
+from seg_kd.engine.load import LoadHook
+from seg_kd.engine.seed import SeedHook
+from seg_kd.errors import UserError
+from seg_kd.networks.classes import check_num_classes
+from seg_kd.networks.unwrap import unwrap_model
+from seg_kd.registry import DATASETS, RUNNERS
+
+
+@RUNNERS.register_module()
+class DistillRunner(Runner):
+    """Builds the hooks first, lets them extend the model, then wraps it.
+
+    Beside that it makes training reproducible (:class:`SeedHook`, and one
+    seed for each drawn sample), writes checkpoints in one piece, checks the
+    data before it trains, and runs distributed without a GPU too.
+    """
+
+    def setup_env(self, env_cfg: Dict) -> None:
+        if self.distributed:  # what MMEngine would set, with a warning
+            os.environ.setdefault('OMP_NUM_THREADS', '1')
+            os.environ.setdefault('MKL_NUM_THREADS', '1')
+        if (self.launcher == 'pytorch' and not torch.cuda.is_available()
+                and not is_distributed()):
+            torch.distributed.init_process_group(backend='gloo')
+        super().setup_env(env_cfg)
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_is_for_the_console)
+        return logger
+
+    def wrap_model(self, model_wrapper_cfg: Optional[Dict], model):
+        if not hasattr(self, '_hooks'):  # called before there are hooks
+            return model
+        if self.cfg.get('channels_last'):
+            model = model.to(memory_format=torch.channels_last)
+        if self.distributed and not torch.cuda.is_available():
+            model_wrapper_cfg = dict(type='MMDistributedDataParallel',
+                                     broadcast_buffers=False,
+                                     find_unused_parameters=self.cfg.get(
+                                         'find_unused_parameters', False),
+                                     **(model_wrapper_cfg or {}),
+                                     device_ids=None)
+        with warnings.catch_warnings():  # MMEngine uses the old name
+            warnings.filterwarnings('ignore', message='`broadcast_buffers`')
+            return super().wrap_model(model_wrapper_cfg, model)
+
+    def register_hooks(self, default_hooks=None, custom_hooks=None) -> None:
+        super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(SeedHook())
+        self.register_hook(FiniteLossHook())
+        self.register_hook(LoadHook())
+        self.register_hook(DataShareHook())
+        self.call_hook('before_wrap_model')
+        self.model = self.wrap_model(self.cfg.get('model_wrapper_cfg'),
+                                     self.model)
+        self.call_hook('after_wrap_model')
+
+    @staticmethod
+    def build_dataloader(dataloader: Any,
+                         seed: Optional[int] = None,
+                         diff_rank_seed: bool = False):
+        """As the base class does, with the data checked first.
+
+        Where samples are drawn without end (``InfiniteSampler``), each draw
+        gets a seed of its own, so that augmentation does not depend on
+        workers, ranks or a resumed run.
+        """
+        if isinstance(dataloader, dict) and isinstance(
+                dataloader.get('dataset'), dict):
+            check_files(dataloader['dataset'])
+            dataset = DATASETS.build(dataloader['dataset'])
+            dataloader = {**dataloader, 'dataset': dataset}
+            sampler = dataloader.get('sampler') or {}
+            if sampler.get('type') == 'InfiniteSampler':
+                dataloader['dataset'] = SeededDataset(dataset)
+                dataloader['sampler'] = {**sampler, 'type': 'SeededSampler'}
+        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+
+    def build_train_loop(self, loop):
+        loop = super().build_train_loop(loop)
+        classes = loop.dataloader.dataset.metainfo.get('classes')
+        if classes is not None:
+            check_num_classes(unwrap_model(self.model), classes, 'the student')
+        return loop
+
+    def build_optim_wrapper(self, optim_wrapper):
+        optim_wrapper = super().build_optim_wrapper(optim_wrapper)
+        counts = getattr(optim_wrapper, '_accumulative_counts', 1)
+        check_checkpoint_hooks(self.hooks, counts)
+        return optim_wrapper
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args,
+                        **kwargs) -> None:
+        """Writes beside the file first: a kill leaves no half checkpoint."""
+        super().save_checkpoint(out_dir, filename + '.part', *args, **kwargs)
+        if is_main_process():
+            path = os.path.join(out_dir, filename)
+            os.replace(path + '.part', path)
+
+
+def _is_for_the_console(record: logging.LogRecord) -> bool:
+    """What nobody needs on the screen is in the log file all the same."""
+    for_the_file = ('-----', 'Config:', 'Hooks will be executed', 'Exp name:',
+                    'Distributed training is not used', '"FileClient" will',
+                    '"HardDiskBackend" is', 'The prefix is not set in metric',
+                    'paramwise_options', '`save_param_scheduler` is True')
+    message = record.getMessage()
+    return not (message.lstrip().startswith(for_the_file)
+                or 'skipped since its requires_grad' in message)
+
+
+def check_checkpoint_hooks(hooks, accumulative_counts: int) -> None:
+    """Raises UserError where a kill would lose what a resume needs."""
+    for hook in hooks:
+        if not isinstance(hook, CheckpointHook):
+            continue
+        if hook.max_keep_ckpts == 1:
+            raise UserError(
+                'max_keep_ckpts=1 deletes the last checkpoint before the next '
+                'one is written: set it to 2 or more')
+        if hook.interval > 0 and hook.interval % accumulative_counts:
+            raise UserError(
+                f'checkpoints every {hook.interval} iterations would lose '
+                f'gradients accumulated over {accumulative_counts}: make the '
+                'interval a multiple of accumulative_counts')

@@ -1,0 +1,223 @@
+"""Runs the stages of a config, one ordinary run each, in their own folders.
+
+``stages = [dict(name='translator', ...), dict(name='distill', ...)]``: each is
+a set of changes to the rest of the config. A string ``'stage:NAME'`` in a
+stage stands for the last checkpoint of an earlier one; ``custom_hooks =
+{'1': hook}`` puts another hook in the place of the second, and
+``train_cfg=dict(max_iters=0.1)`` is a tenth of the config's own iterations. A
+config without stages is one run, in the work directory itself.
+"""
+import copy
+import glob
+import hashlib
+import itertools
+import json
+import os
+import re
+import time
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from mmengine.config import Config, ConfigDict
+from mmengine.dist import barrier, is_main_process
+from mmengine.registry import RUNNERS, init_default_scope
+
+from seg_kd.datasets import check_files
+from seg_kd.errors import UserError
+
+RECORD = 'run.json'
+_RUNS = itertools.count()
+# What makes a run what it is; the rest may differ in its continuation.
+_DECISIVE = ('model', 'custom_hooks', 'train_cfg', 'train_dataloader',
+             'optim_wrapper', 'param_scheduler', 'randomness', 'load_from',
+             'auto_scale_lr', 'model_wrapper_cfg', 'sync_bn')
+_FREE = ('train_cfg.val_', 'train_dataloader.num_workers',
+         'train_dataloader.persistent_workers', 'train_dataloader.pin_memory')
+
+
+def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
+    """Trains all stages of ``cfg`` in order.
+
+    A finished stage is not run again unless its settings, or those of a stage
+    before it, have changed; then its old folder is set aside, not deleted.
+
+    Args:
+        cfg: The whole config.
+        work_dir: Folder of the run; stages get a folder each in it.
+        resume: Go on in the stage, and at the iteration, that was cut off.
+
+    Raises:
+        UserError: ``work_dir`` holds a run that this one must not touch.
+    """
+    name = os.path.splitext(os.path.basename(cfg.filename or 'config.py'))[0]
+    done: Dict[str, str] = {}
+    history = ''
+    for stage, stage_cfg in stage_configs(cfg):
+        folder = os.path.join(work_dir, stage) if stage else work_dir
+        fill_in(stage_cfg, done)
+        settings = {**_settings(stage_cfg), 'after': history}
+        history = hashlib.sha256(
+            json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        record = dict(config=name, settings=settings, finished=False)
+        if not _finished(folder, record, resume):
+            _train(stage_cfg, folder, record, resume)
+        if stage:
+            done[stage] = latest_checkpoint(folder)
+
+
+def stage_configs(cfg: Config) -> Iterator[Tuple[str, Config]]:
+    """Name and complete config of each stage; name '' where there is one."""
+    stages = cfg.get('stages')
+    if not stages:
+        yield '', copy.deepcopy(cfg)
+        return
+    names = [stage.get('name') for stage in stages]
+    if None in names or len(set(names)) < len(names):
+        raise UserError(f'each stage needs a name of its own, got {names}')
+    for stage in stages:
+        stage_cfg = copy.deepcopy(cfg)
+        stage_cfg.pop('stages')
+        changes = stage.to_dict()
+        del changes['name']
+        if isinstance(changes.get('custom_hooks'), dict):
+            for index, hook in changes.pop('custom_hooks').items():
+                stage_cfg.custom_hooks[int(index)] = ConfigDict(hook)
+        stage_cfg.merge_from_dict(changes)
+        length = changes.get('train_cfg', {}).get('max_iters')
+        if isinstance(length, float):
+            whole = cfg.train_cfg.max_iters
+            stage_cfg.train_cfg.max_iters = max(1, round(length * whole))
+        yield stage['name'], stage_cfg
+
+
+def latest_checkpoint(folder: str) -> Optional[str]:
+    """The newest ``iter_N.pth`` or ``epoch_N.pth`` in ``folder``, if any."""
+    numbered = []
+    for path in glob.glob(os.path.join(folder, '*.pth')):
+        match = re.fullmatch(r'(iter|epoch)_(\d+)\.pth',
+                             os.path.basename(path))
+        if match:
+            numbered.append((int(match[2]), path))
+    return max(numbered)[1] if numbered else None
+
+
+def fill_in(cfg: Config, done: Dict[str, str]) -> None:
+    """Replaces every ``'stage:NAME'`` by that stage's checkpoint."""
+
+    def visit(node):
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        for key, value in items:
+            if isinstance(value, str) and value.startswith('stage:'):
+                stage = value.removeprefix('stage:')
+                if stage not in done:
+                    raise UserError(f'{value!r} names no stage before this '
+                                    f'one; there are: {sorted(done)}')
+                node[key] = done[stage]
+            elif isinstance(value, (dict, list)):
+                visit(value)
+
+    decisive = {k: cfg[k] for k in _DECISIVE if k in cfg}
+    visit(decisive)
+    if 'load_from' in decisive:  # a string of its own, not a part of a node
+        cfg.load_from = decisive['load_from']
+
+
+def _settings(cfg: Config) -> Dict[str, Any]:
+    """The settings that make a run what it is, flat and as JSON has them."""
+    flat: Dict[str, Any] = {}
+
+    def visit(key: str, node: Any) -> None:
+        if isinstance(node, dict) and node:
+            for name, value in node.items():
+                visit(f'{key}.{name}' if key else name, value)
+        elif not key.startswith(_FREE):
+            flat[key] = json.loads(json.dumps(node, default=str))
+
+    whole = cfg.to_dict()
+    visit('', {k: whole[k] for k in _DECISIVE if k in whole})
+    return flat
+
+
+def _finished(folder: str, record: Dict[str, Any], resume: bool) -> bool:
+    """Is the run done? Makes way for it, or refuses, where it must."""
+    old = _read_record(folder)
+    if old is None:
+        if latest_checkpoint(folder):
+            raise UserError(f'{folder} holds checkpoints of another program; '
+                            'choose another --work-dir')
+        return False
+    if old['config'] != record['config']:
+        raise UserError(f'{folder} holds a run of the config '
+                        f'{old["config"]!r}, not {record["config"]!r}; choose '
+                        'another --work-dir')
+    changed = _changes(old['settings'], record['settings'])
+    if old['finished'] and not changed:
+        if is_main_process():
+            print(f'{folder}: finished, nothing to do')
+        return True
+    if changed and not old['finished']:
+        raise UserError(
+            f'{folder} holds an unfinished run with other settings ('
+            f'{", ".join(changed[:4])}); go on with those, or choose another '
+            '--work-dir')
+    if changed:
+        _set_aside(folder, changed)
+    elif not resume:
+        raise UserError(f'{folder} holds an unfinished run: add --resume to '
+                        'go on with it, or choose another --work-dir')
+    return False
+
+
+def _changes(old: Dict[str, Any], new: Dict[str, Any]) -> List[str]:
+    keys = sorted(old.keys() | new.keys())
+    return [
+        'an earlier stage' if key == 'after' else key for key in keys
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _set_aside(folder: str, changed: List[str]) -> None:
+    if not is_main_process():
+        return
+    kept = time.strftime(f'{folder.rstrip(os.sep)}.before_%Y%m%d_%H%M%S')
+    os.rename(folder, kept)
+    print(f'{folder}: the settings have changed ({", ".join(changed[:4])}), '
+          f'it runs again; the old run is kept in {kept}')
+
+
+def _train(cfg: Config, folder: str, record: Dict[str, Any],
+           resume: bool) -> None:
+    cfg.work_dir = folder
+    # MMEngine keeps loggers by name and second: one process may be faster.
+    slug = os.path.abspath(folder).replace(os.sep, '_')
+    cfg.experiment_name = f'{slug}_{next(_RUNS)}'
+    if cfg.get('visualizer'):  # one instance a stage: each has its own folder
+        cfg.visualizer.pop('name', None)
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    for loader in (cfg.train_dataloader, cfg.get('val_dataloader')):
+        if loader:  # before a teacher is fetched for nothing
+            check_files(loader.dataset)
+    last = latest_checkpoint(folder) if resume else None
+    if last:
+        cfg.resume, cfg.load_from = True, last
+    runner = RUNNERS.build(cfg)
+    _write_record(folder, record)  # not earlier: the ranks decide from it
+    runner.train()
+    _write_record(folder, {**record, 'finished': True})
+    barrier()  # the next stage reads what the main process has written
+
+
+def _read_record(folder: str) -> Optional[Dict[str, Any]]:
+    path = os.path.join(folder, RECORD)
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding='utf-8') as f:
+        return json.load(f)
+
+
+def _write_record(folder: str, record: Dict[str, Any]) -> None:
+    if not is_main_process():
+        return
+    path = os.path.join(folder, RECORD)
+    with open(path + '.part', 'w', encoding='utf-8') as f:
+        json.dump(record, f, indent=1)
+    os.replace(path + '.part', path)

@@ -1,0 +1,197 @@
+"""Reads feature maps out of any network, by the path of the layer.
+
+``'backbone[3]'`` is the fourth map that ``model.backbone`` returns;
+``'decode_head.conv_seg'`` is what that layer returns, and
+``'decode_head.bottleneck.activate:input'`` what that layer receives: the map
+before the ReLU.
+"""
+import difflib
+import re
+from typing import Dict, Iterable, List, Optional, Set, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from seg_kd.errors import UserError
+
+INPUT = ':input'
+
+
+class _Stop(Exception):
+    """The last map that was asked for is there."""
+
+
+def parse(path: str) -> Tuple[str, Optional[int]]:
+    """``'backbone[3]' -> ('backbone', 3)``, ``'neck' -> ('neck', None)``.
+
+    The same with ``':input'`` behind it.
+    """
+    match = re.fullmatch(r'([\w.]+?)(?:\[(-?\d+)\])?',
+                         path.removesuffix(INPUT))
+    if match is None:
+        raise UserError(f'layer path {path!r} is not of the form '
+                        "'module.path' or 'module.path[index]', each with or "
+                        "without ':input'")
+    module, index = match.groups()
+    return module, None if index is None else int(index)
+
+
+def resolve(model: nn.Module, path: str) -> nn.Module:
+    """The module that ``path`` names.
+
+    Raises:
+        UserError: There is none; the nearest real names are shown.
+    """
+    name, _ = parse(path)
+    modules = dict(model.named_modules())
+    if name not in modules or not name:
+        near = difflib.get_close_matches(name, modules, n=4, cutoff=0.4)
+        near = near or [child for child, _ in model.named_children()]
+        raise UserError(f'{type(model).__name__} has no layer {name!r}; '
+                        f'the nearest are: {", ".join(near)}')
+    return modules[name]
+
+
+def _select(output, path: str) -> Tensor:
+    """The one map of a layer's output, or input, that ``path`` names."""
+    name, index = parse(path)
+    verb, tail = 'returns', ''
+    if path.endswith(INPUT):
+        verb, tail = 'receives', INPUT
+    if isinstance(output, (tuple, list)):
+        if index is None and len(output) == 1:
+            index = 0
+        if index is None or not -len(output) <= index < len(output):
+            raise UserError(f'layer {name!r} {verb} {len(output)} maps: '
+                            f'{path!r} must be one of {name}[0]{tail} to '
+                            f'{name}[{len(output) - 1}]{tail}')
+        output = output[index]
+    elif index not in (None, 0, -1):
+        raise UserError(f'layer {name!r} returns a single map: write '
+                        f'{name!r}, not {path!r}')
+    if not isinstance(output, Tensor) or output.dim() != 4:
+        kind = (f'a tensor of shape {tuple(output.shape)}' if isinstance(
+            output, Tensor) else f'a {type(output).__name__}')
+        raise UserError(f'layer {path!r} {verb} {kind}, not a feature map '
+                        '(N, C, H, W); tap another layer')
+    return output
+
+
+class Taps:
+    """Keeps the maps of the named layers whenever ``model`` runs.
+
+    Args:
+        model: Any module.
+        paths: Layer paths, see the module's docstring.
+
+    Raises:
+        UserError: A path names no layer of ``model``.
+    """
+
+    def __init__(self, model: nn.Module, paths: Iterable[str]) -> None:
+        self.model = model
+        self.modules = {
+            path: resolve(model, path)
+            for path in dict.fromkeys(paths)
+        }
+        self.events = 0  # how many layers have been read in this forward
+        self.stop_after: Optional[int] = None
+        self.leaves: Set[str] = set()  # paths to be differentiated by
+        self._maps: Dict[str, Tuple[Tensor, int]] = {}
+        self._handles: List[torch.utils.hooks.RemovableHandle] = []
+
+    def attach(self) -> 'Taps':
+        for path, module in self.modules.items():
+            if path.endswith(INPUT):
+                handle = module.register_forward_pre_hook(
+                    self._input_reader(path))
+            else:
+                handle = module.register_forward_hook(self._reader(path))
+            self._handles.append(handle)
+        return self
+
+    def detach(self) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+        self._maps.clear()
+
+    def _reader(self, path: str):
+
+        def read(module, args, output):
+            self._keep(path, _select(output, path))
+
+        return read
+
+    def _input_reader(self, path: str):
+        """Keeps what the layer receives; the layer gets a copy of it.
+
+        So an in-place ReLU does not rewrite the kept map, and the gradient of
+        what comes after passes through it.
+        """
+
+        def read(module, args):
+            kept = _select(args, path)
+            self._keep(path, kept)
+            return tuple(x.clone() if x is kept else x for x in args)
+
+        return read
+
+    def _keep(self, path: str, kept: Tensor) -> None:
+        if path in self.leaves and not kept.requires_grad:
+            kept.requires_grad_()  # nothing before it needs a gradient
+        self._maps[path] = kept, kept._version
+        self.events += 1
+        if self.events == self.stop_after:
+            raise _Stop
+
+    def keeps(self, tensor: Tensor) -> bool:
+        """Whether it is a map that was read in this forward."""
+        return any(kept is tensor for kept, _ in self._maps.values())
+
+    def run(self, *args, **kwargs) -> Dict[str, Tensor]:
+        """One forward of the model, no further than ``stop_after`` says."""
+        self.events = 0
+        try:
+            self.model(*args, **kwargs)
+        except _Stop:
+            pass
+        return self.take()
+
+    def take(self) -> Dict[str, Tensor]:
+        """The maps of the last forward; they are forgotten here.
+
+        Raises:
+            UserError: A later layer has overwritten a map, or a layer did
+                not run.
+        """
+        maps, self._maps = self._maps, {}
+        for path in self.modules:
+            if path not in maps:
+                raise UserError(f'layer {path!r} did not run in the forward '
+                                'of the network; tap one that does')
+            kept, version = maps[path]
+            if kept._version != version:
+                raise UserError(
+                    f'the map of {path!r} is overwritten in place by the '
+                    'layer after it (an in-place ReLU?); tap that layer, '
+                    f"or what it receives, with '{INPUT}' behind its path")
+        return {path: kept for path, (kept, _) in maps.items()}
+
+    @torch.no_grad()
+    def shapes(self, inputs: Tensor) -> Dict[str, torch.Size]:
+        """Shape of every map, by a dry forward in eval mode.
+
+        From then on :meth:`run` stops at the layer that was the last here.
+        """
+        modes = {m: m.training for m in self.model.modules()}
+        self.model.eval()
+        self.attach()
+        try:
+            self.stop_after = None
+            maps = self.run(inputs)
+        finally:
+            self.detach()
+            for module, mode in modes.items():
+                module.training = mode
+        self.stop_after = self.events
+        return {path: kept.shape for path, kept in maps.items()}

@@ -1,0 +1,1 @@
+"""The frozen teacher: its network, its maps, and their cache."""

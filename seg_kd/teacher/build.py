@@ -1,0 +1,77 @@
+"""Builds the teacher's network: config, weights, mode."""
+import copy
+import os
+import warnings
+from typing import Any, Dict, Optional, Tuple, Union
+
+from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from seg_kd.errors import UserError
+from seg_kd.networks.checkpoint import load_weights, read_checkpoint
+from seg_kd.registry import MODELS
+
+
+def build_teacher(model: Union[str,
+                               Dict], checkpoint: Optional[str], trust: bool,
+                  preprocessor: nn.Module) -> Tuple[nn.Module, Dict[str, Any]]:
+    """The teacher with all its weights, and the checkpoint they came from.
+
+    A model config that says nothing of pre-processing gets the student's.
+    """
+    config, found = teacher_config(model, checkpoint)
+    content = read_checkpoint(found, trust)
+    if config.get('data_preprocessor') is None:
+        config['data_preprocessor'] = preprocessor
+    network = build_network(config)
+    load_weights(network, content, f'the checkpoint {found} of the teacher')
+    return network.requires_grad_(False), content
+
+
+def build_network(config: Dict) -> nn.Module:
+    with warnings.catch_warnings():  # of losses that a teacher never computes
+        warnings.filterwarnings('ignore', message='.*avg_non_ignore')
+        return revert_sync_batchnorm(MODELS.build(config))
+
+
+def teacher_config(model: Union[str, Dict],
+                   checkpoint: Optional[str]) -> Tuple[Dict, str]:
+    """Model config and checkpoint of what ``TeacherHook(model=)`` names."""
+    init_default_scope('mmseg')
+    if not isinstance(model, str):
+        config = model
+    elif '::' in model:
+        try:
+            found = get_config(model, pretrained=checkpoint is None)
+        except (FileNotFoundError, ValueError, KeyError,
+                AssertionError) as error:
+            raise UserError(
+                f'no config or no weights are known for {model}: '
+                f'{error}; see the model zoo of MMSegmentation') from error
+        config, checkpoint = found.model, checkpoint or found.model_path
+        if 'data_preprocessor' in found:
+            config.setdefault('data_preprocessor', found.data_preprocessor)
+    elif not os.path.isfile(model):
+        raise UserError(f'the config file {model} of the teacher does not '
+                        'exist')
+    else:
+        config = Config.fromfile(model).model
+    if checkpoint is None:
+        raise UserError('TeacherHook needs checkpoint=, the weights of the '
+                        'teacher: an untrained teacher teaches nothing')
+    config = ConfigDict(copy.deepcopy(config))
+    config.pop('pretrained', None)
+    return config, checkpoint
+
+
+def set_mode(network: nn.Module, mode: str) -> None:
+    network.eval()
+    if mode == 'bn_train':
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                module.train()
+                module.momentum = 0.  # the running statistics stay

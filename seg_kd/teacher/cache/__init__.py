@@ -1,0 +1,1 @@
+"""The teacher's maps of each training image, computed once."""

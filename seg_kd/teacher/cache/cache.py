@@ -1,0 +1,193 @@
+"""The teacher's maps of each training image, computed once.
+
+With a cache the teacher sees every image whole, as the fixed first part of
+the train pipeline leaves it. Its maps are kept on disk, and the flips and
+crops of an image are done to them.
+"""
+import hashlib
+import os
+from typing import Any, Callable, Dict, Optional, Sequence, Union
+
+import torch
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from torch import Tensor
+
+from seg_kd.datasets import SeededDataset
+from seg_kd.errors import UserError
+from seg_kd.hooks.requests import differentiated_paths
+from seg_kd.networks.unwrap import unwrap_model
+from seg_kd.teacher.build import teacher_config
+from seg_kd.teacher.cache.map_store import MapStore
+from seg_kd.teacher.cache.replay import (NotExact, check_moves,
+                                         check_preprocessor, replay, split,
+                                         strides)
+from seg_kd.teacher.cache.whole_images import WholeImages
+
+Maps = Dict[str, Tensor]
+Forward = Callable[[Tensor], Maps]
+DTYPES = 'float16', 'bfloat16', 'float32'
+
+
+class TeacherCache:
+    """Gives the maps of a batch, whether they are stored or not.
+
+    Both ways they are rounded to the stored type, so it does not matter for a
+    run what was stored before it.
+
+    Args:
+        forward: From whole images to maps ``(N, C, h, w)`` by layer path.
+        image: From the number of an image to the whole of it.
+        strides: By layer path.
+        store: Where the maps are kept.
+        dtype: What they are rounded to.
+    """
+
+    def __init__(self, forward: Forward, image: Callable[[int], Tensor],
+                 strides: Dict[str, int], store: MapStore,
+                 dtype: torch.dtype) -> None:
+        self.forward, self.image, self.strides = forward, image, strides
+        self.store, self.dtype = store, dtype
+
+    def maps(self, data_samples: Sequence[Any]) -> Maps:
+        """Of a batch of augmented images, ``(N, C, h, w)`` by layer path."""
+        whole = [self.whole(sample.sample_idx) for sample in data_samples]
+        moves = [sample.get('geometry', ()) for sample in data_samples]
+        return {
+            path:
+            torch.stack([
+                replay(maps[path], geometry, stride)
+                for maps, geometry in zip(whole, moves)
+            ]).to(get_device())
+            for path, stride in self.strides.items()
+        }
+
+    def whole(self, index: int) -> Maps:
+        """Of a whole image, ``(C, h, w)`` by layer path, on the CPU.
+
+        The teacher sees one image at a time: the rest of a batch would change
+        the last digits.
+        """
+        if index in self.store:
+            return self.store.read(index)
+        made = {
+            path: self._rounded(path, kept[0])
+            for path, kept in self.forward(self.image(index)).items()
+        }
+        self.store.write(index, made)
+        return made
+
+    def _rounded(self, path: str, kept: Tensor) -> Tensor:
+        rounded = kept.to('cpu', self.dtype)
+        if not rounded.isfinite().all():
+            raise UserError(
+                f'the teacher map {path!r} does not fit into {self.dtype}: '
+                f'its largest value is {kept.abs().max().item():.3g}; set '
+                "TeacherHook(cache=dict(dtype='bfloat16')) or 'float32'")
+        return rounded
+
+
+def open_cache(hook, runner, forward: Forward) -> Optional[TeacherCache]:
+    """The cache of ``hook``, with the options in ``hook.cache``.
+
+    None where there are none, or where replaying would not be exact: one
+    line of the log says why.
+    """
+    if hook.cache is None:
+        return None
+    try:
+        cache = build(hook, runner, forward, **hook.cache)
+    except NotExact as reason:
+        print_log(f'Teacher cache off: {reason}', 'current')
+        return None
+    print_log(f'Teacher cache: {cache.store}', 'current')
+    return cache
+
+
+def cache_options(
+        cache: Union[bool, Dict[str, Any]]) -> Optional[Dict[str, Any]]:
+    """Folder, size and type that ``TeacherHook(cache=)`` names, if any."""
+    found = dict(folder=None, max_gib=4., dtype='float16')
+    if isinstance(cache, bool):
+        return found if cache else None
+    if not isinstance(cache, dict) or not cache.keys() <= found.keys() or \
+            cache.get('dtype', 'float16') not in DTYPES:
+        raise UserError(
+            'TeacherHook(cache=) is True, False or a dict of folder, max_gib '
+            f'and dtype (one of {", ".join(DTYPES)}), not {cache!r}')
+    return {**found, **cache}
+
+
+def build(hook, runner, forward: Forward, folder: Optional[str],
+          max_gib: float, dtype: str) -> TeacherCache:
+    """For a teacher that is ready to run.
+
+    Args:
+        hook: The teacher's.
+        forward: From images, normalised for the student, to maps.
+        folder: Of all caches; ``teacher_cache`` beside the run by default.
+        max_gib: Largest size of this one.
+        dtype: Of the stored maps.
+
+    Raises:
+        NotExact: Maps cannot follow the augmentation.
+    """
+    check_teacher(hook, runner)
+    dataset = runner.train_dataloader.dataset
+    if not isinstance(dataset, SeededDataset) or not hasattr(
+            dataset.dataset, 'pipeline'):
+        raise NotExact('images need a number; take one data set with a '
+                       'pipeline of its own, and an InfiniteSampler')
+    preprocessor = unwrap_model(runner.model).data_preprocessor
+    fixed, moves = split(dataset.pipeline.transforms)
+    images = WholeImages(dataset, fixed, preprocessor)
+    first = images(0)
+    shapes = {p: kept.shape[1:] for p, kept in forward(first).items()}
+    found = strides(images.size, shapes)
+    size = check_moves(moves, images.size, found)
+    check_preprocessor(preprocessor, size)
+    name = fingerprint(hook, runner, dataset, first, str((shapes, dtype)))
+    beside = os.path.dirname(runner.work_dir)
+    folder = folder or os.path.join(beside, 'teacher_cache')
+    store = MapStore(os.path.join(folder, name), shapes, len(dataset), max_gib,
+                     getattr(torch, dtype))
+    return TeacherCache(forward, images, found, store, getattr(torch, dtype))
+
+
+def check_teacher(hook, runner) -> None:
+    """Raises NotExact where the maps of an image do not depend on it alone.
+    """
+    if hook.teacher_mode != 'eval':
+        raise NotExact('in bn_train mode the maps of an image depend on its '
+                       "batch; set teacher_mode='eval'")
+    if differentiated_paths(runner):
+        raise NotExact("gradients of the teacher's task are not stored; take "
+                       'a hook without teacher_logits (ATHook: '
+                       "mode='activation')")
+
+
+def fingerprint(hook, runner, dataset: Any, image: Tensor, stored: str) -> str:
+    """Name of a cache: another one wherever a map could be another.
+
+    It is made of the teacher's config and weights, how it runs, what is
+    stored, the fixed part of the pipeline, the image files (path, size, time)
+    and the first image, normalised.
+    """
+    config, _ = teacher_config(hook.model, hook.checkpoint)
+    wrapper = runner.cfg.get('optim_wrapper', {})
+    running = (hook.precision, hook.fold_bn, hook.compile, hook.channels_last,
+               wrapper.get('type'), wrapper.get('dtype'))
+    parts = [repr(config), repr(running), stored]
+    parts += [
+        repr(t) for t in runner.cfg.train_dataloader.dataset.pipeline
+        if t['type'] != 'Albumentations'
+    ]
+    for index in range(len(dataset)):
+        path = dataset.get_data_info(index)['img_path']
+        status = os.stat(path)
+        parts.append(repr((path, status.st_size, status.st_mtime_ns)))
+    digest = hashlib.sha256('\n'.join(parts).encode())
+    for tensor in (image, *hook.network.state_dict().values()):
+        flat = tensor.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,147 @@
+"""Moves of an image that a feature map can follow exactly.
+
+A flip is the same flip of a map; a crop whose corner and size lie on the grid
+of a map's stride is a crop of the map. Nothing else is: a map of a scaled or
+recoloured image is another map.
+"""
+from typing import Any, Dict, List, Sequence, Tuple
+
+from albumentations import HorizontalFlip, VerticalFlip
+from mmcv.transforms import LoadImageFromFile
+from mmseg.datasets.transforms import (LoadAnnotations, PackSegInputs, Resize,
+                                       ResizeToMultiple)
+from torch import Tensor, nn
+
+from seg_kd.datasets.cached import Cached
+from seg_kd.datasets.check import CheckLabels
+from seg_kd.datasets.transforms import Albumentations, CropWithClassCap
+from seg_kd.errors import UserError
+
+FIXED = (LoadImageFromFile, LoadAnnotations, CheckLabels, Resize,
+         ResizeToMultiple)
+MOVES = (HorizontalFlip, VerticalFlip, CropWithClassCap)
+Size = Tuple[int, int]  # height, width
+
+
+class NotExact(UserError):
+    """Maps cannot follow this augmentation; says why, and what to change."""
+
+
+def split(pipeline: Sequence[Any]) -> Tuple[List[Any], List[Any]]:
+    """A train pipeline in two parts.
+
+    Returns:
+        Transforms that do the same to an image in every epoch, packing
+        included; and the flips and crops between loading and packing.
+
+    Raises:
+        NotExact: There is a transform of another kind.
+    """
+    fixed: List[Any] = []
+    moves: List[Any] = []
+    for transform in unpacked(pipeline):
+        known = type(transform) in FIXED and not moves
+        if type(transform) in MOVES:
+            moves.append(transform)
+        elif known or type(transform) is PackSegInputs:
+            fixed.append(transform)
+        else:
+            raise NotExact(
+                f'no stored map fits an image after {type(transform).__name__}'
+                '; take it out of the train pipeline (a fixed Resize can '
+                'stand for random scaling), where behind loading there may '
+                'be Albumentations of HorizontalFlip, VerticalFlip and '
+                'CropWithClassCap(stride=...): see '
+                'configs/_base_/datasets/camvid_half_grid.py')
+    return fixed, moves
+
+
+def unpacked(pipeline: Sequence[Any]) -> List[Any]:
+    """The transforms inside ``Cached`` and ``Albumentations`` as well."""
+    found: List[Any] = []
+    for transform in pipeline:
+        if isinstance(transform, Cached):
+            found += transform.transforms.transforms
+        elif isinstance(transform, Albumentations):
+            found += transform.aug.transforms
+        else:
+            found.append(transform)
+    return found
+
+
+def strides(size: Size, shapes: Dict[str, Sequence[int]]) -> Dict[str, int]:
+    """Stride of each map ``(..., h, w)`` of an image of ``size``.
+
+    Raises:
+        NotExact: The image is no whole multiple of a map.
+    """
+    found = {}
+    for path, (*_, height, width) in shapes.items():
+        found[path] = stride = size[0] // height
+        if (height * stride, width * stride) != tuple(size):
+            raise NotExact(
+                f'the map {path!r} of a whole image of {show(size)} pixels is '
+                f'{show((height, width))}, which is no whole stride; let a '
+                'Resize make the images multiples of the stride')
+    return found
+
+
+def check_moves(moves: Sequence[Any], size: Size, strides: Dict[str,
+                                                                int]) -> Size:
+    """Size of the image after the moves; every crop must be on the grid.
+
+    Raises:
+        NotExact: A crop is off the grid of a map, or pads.
+    """
+    for crop in (m for m in moves if isinstance(m, CropWithClassCap)):
+        for path, stride in strides.items():
+            if crop.height % stride or crop.width % stride or \
+                    crop.stride % stride:
+                raise NotExact(
+                    f'CropWithClassCap(height={crop.height}, width='
+                    f'{crop.width}, stride={crop.stride}) is off the grid of '
+                    f'the map {path!r}: make all three multiples of its '
+                    f'stride, {stride}')
+        if crop.height > size[0] or crop.width > size[1]:
+            raise NotExact(
+                f'CropWithClassCap pads images of {show(size)} pixels to '
+                f'{crop.height} x {crop.width}; take smaller crops')
+        size = crop.height, crop.width
+    return size
+
+
+def check_preprocessor(preprocessor: nn.Module, size: Size) -> None:
+    """Batches of images of ``size`` must come out as they go in.
+
+    Raises:
+        NotExact: They are padded, or augmented.
+    """
+    least = getattr(preprocessor, 'size', None) or (0, 0)
+    divisor = getattr(preprocessor, 'size_divisor', None) or 1
+    if any(n < m or n % divisor for n, m in zip(size, least)):
+        raise NotExact(f'data_preprocessor pads images of {show(size)} '
+                       'pixels; set its size to that')
+    if getattr(preprocessor, 'batch_augments', None) is not None:
+        raise NotExact('batch_augments of data_preprocessor change images in '
+                       'ways that are not recorded; remove them')
+
+
+def replay(kept: Tensor, geometry: Sequence[Tuple], stride: int) -> Tensor:
+    """What the recorded moves of an image make of its map.
+
+    Args:
+        kept: Map of the whole image, ``(C, h, w)``.
+        geometry: As :class:`Albumentations` records it, in pixels.
+        stride: Pixels from one position of the map to the next.
+    """
+    for move, *where in geometry:
+        if move == 'flip':
+            kept = kept.flip(where)
+        else:
+            y, x, height, width = (n // stride for n in where)
+            kept = kept[:, y:y + height, x:x + width]
+    return kept
+
+
+def show(size: Size) -> str:
+    return f'{size[0]} x {size[1]}'
