@@ -9,7 +9,7 @@ from seg_kd.analysis import comparison
 from seg_kd.engine.stages import stage_configs
 from seg_kd.errors import UserError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
