@@ -1,19 +1,21 @@
 """Loads checkpoints as weights only, and completely.
 
 A checkpoint is a pickle, and a pickle can run code. Importing this module
-replaces MMEngine's loaders of files and URLs, which fall back to a full
+replaces what MMEngine's loaders read with, which falls back to a full
 unpickle, so that nothing in the process does: not ``--resume``, not
-``load_from``, not ``init_cfg``.
+``load_from``, not ``init_cfg``, whatever the scheme (``mmcls://`` and so on).
 """
 import os
 import pickle
+import re
 import warnings
-from typing import Any, Dict, Optional
+from typing import Any, BinaryIO, Dict, Optional, Union
 from urllib.parse import urlparse
 
 import torch
 from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import checkpoint as library
 from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
 from torch import nn
 
@@ -51,11 +53,17 @@ def read_checkpoint(path: str,
     if not os.path.isfile(path):
         raise UserError(f'checkpoint {path} does not exist; train it first, '
                         'or give the path of one that is there')
+    return _read(path, path, trust, map_location)
+
+
+def _read(file: Union[str, BinaryIO], path: str, trust: bool,
+          map_location: Any) -> Dict[str, Any]:
+    """``path`` is what messages call it."""
     try:
         with torch.serialization.safe_globals(_SAFE), \
                 warnings.catch_warnings():
             warnings.filterwarnings('ignore', 'Detected pickle protocol')
-            checkpoint = torch.load(path,
+            checkpoint = torch.load(file,
                                     map_location=map_location,
                                     weights_only=not trust)
     except pickle.UnpicklingError as error:
@@ -91,12 +99,21 @@ def _download(url: str) -> str:
     if get_rank() == 0 and not os.path.exists(path):
         os.makedirs(folder, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(url, path)
-        except OSError as error:
+            torch.hub.download_url_to_file(url, path, _hash(path))
+        except (OSError, RuntimeError) as error:  # the latter: another hash
             raise UserError(f'cannot download {url}: {error}; fetch it by '
                             'hand and give its path as checkpoint=') from error
     barrier()
     return path
+
+
+def _hash(path: str) -> Optional[str]:
+    """What the SHA-256 begins with: ``name-3b2dc3af.pth`` tells it.
+
+    Digits alone are a date rather than a hash.
+    """
+    match = re.search(r'-([0-9a-f]{8,64})\.\w+$', path)
+    return match[1] if match and not match[1].isdigit() else None
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
@@ -109,6 +126,24 @@ def load_from_http(filename: str,
                    map_location: Any = None,
                    model_dir: Optional[str] = None) -> Dict:
     return read_checkpoint(filename, map_location=map_location)
+
+
+def _load(file: Union[str, BinaryIO],
+          map_location: Any = None,
+          weights_only: Optional[bool] = None) -> Dict:
+    if isinstance(file, (str, os.PathLike)):
+        return read_checkpoint(os.fspath(file), map_location=map_location)
+    return _read(file, 'from a storage backend', False, map_location)
+
+
+# All of MMEngine's other loaders end in one of these two. A version that
+# calls them otherwise must not pass unnoticed.
+for _name, _safe in dict(load_from_http=load_from_http,
+                         _safe_torch_load=_load).items():
+    if not hasattr(library, _name):
+        raise ImportError(f'this MMEngine has no {_name}: its loaders could '
+                          'unpickle any code; install onedl-mmengine==0.10.12')
+    setattr(library, _name, _safe)
 
 
 def weights(checkpoint: Dict[str, Any]) -> Dict[str, torch.Tensor]:

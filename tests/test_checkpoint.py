@@ -1,11 +1,17 @@
 """Checkpoints: as weights only, or refused with the reason."""
+import hashlib
+import io
 import os
 import pickle
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import load_checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader, get_mmcls_models
 from torch import nn
 
 from seg_kd.checkpoint import read_checkpoint, weights
@@ -38,6 +44,72 @@ def test_the_librarys_own_loader_refuses_too(bomb, tmp_path):
     with pytest.raises(UserError, match='any code'):
         load_checkpoint(nn.Linear(1, 1), bomb)
     assert not (tmp_path / 'exploded').exists()
+
+
+CACHED = 'mobilenet_v2_batch256_imagenet_20200708-3b2dc3af.pth'
+NAMES = {
+    '': 'bomb.pth',
+    'http://': f'http://no.example/{CACHED}',
+    'https://': f'https://no.example/{CACHED}',
+    'mmcls://': 'mmcls://mobilenet_v2',
+    'modelzoo://': 'modelzoo://net',
+    'torchvision://': 'torchvision://net',
+    'open-mmlab://': 'open-mmlab://net',
+    'openmmlab://': 'openmmlab://local',
+    'pavi://': 'pavi://net',
+    r'(\S+\:)?s3://': 's3://bucket/net.pth',
+    r'(\S+\:)?petrel://': 'petrel://bucket/net.pth',
+}
+
+
+@pytest.fixture
+def everywhere(bomb, tmp_path, monkeypatch):
+    """The bomb is what every scheme finds."""
+    url = get_mmcls_models()['mobilenet_v2']
+    assert url.endswith(CACHED)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setenv('MMENGINE_HOME', str(tmp_path))
+    cached = tmp_path / 'hub/checkpoints' / CACHED
+    cached.parent.mkdir(parents=True)
+    content = (tmp_path / bomb).read_bytes()
+    cached.write_bytes(content)
+    library = 'mmengine.runner.checkpoint'
+    monkeypatch.setattr(f'{library}.get_torchvision_models',
+                        lambda: dict(net=url))
+    monkeypatch.setattr(f'{library}.get_external_models',
+                        lambda: dict(net=url, local=bomb))
+    monkeypatch.setattr(f'{library}.get_file_backend',
+                        lambda *a, **k: SimpleNamespace(get=lambda _: content))
+    pavi = ModuleType('pavi')
+    pavi.modelcloud = SimpleNamespace(get=lambda _: SimpleNamespace(
+        name='x.pth', download=lambda to: Path(to).write_bytes(content)))
+    monkeypatch.setitem(sys.modules, 'pavi', pavi)
+
+
+@pytest.mark.parametrize('scheme', CheckpointLoader._schemes)
+def test_no_scheme_unpickles_all(everywhere, tmp_path, scheme):
+    with pytest.raises(UserError, match='any code'):
+        load_checkpoint(nn.Linear(1, 1), NAMES[scheme])
+    assert not (tmp_path / 'exploded').exists()
+
+
+def test_downloads_are_held_against_the_hash_in_their_name(
+        tmp_path, monkeypatch):
+    content = io.BytesIO()
+    torch.save(dict(a=torch.ones(1)), content)
+    content = content.getvalue()
+    (tmp_path / 'source').write_bytes(content)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    fetch, url = torch.hub.download_url_to_file, 'https://no.example/'
+    monkeypatch.setattr(
+        torch.hub, 'download_url_to_file', lambda _, *args: fetch(
+            (tmp_path / 'source').as_uri(), *args, progress=False))
+    right = hashlib.sha256(content).hexdigest()[:8]
+    for name in (f'net-{right}.pth', 'net-20200708.pth', 'net.pth'):
+        assert read_checkpoint(url + name)['a'] == 1
+    with pytest.raises(UserError, match='invalid hash value'):
+        read_checkpoint(f'{url}net-0123abcd.pth')
+    assert not (tmp_path / 'hub/checkpoints/net-0123abcd.pth').exists()
 
 
 def test_getattr_is_no_way_out(tmp_path):
