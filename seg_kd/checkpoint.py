@@ -7,11 +7,14 @@ unpickle, so that nothing in the process does: not ``--resume``, not
 """
 import os
 import pickle
+import pickletools
 import re
 import warnings
+import zipfile
 from typing import Any, BinaryIO, Dict, Optional, Union
 from urllib.parse import urlparse
 
+import numpy as np
 import torch
 from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
@@ -32,6 +35,11 @@ def _history_method(owner: Any, name: str) -> Any:
 # MMEngine's own list, but for getattr, which would open a door.
 _SAFE = [g for g in get_torch_safe_globals() if g is not getattr]
 _SAFE.append((_history_method, 'builtins.getattr'))
+# Metrics are NumPy scalars of any type; none of these holds an object.
+_SAFE += {type(np.dtype(code)) for code in np.typecodes['All'] if code != 'O'}
+# What NumPy 1 wrote.
+_SAFE += [(getattr(np._core.multiarray, name), f'numpy.core.multiarray.{name}')
+          for name in ('scalar', '_reconstruct')]
 
 
 def read_checkpoint(path: str,
@@ -66,31 +74,43 @@ def _read(file: Union[str, BinaryIO], path: str, trust: bool,
             checkpoint = torch.load(file,
                                     map_location=map_location,
                                     weights_only=not trust)
-    except pickle.UnpicklingError as error:
-        if 'Unsupported' in str(error) or 'GLOBAL' in str(error):
-            raise UserError(
-                f'checkpoint {path} holds more than weights and would have '
-                'to be unpickled, which can run any code: '
-                f'{_first_line(error)} If you made the file yourself, set '
-                'trust_checkpoint=True') from error
-        raise UserError(_corrupt(path, error)) from error
     except Exception as error:  # a broken pickle can fail anywhere
-        raise UserError(_corrupt(path, error)) from error
+        raise UserError(_refusal(file, path, error)) from error
     if not isinstance(checkpoint, dict):
         raise UserError(f'checkpoint {path} holds a '
                         f'{type(checkpoint).__name__}, not a state dict')
     return checkpoint
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if 'GLOBAL' in line]
-    return (lines or str(error).splitlines() or [''])[0].strip()
+def _refusal(file: Union[str, BinaryIO], path: str, error: Exception) -> str:
+    cause = error.__context__ or error  # torch wraps it in advice
+    reason = (str(cause).splitlines() or [''])[0].split('. Please ')[0]
+    if not _whole(file):
+        return (f'checkpoint {path} is not readable (cut off while it was '
+                f'written or copied?): {reason}')
+    if not isinstance(error, pickle.UnpicklingError):
+        return (f'checkpoint {path} cannot be loaded: '
+                f'{type(error).__name__}: {reason}')
+    return (f'checkpoint {path} holds more than weights and would have to be '
+            f'unpickled, which can run any code: {reason}; if you made the '
+            'file yourself, set trust_checkpoint=True')
 
 
-def _corrupt(path: str, error: Exception) -> str:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return (f'checkpoint {path} is not readable (cut off while it was '
-            f'written or copied?): {reason}')
+def _whole(file: Union[str, BinaryIO]) -> bool:
+    """Whether the file has its end; nothing is unpickled to find out."""
+    if isinstance(file, str):
+        with open(file, 'rb') as opened:
+            return _whole(opened)
+    if zipfile.is_zipfile(file):  # its directory is at the end
+        return True
+    file.seek(0)
+    try:  # torch's older format: four pickles, a fifth of names, the data
+        for _ in range(5):
+            for _ in pickletools.genops(file):
+                pass
+    except Exception:
+        return False
+    return True
 
 
 def _download(url: str) -> str:

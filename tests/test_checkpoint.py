@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
@@ -129,6 +130,44 @@ def test_what_mmengine_writes_is_read(tmp_path):
     history.update(3.)
     torch.save(dict(state_dict={}, h=history), tmp_path / 'a.pth')
     assert read_checkpoint(str(tmp_path / 'a.pth'))['h'].mean(1) == 3.
+
+
+@pytest.mark.parametrize('kind', [
+    np.float16, np.float32, np.float64, np.longdouble, np.int8, np.int32,
+    np.int64, np.uint8, np.uint64, np.bool_, np.complex64, np.str_
+])
+@pytest.mark.parametrize('numpy_1', [False, True])
+def test_metrics_of_any_type_are_read(tmp_path, kind, numpy_1):
+    """``save_best`` keeps the best score as the metric computed it."""
+    path = tmp_path / 'best.pth'
+    scores = dict(best_score=kind(1), all=np.array([1, 0], kind))
+    torch.save(scores, path, _use_new_zipfile_serialization=not numpy_1)
+    if numpy_1:  # a file without check sums, where names can be changed
+        content = path.read_bytes()
+        assert b'cnumpy._core.' in content
+        path.write_bytes(content.replace(b'cnumpy._core.', b'cnumpy.core.'))
+    read = read_checkpoint(str(path))
+    assert read['best_score'] == scores['best_score']
+    assert type(read['best_score']) is kind
+    assert (read['all'] == scores['all']).all()
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+@pytest.mark.parametrize('content, reason', [
+    (np.array([None]), 'any code: .*ObjectDType'),
+    (Path('x'), 'any code: .*GLOBAL pathlib'),
+])
+def test_a_whole_file_is_never_called_cut_off(tmp_path, content, reason,
+                                              zipped):
+    path = tmp_path / 'a.pth'
+    torch.save(dict(x=content), path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=reason) as info:
+        read_checkpoint(str(path))
+    assert 'cut off' not in str(info.value)
+    with open(path, 'r+b') as file:
+        file.truncate(path.stat().st_size // 2)
+    with pytest.raises(UserError, match='cut off'):
+        read_checkpoint(str(path))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import build_runner, run_on_two_ranks
@@ -10,6 +11,7 @@ from mmengine.config import Config
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 
+from seg_kd.checkpoint import read_checkpoint
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
 from seg_kd.registry import HOOKS
@@ -327,6 +329,21 @@ def test_a_kill_while_writing_leaves_the_last_checkpoint(
     assert len(final(tmp_path / 'ka')['state_dict']) > 10
     run_stages(ka_config, str(tmp_path / 'ka'), resume=True)
     assert latest_checkpoint(str(folder)) == str(folder / 'iter_6.pth')
+
+
+def test_a_run_that_keeps_its_best_is_resumed(plain_config, tmp_path):
+    """Its checkpoints hold the score, a NumPy scalar."""
+    plain_config.default_hooks.checkpoint.save_best = 'mIoU'
+    plain_config.train_cfg.val_interval = 2
+    run_stages(plain_config, str(tmp_path))
+    record = json.loads((tmp_path / 'run.json').read_text())
+    (tmp_path / 'run.json').write_text(json.dumps({**record, 'finished': 0}))
+    (tmp_path / 'iter_6.pth').unlink()
+    score = read_checkpoint(str(
+        tmp_path / 'iter_3.pth'))['message_hub']['runtime_info']['best_score']
+    assert isinstance(score, np.floating)
+    run_stages(plain_config, str(tmp_path), resume=True)
+    assert (tmp_path / 'iter_6.pth').exists()
 
 
 def test_channels_last_computes_the_same(ka_config, tmp_path):
