@@ -100,6 +100,12 @@ def latest_checkpoint(folder: str) -> Optional[str]:
     return max(numbered)[1] if numbered else None
 
 
+def _checkpoints(folder: str) -> List[str]:
+    found = glob.glob(os.path.join(glob.escape(folder), '*.pth'))
+    last = latest_checkpoint(folder)  # it may lie elsewhere
+    return found + ([last] if last else [])
+
+
 def fill_in(cfg: Config, done: Dict[str, str]) -> None:
     """Replaces every ``'stage:NAME'`` by that stage's checkpoint."""
 
@@ -144,6 +150,11 @@ def _finished(folder: str, record: Dict[str, Any], resume: bool) -> bool:
         if latest_checkpoint(folder):
             raise UserError(f'{folder} holds checkpoints of another program; '
                             'choose another --work-dir')
+        return False
+    if not old['finished'] and not _checkpoints(folder):
+        if is_main_process():  # all that it holds is its log
+            print(f'{folder}: a run ended here before its first checkpoint, '
+                  'this one takes its place')
         return False
     if old['config'] != record['config']:
         raise UserError(f'{folder} holds a run of the config '

@@ -308,6 +308,29 @@ def test_a_folder_of_another_config_is_not_touched(ka_config, tmp_path):
             ] == [f for f in sorted(work.rglob('*')) if f.name != 'run.json']
 
 
+@pytest.mark.parametrize('resume', [False, True])
+def test_a_start_that_failed_does_not_lock_its_folder(plain_config, tmp_path,
+                                                      capsys, resume):
+    wrong = Config(plain_config.to_dict())
+    wrong.custom_hooks = [dict(type='Kill', at=1)]
+    wrong.optim_wrapper.optimizer.lr = 0.1
+    work = str(tmp_path / 'run')
+    with pytest.raises(InterruptedError):
+        run_stages(wrong, work)
+    run_stages(plain_config, work, resume)
+    assert 'before its first checkpoint' in capsys.readouterr().out
+    assert latest_checkpoint(work)
+
+
+def test_a_run_with_its_best_checkpoint_only_is_kept(plain_config, tmp_path):
+    plain_config.custom_hooks = [dict(type='Kill', at=2)]
+    with pytest.raises(InterruptedError):
+        run_stages(plain_config, str(tmp_path))
+    (tmp_path / 'best_mIoU_iter_2.pth').touch()
+    with pytest.raises(UserError, match='unfinished run'):
+        run_stages(plain_config, str(tmp_path))
+
+
 def test_a_kill_while_writing_leaves_the_last_checkpoint(
         ka_config, tmp_path, monkeypatch):
     """Half of the second file of the last stage reaches the disk."""
