@@ -331,6 +331,13 @@ def test_a_run_with_its_best_checkpoint_only_is_kept(plain_config, tmp_path):
         run_stages(plain_config, str(tmp_path))
 
 
+def test_a_stage_that_left_no_checkpoint_stops_the_next(ka_config, tmp_path):
+    ka_config.default_hooks.checkpoint.update(interval=-1, save_last=False)
+    with pytest.raises(UserError, match="'translator' left no checkpoint"):
+        run_stages(ka_config, str(tmp_path))
+    assert not (tmp_path / 'distill').exists()
+
+
 def test_a_kill_while_writing_leaves_the_last_checkpoint(
         ka_config, tmp_path, monkeypatch):
     """Half of the second file of the last stage reaches the disk."""
