@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import forget_instances
+from conftest import forget_instances, student
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmseg.apis import inference_model, init_model
 
 from seg_kd.analysis.comparison import on_data
 from seg_kd.engine.stages import latest_checkpoint, run_stages
@@ -21,6 +22,7 @@ from seg_kd.teacher.build import teacher_config
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(ROOT.glob('configs/*.py'))
+DATA = sorted(ROOT.glob('configs/_base_/datasets/*.py'))
 LAYOUTS = {  # image, label
     'CityscapesDataset': ('leftImg8bit/{0}/a/{1}_leftImg8bit.png',
                           'gtFine/{0}/a/{1}_gtFine_labelTrainIds.png'),
@@ -141,3 +143,18 @@ def test_on_other_data(path, data, tmp_path, random_teacher):
     method = path.stem.removesuffix('_deeplab')
     path = Path(on_data(method, data, str(tmp_path / 'configs')))
     step(path, tmp_path, random_teacher)
+
+
+@pytest.mark.parametrize('data', DATA, ids=lambda path: path.stem)
+@pytest.mark.parametrize('loaded', [True, False])
+def test_mmsegs_own_inference(tmp_path, data, loaded):
+    """On an image alone: no label, no data set."""
+    cfg = Config.fromfile(data)
+    cfg.model = student()
+    cfg.default_scope = 'mmseg'
+    image = np.zeros((64, 96, 3), np.uint8)
+    if not loaded:
+        cv2.imwrite(str(tmp_path / 'image.png'), image)
+        image = str(tmp_path / 'image.png')
+    found = inference_model(init_model(cfg, None, device='cpu'), image)
+    assert found.pred_sem_seg.shape == (64, 96)

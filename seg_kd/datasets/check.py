@@ -25,6 +25,7 @@ class CheckLabels(BaseTransform):
 
     Stands after ``LoadAnnotations``; mmseg itself would fail in the loss, on
     a GPU with a device assertion, or leave such pixels out of the metric.
+    An image that comes without a label (inference) passes.
 
     Args:
         num_classes: Labels are 0 to ``num_classes - 1``.
@@ -36,6 +37,12 @@ class CheckLabels(BaseTransform):
         self.ignore_index = ignore_index
 
     def transform(self, results: dict) -> dict:
+        if 'gt_seg_map' not in results:
+            if 'seg_map_path' in results:  # a sample of a labelled data set
+                raise UserError(f'{results["seg_map_path"]}: the label was '
+                                'not loaded; put LoadAnnotations before '
+                                'CheckLabels')
+            return results
         problem = label_problem(results['gt_seg_map'], results['ori_shape'],
                                 self.num_classes, self.ignore_index)
         if problem:

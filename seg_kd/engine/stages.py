@@ -15,11 +15,12 @@ import json
 import os
 import re
 import time
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, is_main_process
 from mmengine.registry import RUNNERS, init_default_scope
+from mmengine.runner import find_latest_checkpoint
 
 from seg_kd.datasets import check_files
 from seg_kd.errors import UserError
@@ -49,11 +50,11 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
         UserError: ``work_dir`` holds a run that this one must not touch.
     """
     name = os.path.splitext(os.path.basename(cfg.filename or 'config.py'))[0]
-    done: Dict[str, str] = {}
+    done: Dict[str, Optional[str]] = {}
     history = ''
     for stage, stage_cfg in stage_configs(cfg):
         folder = os.path.join(work_dir, stage) if stage else work_dir
-        fill_in(stage_cfg, done)
+        fill_in(stage_cfg, done, work_dir)
         settings = {**_settings(stage_cfg), 'after': history}
         history = hashlib.sha256(
             json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -90,18 +91,39 @@ def stage_configs(cfg: Config) -> Iterator[Tuple[str, Config]]:
 
 
 def latest_checkpoint(folder: str) -> Optional[str]:
-    """The newest ``iter_N.pth`` or ``epoch_N.pth`` in ``folder``, if any."""
+    """The newest ``iter_N.pth`` or ``epoch_N.pth`` in ``folder``, if any.
+
+    Or else what MMEngine noted there: ``CheckpointHook(out_dir=)`` writes to
+    other places.
+    """
     numbered = []
-    for path in glob.glob(os.path.join(folder, '*.pth')):
+    for path in glob.glob(os.path.join(glob.escape(folder), '*.pth')):
         match = re.fullmatch(r'(iter|epoch)_(\d+)\.pth',
                              os.path.basename(path))
         if match:
             numbered.append((int(match[2]), path))
-    return max(numbered)[1] if numbered else None
+    if numbered:
+        return max(numbered)[1]
+    if not os.path.isfile(os.path.join(folder, 'last_checkpoint')):
+        return None
+    noted = find_latest_checkpoint(folder)
+    return noted if os.path.isfile(noted) else None
 
 
-def fill_in(cfg: Config, done: Dict[str, str]) -> None:
-    """Replaces every ``'stage:NAME'`` by that stage's checkpoint."""
+def _checkpoints(folder: str) -> List[str]:
+    found = glob.glob(os.path.join(glob.escape(folder), '*.pth'))
+    last = latest_checkpoint(folder)  # it may lie elsewhere
+    return found + ([last] if last else [])
+
+
+def fill_in(cfg: Config,
+            done: Mapping[str, Optional[str]],
+            work_dir: str = '') -> None:
+    """Replaces every ``'stage:NAME'`` by that stage's checkpoint.
+
+    Raises:
+        UserError: There is no such stage before, or no such checkpoint.
+    """
 
     def visit(node):
         items = node.items() if isinstance(node, dict) else enumerate(node)
@@ -111,6 +133,12 @@ def fill_in(cfg: Config, done: Dict[str, str]) -> None:
                 if stage not in done:
                     raise UserError(f'{value!r} names no stage before this '
                                     f'one; there are: {sorted(done)}')
+                if done[stage] is None:
+                    folder = os.path.join(work_dir, stage)
+                    raise UserError(
+                        f'the stage {stage!r} left no checkpoint in {folder}, '
+                        f'and {value!r} needs it: see that its CheckpointHook '
+                        'writes one, remove the folder and train again')
                 node[key] = done[stage]
             elif isinstance(value, (dict, list)):
                 visit(value)
@@ -144,6 +172,11 @@ def _finished(folder: str, record: Dict[str, Any], resume: bool) -> bool:
         if latest_checkpoint(folder):
             raise UserError(f'{folder} holds checkpoints of another program; '
                             'choose another --work-dir')
+        return False
+    if not old['finished'] and not _checkpoints(folder):
+        if is_main_process():  # all that it holds is its log
+            print(f'{folder}: a run ended here before its first checkpoint, '
+                  'this one takes its place')
         return False
     if old['config'] != record['config']:
         raise UserError(f'{folder} holds a run of the config '

@@ -3,6 +3,7 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.config import ConfigDict
+from mmseg.registry import DATASETS
 
 from seg_kd.datasets import CheckLabels, check_dataset, check_files
 from seg_kd.datasets.check import dataset_configs
@@ -121,3 +122,23 @@ def test_labels_met_in_training_are_checked():
     text = message(check, results(label))
     assert text.startswith('x/y.png: label value 3, 254 outside 0 to 2')
     assert 'size' in message(check, results(label[:2]))
+
+
+def test_without_a_label():
+    """Inference has none; a sample of a data set must have been loaded."""
+    check = CheckLabels(num_classes=3)
+    assert check(dict(img_path='x.png')) == dict(img_path='x.png')
+    unread = dict(seg_map_path='x/y.png', img_path='x.png')
+    assert 'x/y.png: the label was not loaded' in message(check, unread)
+
+
+def test_training_without_labels_stops_where_they_are_loaded(root):
+    unlabelled = dict(cfg(root), data_prefix=dict(img_path='images/train'))
+    unlabelled['pipeline'] = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations'),
+        dict(type='CheckLabels', num_classes=11)
+    ]
+    dataset = DATASETS.build(dict(unlabelled, _scope_='mmseg'))
+    with pytest.raises(KeyError, match='seg_map_path'):
+        dataset[0]

@@ -3,6 +3,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import build_runner, run_on_two_ranks
@@ -13,6 +14,7 @@ from mmengine.hooks import Hook
 from seg_kd.engine.stages import latest_checkpoint, run_stages
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
+from seg_kd.networks.checkpoint import read_checkpoint
 from seg_kd.registry import HOOKS
 
 
@@ -306,6 +308,36 @@ def test_a_folder_of_another_config_is_not_touched(ka_config, tmp_path):
             ] == [f for f in sorted(work.rglob('*')) if f.name != 'run.json']
 
 
+@pytest.mark.parametrize('resume', [False, True])
+def test_a_start_that_failed_does_not_lock_its_folder(plain_config, tmp_path,
+                                                      capsys, resume):
+    wrong = Config(plain_config.to_dict())
+    wrong.custom_hooks = [dict(type='Kill', at=1)]
+    wrong.optim_wrapper.optimizer.lr = 0.1
+    work = str(tmp_path / 'run')
+    with pytest.raises(InterruptedError):
+        run_stages(wrong, work)
+    run_stages(plain_config, work, resume)
+    assert 'before its first checkpoint' in capsys.readouterr().out
+    assert latest_checkpoint(work)
+
+
+def test_a_run_with_its_best_checkpoint_only_is_kept(plain_config, tmp_path):
+    plain_config.custom_hooks = [dict(type='Kill', at=2)]
+    with pytest.raises(InterruptedError):
+        run_stages(plain_config, str(tmp_path))
+    (tmp_path / 'best_mIoU_iter_2.pth').touch()
+    with pytest.raises(UserError, match='unfinished run'):
+        run_stages(plain_config, str(tmp_path))
+
+
+def test_a_stage_that_left_no_checkpoint_stops_the_next(ka_config, tmp_path):
+    ka_config.default_hooks.checkpoint.update(interval=-1, save_last=False)
+    with pytest.raises(UserError, match="'translator' left no checkpoint"):
+        run_stages(ka_config, str(tmp_path))
+    assert not (tmp_path / 'distill').exists()
+
+
 def test_a_kill_while_writing_leaves_the_last_checkpoint(
         ka_config, tmp_path, monkeypatch):
     """Half of the second file of the last stage reaches the disk."""
@@ -327,6 +359,21 @@ def test_a_kill_while_writing_leaves_the_last_checkpoint(
     assert len(final(tmp_path / 'ka')['state_dict']) > 10
     run_stages(ka_config, str(tmp_path / 'ka'), resume=True)
     assert latest_checkpoint(str(folder)) == str(folder / 'iter_6.pth')
+
+
+def test_a_run_that_keeps_its_best_is_resumed(plain_config, tmp_path):
+    """Its checkpoints hold the score, a NumPy scalar."""
+    plain_config.default_hooks.checkpoint.save_best = 'mIoU'
+    plain_config.train_cfg.val_interval = 2
+    run_stages(plain_config, str(tmp_path))
+    record = json.loads((tmp_path / 'run.json').read_text())
+    (tmp_path / 'run.json').write_text(json.dumps({**record, 'finished': 0}))
+    (tmp_path / 'iter_6.pth').unlink()
+    score = read_checkpoint(str(
+        tmp_path / 'iter_3.pth'))['message_hub']['runtime_info']['best_score']
+    assert isinstance(score, np.floating)
+    run_stages(plain_config, str(tmp_path), resume=True)
+    assert (tmp_path / 'iter_6.pth').exists()
 
 
 def test_channels_last_computes_the_same(ka_config, tmp_path):

@@ -75,3 +75,26 @@ def test_latest_checkpoint_counts_as_numbers_do(tmp_path):
                  'best_mIoU_iter_3000.pth'):
         (tmp_path / name).touch()
     assert latest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_1000.pth')
+
+
+def test_latest_checkpoint_in_a_folder_of_any_name(tmp_path):
+    folder = tmp_path / 'run [1]*'
+    folder.mkdir()
+    (folder / 'iter_3.pth').touch()
+    assert latest_checkpoint(str(folder)) == str(folder / 'iter_3.pth')
+
+
+def test_latest_checkpoint_elsewhere(tmp_path):
+    """As ``CheckpointHook(out_dir=)`` leaves it."""
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'out/iter_3.pth'))
+    assert latest_checkpoint(str(tmp_path)) is None
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out/iter_3.pth').touch()
+    assert latest_checkpoint(str(tmp_path)) == str(tmp_path / 'out/iter_3.pth')
+
+
+def test_a_stage_without_a_checkpoint_is_named(cfg):
+    fill_in(cfg, dict(first=None))  # nobody asks for it
+    cfg.custom_hooks[1].y = 'stage:first'
+    with pytest.raises(UserError, match="stage 'first' .* in work/first"):
+        fill_in(cfg, dict(first=None), 'work')
