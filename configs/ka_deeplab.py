@@ -1,6 +1,3 @@
 # KA, DeepLabV3+ on ResNet-101 -> MobileNetV2 at stride 16, Cityscapes.
 # The student alone: student_deeplab.py.
 _base_ = ['_base_/experiments/cityscapes.py', '_base_/methods/ka.py']
-
-custom_hooks = [{{_base_.teacher}}, {{_base_.ka}}]
-stages = [{{_base_.translator}}, dict(name='distill')]

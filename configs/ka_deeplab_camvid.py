@@ -2,6 +2,3 @@
 # 16, CamVid at half resolution. Train teacher_deeplab_camvid.py first; the
 # student alone: student_deeplab_camvid.py.
 _base_ = ['_base_/experiments/camvid.py', '_base_/methods/ka_camvid.py']
-
-custom_hooks = [{{_base_.teacher}}, {{_base_.ka}}]
-stages = [{{_base_.translator}}, dict(name='distill')]

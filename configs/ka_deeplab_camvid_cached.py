@@ -2,6 +2,3 @@
 # MiB), and less augmentation for it: see docs/performance.md. Train
 # teacher_deeplab_camvid.py first.
 _base_ = ['_base_/experiments/camvid_grid.py', '_base_/methods/ka_camvid.py']
-
-custom_hooks = [{{_base_.teacher}}, {{_base_.ka}}]
-stages = [{{_base_.translator}}, dict(name='distill')]

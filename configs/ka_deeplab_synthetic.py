@@ -2,6 +2,3 @@
 # embedded street scenes. Train teacher_deeplab_synthetic.py first; the
 # student alone: student_deeplab_synthetic.py.
 _base_ = ['_base_/experiments/synthetic.py', '_base_/methods/ka_synthetic.py']
-
-custom_hooks = [{{_base_.teacher}}, {{_base_.ka}}]
-stages = [{{_base_.translator}}, dict(name='distill')]

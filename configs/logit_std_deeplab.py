@@ -1,9 +1,3 @@
 # Logit standardization, DeepLabV3+ on ResNet-101 -> MobileNetV2 at stride 16,
 # Cityscapes. The student alone: student_deeplab.py.
-_base_ = '_base_/experiments/cityscapes.py'
-
-custom_hooks = [
-    {{_base_.teacher}},
-    # weight: half the pull of the task on CamVid, docs/methods/README.md
-    dict(type='LogitStdHook', weight=0.42, temperature=2.)
-]
+_base_ = ['_base_/experiments/cityscapes.py', '_base_/methods/logit_std.py']

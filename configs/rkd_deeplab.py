@@ -1,12 +1,4 @@
-# RKD, distances between 4096 pixels and angles between 128, DeepLabV3+ on
+# RKD, distances between 2048 pixels and angles between 128, DeepLabV3+ on
 # ResNet-101 -> MobileNetV2 at stride 16, Cityscapes. The student alone:
 # student_deeplab.py.
-_base_ = ['_base_/experiments/cityscapes.py']
-
-custom_hooks = [
-    {{_base_.teacher}},
-    dict(type='RKDHook',
-         student='backbone[3]',
-         teacher='decode_head.bottleneck',
-         weight=0.96)  # half the task's pull: docs/methods
-]
+_base_ = ['_base_/experiments/cityscapes.py', '_base_/methods/rkd.py']

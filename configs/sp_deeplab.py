@@ -1,11 +1,3 @@
 # SP between all pixels, DeepLabV3+ on ResNet-101 -> MobileNetV2 at stride 16,
 # Cityscapes. The student alone: student_deeplab.py.
-_base_ = ['_base_/experiments/cityscapes.py']
-
-custom_hooks = [
-    {{_base_.teacher}},
-    dict(type='SPHook',
-         student='backbone[3]',
-         teacher='decode_head.bottleneck',
-         weight=0.51)  # half the task's pull: docs/methods
-]
+_base_ = ['_base_/experiments/cityscapes.py', '_base_/methods/sp.py']

@@ -20,6 +20,15 @@ visualizer = dict(type='SegLocalVisualizer',
                   vis_backends=vis_backends,
                   name='visualizer')
 
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+# What the schedules have in common, but for their end.
+poly = dict(type='PolyLR', power=0.9, eta_min=0., begin=0, by_epoch=False)
+# The layers that a distillation brings, if there are any.
+optim_wrapper = dict(
+    type='OptimWrapper',
+    paramwise_cfg=dict(custom_keys={'distill': dict(lr_mult=1.)}))
+
 env_cfg = dict(cudnn_benchmark=True,
                mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
                dist_cfg=dict(backend='nccl'))

@@ -9,6 +9,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from seg_kd.datasets import check_files
+from seg_kd.engine.evaluate import last_stage, teacher_of
 from seg_kd.errors import UserError
 from seg_kd.networks.normalization import Renormalise
 from seg_kd.networks.taps import Taps
@@ -30,7 +31,7 @@ def deviations(cfg: Config, paths: Sequence[str], crop: Tuple[int, int],
     """Of flipped and cropped maps from the maps of the flipped and cropped.
 
     Args:
-        cfg: With a ``TeacherHook`` as its first hook, and a train pipeline
+        cfg: With a teacher, and a train pipeline
             that a cache can follow.
         paths: Maps to compare.
         crop: Size of crops, in pixels.
@@ -73,12 +74,14 @@ def deviations(cfg: Config, paths: Sequence[str], crop: Tuple[int, int],
 
 def teacher_and_images(cfg: Config) -> Tuple[nn.Module, WholeImages]:
     init_default_scope('mmseg')
+    cfg = last_stage(cfg)
     check_files(cfg.train_dataloader.dataset)
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     fixed, _ = split(dataset.pipeline.transforms)
     preprocessor = MODELS.build(cfg.model.data_preprocessor)
-    hook = cfg.custom_hooks[0]
-    network, _ = build_teacher(hook.model, hook.checkpoint, False,
+    hook = teacher_of(cfg)
+    network, _ = build_teacher(hook['model'], hook.get('checkpoint'),
+                               hook.get('trust_checkpoint', False),
                                preprocessor)
     return network.eval(), WholeImages(dataset, fixed, preprocessor)
 

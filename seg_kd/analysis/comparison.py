@@ -1,10 +1,9 @@
 """The same short experiment with one method after the other.
 
-A shipped config names its data in one base, ``experiments/cityscapes.py``.
-Put another in its place, and everything else but the method is the same for
-all of them: student, teacher, data, schedule, seed.
+An experiment is everything but the method: student, teacher, data, schedule.
+Merged with one method after the other, and with the same seed, it compares
+methods and nothing else.
 """
-import glob
 import os
 from statistics import mean
 from typing import Any, Dict, List, Optional, Sequence
@@ -13,56 +12,69 @@ import matplotlib
 from mmengine.config import Config
 from prettytable import PrettyTable
 
-from seg_kd.analysis.report import read_scalars
-from seg_kd.engine.stages import run_stages
+from seg_kd import shipped
+from seg_kd.analysis.logs import read_scalars
+from seg_kd.engine.complete import apply_changes, plain
+from seg_kd.engine.folds import choose_fold
+from seg_kd.engine.stages import (check_teacher, named_stages, run_stages,
+                                  stage_configs)
 from seg_kd.errors import UserError
+from seg_kd.hooks import DistillHook
+from seg_kd.registry import HOOKS, is_kind
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 
-BASE = '_base_/experiments/{}.py'
 ALONE = 'student'
-TASKLESS = ('hnd', )  # trained by their term alone
+TASKLESS = ('HNDHook', )  # trained by their term alone
 Results = Dict[str, List[float]]
 
 
 def methods() -> List[str]:
-    """Names of the methods that configs are shipped for, in ``configs/``."""
-    found = [
-        os.path.basename(path).removesuffix('_deeplab.py')
-        for path in sorted(glob.glob('configs/*_deeplab.py'))
-    ]
-    return [name for name in found if name != ALONE]
+    """The shipped methods; what a data set changes in one is left out."""
+    names = shipped.names(shipped.METHODS)
+    return [n for n in names if f'{n}_deeplab' in shipped.names()]
 
 
 def data_sets() -> List[str]:
-    found = glob.glob('configs/' + BASE.format('*'))
-    return sorted(os.path.basename(path).removesuffix('.py') for path in found)
+    """The shipped experiments, named by their data."""
+    return shipped.names(shipped.EXPERIMENTS)
 
 
-def on_data(method: str, data: str, folder: str) -> str:
-    """Path of a copy of ``configs/<method>_deeplab.py`` on other data.
+def combine(method: str,
+            experiment: str,
+            student: Optional[str] = None) -> Config:
+    """An experiment with a method, as a config with both as bases would be.
+
+    Args:
+        method: A shipped method, a config file of one, or :data:`ALONE`.
+        experiment: A shipped experiment, or a config file of one.
+        student: A shipped student, or a config file with another ``model``.
 
     Raises:
-        UserError: There is no such config, or it does not name its data so.
+        UserError: There is no such config.
     """
-    source = f'configs/{method}_deeplab.py'
-    if not os.path.isfile(source):
-        raise UserError(f'there is no {source}; the methods are: '
-                        f'{", ".join(methods())}')
-    with open(source, encoding='utf-8') as f:
-        text = f.read()
-    usual = BASE.format('cityscapes')
-    if usual not in text:
-        raise UserError(f'{source} does not name {usual} as a base')
-    text = text.replace(usual, BASE.format(data))
-    # the copy lies elsewhere
-    text = text.replace("'_base_/", f"'{os.path.abspath('configs')}/_base_/")
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, f'{method}_{data}.py')
-    with open(path, 'w', encoding='utf-8') as f:
-        f.write(text)
-    return path
+    cfg = Config.fromfile(shipped.find(experiment, shipped.EXPERIMENTS))
+    if student:
+        _set_student(cfg, shipped.find(student, shipped.STUDENTS))
+    if method != ALONE:
+        added = Config.fromfile(shipped.find(method, shipped.METHODS))
+        own = plain(added._cfg_dict)
+        for key in ('custom_hooks', 'stages'):  # whatever form they have
+            if key in own:
+                cfg[key] = own.pop(key)
+        cfg.merge_from_dict(own)
+    name = f'{shipped.stem(method)}_{shipped.stem(experiment)}.py'
+    return Config(cfg._cfg_dict, cfg_text=cfg.text or ' ', filename=name)
+
+
+def _set_student(cfg: Config, path: str) -> None:
+    model = Config.fromfile(path).model
+    model.data_preprocessor = cfg.data_preprocessor
+    heads = model.get('decode_head') or []
+    for head in heads if isinstance(heads, list) else [heads]:
+        head.num_classes = cfg.num_classes
+    cfg.model = model
 
 
 def shorten(cfg: Config, max_iters: int) -> None:
@@ -71,9 +83,11 @@ def shorten(cfg: Config, max_iters: int) -> None:
     Stages before the last, learning rates and the schedules of terms keep
     their share of the whole.
     """
+    apply_changes(cfg)
     scale = max_iters / cfg.train_cfg.max_iters
     stages = cfg.get('stages') or []
-    for part in (cfg, *stages):
+    for part in (cfg, *(stages.values() if isinstance(stages, dict) else stages
+                        )):
         train = part.get('train_cfg') or {}
         if isinstance(train.get('max_iters'), int):  # else already a share
             train['max_iters'] = scaled(train['max_iters'], scale)
@@ -81,7 +95,7 @@ def shorten(cfg: Config, max_iters: int) -> None:
             _scale(scheduler, ('begin', 'end'), scale)
         hooks = part.get('custom_hooks') or []
         for hook in hooks.values() if isinstance(hooks, dict) else hooks:
-            _scale(hook, ('start', 'end', 'warmup'), scale)
+            _scale(hook or {}, ('start', 'end', 'warmup'), scale)
     cfg.train_cfg.val_interval = cfg.train_cfg.max_iters
     cfg.default_hooks.checkpoint.interval = cfg.train_cfg.max_iters
 
@@ -102,40 +116,80 @@ def pull_alike(cfg: Config, ratio: float) -> None:
 
     Only in the last stage: those before it may have no task.
     """
-    hooks = dict(enumerate(cfg.get('custom_hooks') or []))
-    stage = cfg.stages[-1] if cfg.get('stages') else cfg
-    own = stage.get('custom_hooks')
-    if isinstance(own, dict):
-        hooks.update({int(index): hook for index, hook in own.items()})
-    elif own is not None:
-        hooks = dict(enumerate(own))
+    name, last = list(stage_configs(cfg))[-1]
     measured = dict(weight='auto', auto_ratio=ratio)
-    stage.custom_hooks = [
-        hook if hook['type'] == 'TeacherHook' else {
-            **hook,
-            **measured
-        } for _, hook in sorted(hooks.items())
-    ]
+    hooks = [{
+        **hook,
+        **measured
+    } if is_kind(hook, HOOKS, DistillHook) else hook
+             for hook in last.get('custom_hooks') or []]
+    stages = cfg.get('stages')
+    if isinstance(stages, dict) and stages:
+        stages[name] = dict(stages[name] or {}, custom_hooks=hooks)
+    else:
+        (stages[-1] if stages else cfg)['custom_hooks'] = hooks
 
 
-def train(method: str,
-          data: str,
-          seed: int,
-          folder: str,
-          max_iters: Optional[int],
-          ratio: Optional[float] = None) -> float:
-    """mIoU that the method ends with; a finished run is not run again."""
-    cfg = Config.fromfile(
-        on_data(method, data, os.path.join(folder, 'configs')))
-    cfg.randomness = dict(seed=seed)
-    if max_iters:
-        shorten(cfg, max_iters)
-    if ratio and method not in TASKLESS:
-        pull_alike(cfg, ratio)
-    work_dir = os.path.join(folder, f'{method}_seed{seed}')
-    run_stages(cfg, work_dir, resume=True)
-    stages = cfg.get('stages') or [dict(name='')]
-    return final_miou(os.path.join(work_dir, stages[-1]['name']))
+def taskless(cfg: Config) -> bool:
+    """Is the student trained by the method's term alone?"""
+    last = list(stage_configs(cfg))[-1][1]
+    kinds = tuple(HOOKS.get(name) for name in TASKLESS)
+    return any(is_kind(h, HOOKS, kinds) for h in last.get('custom_hooks', []))
+
+
+class Comparison:
+    """What is the same for all methods.
+
+    Args:
+        experiment: See :func:`combine`.
+        folder: Where the runs go.
+        max_iters: Of the last stage; the rest in proportion.
+        ratio: See :func:`pull_alike`.
+        student: See :func:`combine`.
+    """
+
+    def __init__(self,
+                 experiment: str,
+                 folder: str,
+                 max_iters: Optional[int] = None,
+                 ratio: Optional[float] = None,
+                 student: Optional[str] = None) -> None:
+        self.experiment, self.student = experiment, student
+        self.folder, self.max_iters, self.ratio = folder, max_iters, ratio
+
+    def config(self,
+               method: str,
+               seed: int = 0,
+               fold: Optional[str] = None) -> Config:
+        cfg = combine(method, self.experiment, self.student)
+        if fold:
+            choose_fold(cfg, fold)
+        cfg.randomness = dict(seed=seed)
+        if self.max_iters:
+            shorten(cfg, self.max_iters)
+        if self.ratio and not taskless(cfg):
+            pull_alike(cfg, self.ratio)
+        return cfg
+
+    def check(self, methods: Sequence[str], folds: Sequence) -> None:
+        """Before anything is trained: configs and teachers are there."""
+        for method in methods:
+            for fold in folds:
+                for _, cfg in stage_configs(self.config(method, fold=fold)):
+                    check_teacher(cfg)
+
+    def train(self,
+              method: str,
+              seed: int,
+              fold: Optional[str] = None) -> float:
+        """mIoU that the method ends with; a finished run is not run again."""
+        cfg = self.config(method, seed, fold)
+        name = shipped.stem(method)
+        place = [name, fold, f'seed{seed}'] if fold else [name, f'seed{seed}']
+        work_dir = os.path.join(self.folder, '_'.join(place))
+        run_stages(cfg, work_dir, resume=True)
+        stages = list(named_stages(cfg)) or ['']
+        return final_miou(os.path.join(work_dir, stages[-1]))
 
 
 def final_miou(folder: str) -> float:

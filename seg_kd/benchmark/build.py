@@ -12,7 +12,7 @@ from seg_kd.benchmark.timing import times_sign
 from seg_kd.engine.stages import fill_in, latest_checkpoint, stage_configs
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
-from seg_kd.registry import HOOKS
+from seg_kd.registry import HOOKS, is_kind, type_name
 from seg_kd.teacher.build import build_network, teacher_config
 
 WEIGHTS_ONLY = dict(save_optimizer=False, save_param_scheduler=False)
@@ -106,8 +106,7 @@ def chosen(stages: Sequence, source: Source) -> int:
 
 def hooks_of(cfg: Config, kind: type = DistillHook) -> Iterator[ConfigDict]:
     for hook in cfg.get('custom_hooks') or []:
-        found = HOOKS.get(hook.type)
-        if isinstance(found, type) and issubclass(found, kind):
+        if is_kind(hook, HOOKS, kind):
             yield hook
 
 
@@ -159,7 +158,7 @@ def repeat(cfg: Config, times: int) -> None:
     hooks = list(hooks_of(cfg))
     for k in range(1, times):
         for hook in hooks:
-            name = hook.get('name') or HOOKS.get(hook.type).__name__.lower()
+            name = hook.get('name') or type_name(hook).lower()
             cfg.custom_hooks.append(ConfigDict(hook, name=f'{name}{k}'))
 
 

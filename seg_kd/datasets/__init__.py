@@ -2,11 +2,13 @@
 from seg_kd.datasets.cached import Cached
 from seg_kd.datasets.camvid import CamVidDataset
 from seg_kd.datasets.check import CheckLabels, check_dataset, check_files
-from seg_kd.datasets.seeded import SeededDataset, SeededSampler
+from seg_kd.datasets.ready import make_ready
+from seg_kd.datasets.seeded import (SeededDataset, SeededDraws, SeededSampler,
+                                    seed_draws)
 from seg_kd.datasets.transforms import Albumentations, CropWithClassCap
 
 __all__ = [
     'Albumentations', 'Cached', 'CamVidDataset', 'CheckLabels',
-    'CropWithClassCap', 'SeededDataset', 'SeededSampler', 'check_dataset',
-    'check_files'
+    'CropWithClassCap', 'SeededDataset', 'SeededDraws', 'SeededSampler',
+    'check_dataset', 'check_files', 'make_ready', 'seed_draws'
 ]

@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterator, List, Union
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
@@ -17,6 +18,7 @@ from seg_kd.datasets.progress import progress
 from seg_kd.datasets.sources import advice
 from seg_kd.datasets.transforms import histogram
 from seg_kd.errors import UserError
+from seg_kd.registry import is_kind
 
 
 @TRANSFORMS.register_module()
@@ -28,11 +30,15 @@ class CheckLabels(BaseTransform):
     An image that comes without a label (inference) passes.
 
     Args:
-        num_classes: Labels are 0 to ``num_classes - 1``.
+        num_classes: Labels are 0 to ``num_classes - 1``. By default as many
+            as the data set has that :class:`~seg_kd.engine.DistillRunner`
+            builds; elsewhere the classes are not checked.
         ignore_index: The other label that is allowed.
     """
 
-    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+    def __init__(self,
+                 num_classes: int | None = None,
+                 ignore_index: int = 255) -> None:
         self.num_classes = num_classes
         self.ignore_index = ignore_index
 
@@ -52,18 +58,20 @@ class CheckLabels(BaseTransform):
 
 def label_problem(label: np.ndarray,
                   shape: tuple,
-                  num_classes: int,
+                  num_classes: int | None,
                   ignore_index: int = 255) -> str:
     """What is wrong with a label map, or ''.
 
     ``shape`` is ``(H, W)`` of its image.
     """
     if label.ndim != 2:
-        return (f'a label map has one channel, this has shape {label.shape}; '
-                'convert it with tools/prepare_data.py')
+        return ('a label map has one channel of class numbers, this has shape '
+                f'{label.shape}: give each colour the number of its class')
     if label.shape != tuple(shape[:2]):
         return f'size {label.shape[::-1]} differs from the image\'s ' \
                f'{tuple(shape[1::-1])} (width, height)'
+    if num_classes is None:
+        return ''
     if label.dtype != np.uint8:
         values = np.unique(label)
     else:
@@ -78,9 +86,16 @@ def label_problem(label: np.ndarray,
 
 
 def check_files(cfg: dict) -> None:
-    """Quick check of a dataset config, or of those that a wrapper holds."""
+    """Quick check of a dataset config, or of those that a wrapper holds.
+
+    Of folders only where the class is not derived from mmseg's: it takes
+    other arguments.
+    """
     for dataset in unwrapped(cfg):
-        check_dataset(dataset)
+        if is_kind(dataset, DATASETS, BaseSegDataset):
+            check_dataset(dataset)
+        elif isinstance(dataset, dict):
+            check_folders(dataset)
 
 
 def dataset_configs(cfg: Any) -> List[dict]:
@@ -102,6 +117,8 @@ def key(dataset: dict) -> tuple:
 def unwrapped(dataset: Any) -> Iterator[dict]:
     """The configs inside ConcatDataset, RepeatDataset and the like."""
     if not dataset:
+        return
+    if not isinstance(dataset, dict):  # built already
         return
     inner = dataset.get('datasets') or [dataset.get('dataset')]
     if inner == [None]:
@@ -194,7 +211,9 @@ def open_files(dataset: Any, infos: List[dict]) -> Dict:
     return dict(sizes=sizes, pixels=pixels)
 
 
-def open_pair(info: dict, classes: int, dataset: Any) -> tuple:
+def open_pair(info: dict,
+              classes: int | None = None,
+              dataset: Any = None) -> tuple:
     """(problem, (width, height), pixels per label value) of one pair."""
     nothing = np.zeros(256, np.int64)
     image = cv2.imread(info['img_path'])
@@ -206,11 +225,12 @@ def open_pair(info: dict, classes: int, dataset: Any) -> tuple:
     try:
         with Image.open(info['seg_map_path']) as file:
             label = np.array(file)
-    except OSError as error:
+    except (OSError, SyntaxError) as error:  # Pillow's for a broken PNG
         return f'{info["seg_map_path"]}: {error}', size, nothing
-    if dataset.reduce_zero_label and label.dtype == np.uint8:
+    if getattr(dataset, 'reduce_zero_label', False) and label.dtype == np.uint8:
         label = np.where(label, label - 1, np.uint8(255))
-    problem = label_problem(label, image.shape, classes, dataset.ignore_index)
+    problem = label_problem(label, image.shape, classes,
+                            getattr(dataset, 'ignore_index', 255))
     if problem:
         return f'{info["seg_map_path"]}: {problem}', size, nothing
     return '', size, histogram(label.astype(np.uint8))

@@ -4,6 +4,12 @@ PyTorch seeds each worker process, and MMEngine seeds it by rank and worker
 number. So which random numbers an image gets depends on the number of
 workers and ranks, and a resumed run draws other ones. Here every draw of the
 sampler carries a seed of its own.
+
+A run that goes on then draws what it would have drawn if its sampler depends
+on the seed and the epoch alone, as all of MMEngine's do. It ends with a
+sampler that keeps a state of its own, with one that is built already
+(``sampler=`` is no dict), and within an epoch of ``EpochBasedTrainLoop``,
+which starts that epoch again.
 """
 import itertools
 import random
@@ -13,8 +19,10 @@ from typing import Any, Iterator, Tuple, Union
 import numpy as np
 import torch
 from mmengine.dataset import InfiniteSampler
-from mmengine.registry import DATA_SAMPLERS
+from mmengine.dist import get_dist_info, sync_random_seed
 from mmseg.datasets.transforms import PackSegInputs
+
+from seg_kd.registry import DATA_SAMPLERS, class_of
 
 RECORDED = 'sample_idx', 'geometry'
 Draw = Tuple[int, int]
@@ -40,6 +48,61 @@ class SeededSampler(InfiniteSampler):
     def __iter__(self) -> Iterator[Draw]:
         for index, draw in self.indices:
             yield index, draw_seed(self.seed, draw)
+
+
+@DATA_SAMPLERS.register_module()
+class SeededDraws(torch.utils.data.Sampler):
+    """Any other sampler, with a seed for each of its draws.
+
+    The seed is a function of the run's, the epoch, and the number of the draw
+    among those of all ranks.
+
+    Args:
+        dataset: What is drawn from.
+        sampler: Config of the sampler.
+        seed: Of the run.
+    """
+
+    def __init__(self, dataset: Any, sampler: dict, seed: int | None) -> None:
+        given = dict(dataset=dataset, seed=seed)
+        self.sampler = DATA_SAMPLERS.build(sampler, default_args=given)
+        self.seed = sync_random_seed() if seed is None else seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        if hasattr(self.sampler, 'set_epoch'):
+            self.sampler.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Draw]:
+        rank, ranks = get_dist_info()
+        seed = draw_seed(self.seed, self.epoch)
+        for number, index in enumerate(self.sampler):
+            yield index, draw_seed(seed, number * ranks + rank)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+
+def seed_draws(dataloader: dict) -> dict:
+    """The config of a loader whose draws have seeds; ``dataset`` is built.
+
+    As it is where nothing is drawn: with ``shuffle=False``, without a
+    pipeline; and with a sampler that is built already.
+    """
+    sampler, dataset = dataloader.get('sampler'), dataloader['dataset']
+    if not isinstance(sampler, dict):
+        return dataloader
+    if class_of(sampler, DATA_SAMPLERS) is InfiniteSampler:
+        sampler = {**sampler, 'type': 'SeededSampler'}
+    elif sampler.get('shuffle') is not False and hasattr(dataset, 'pipeline'):
+        sampler = dict(type='SeededDraws', sampler=dict(sampler))
+    else:
+        return dataloader
+    return {
+        **dataloader, 'dataset': SeededDataset(dataset),
+        'sampler': sampler
+    }
 
 
 @contextmanager

@@ -8,11 +8,12 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS, init_default_scope
 from torch import nn
 
-from seg_kd.engine.stages import stage_configs
+from seg_kd.engine.stages import (check_teacher, require_checkpoint,
+                                  stage_configs)
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
 from seg_kd.networks.checkpoint import load_weights, read_checkpoint
-from seg_kd.registry import HOOKS, MODELS
+from seg_kd.registry import HOOKS, MODELS, is_kind, type_name
 from seg_kd.teacher.build import build_teacher
 
 
@@ -30,6 +31,7 @@ def evaluate_student(cfg: Config, checkpoint: str,
     """
     cfg = last_stage(cfg)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
+    require_checkpoint(checkpoint)
     content = read_checkpoint(checkpoint, cfg.get('trust_checkpoint', False))
     model = MODELS.build(cfg.model)
     load_weights(model, content, f'checkpoint {checkpoint}')
@@ -40,15 +42,26 @@ def evaluate_teacher(cfg: Config, **options: Any) -> Dict[str, float]:
     """The same for the teacher that the config's ``TeacherHook`` names."""
     cfg = last_stage(cfg)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    hooks = [h for h in cfg.get('custom_hooks', []) if _is(h, TeacherHook)]
-    if not hooks:
-        raise UserError(f'{cfg.filename} has no teacher to evaluate: there is '
-                        'no TeacherHook in custom_hooks')
-    hook = HOOKS.build(dict(hooks[0]))
+    hook = HOOKS.build(dict(teacher_of(cfg)))
     preprocessor = MODELS.build(cfg.model.data_preprocessor)
     model, _ = build_teacher(hook.model, hook.checkpoint,
                              hook.trust_checkpoint, preprocessor)
     return evaluate(cfg, model, 'teacher', **options)
+
+
+def teacher_of(cfg: Config) -> Dict[str, Any]:
+    """The config of the teacher's hook, in a complete config.
+
+    Raises:
+        UserError: There is none, or its weights are missing.
+    """
+    hooks = cfg.get('custom_hooks') or [cfg.get('teacher')]
+    found = [hook for hook in hooks if is_kind(hook, HOOKS, TeacherHook)]
+    if not found:
+        raise UserError(f'{cfg.filename} has no teacher: there is no '
+                        'TeacherHook in custom_hooks')
+    check_teacher(Config(dict(custom_hooks=found[:1], fold=cfg.get('fold'))))
+    return found[0]
 
 
 def evaluate(cfg: Config,
@@ -82,6 +95,8 @@ def evaluate(cfg: Config,
         cfg[key] = None
     if tta:
         model = _with_tta(cfg, model)
+    if not _labelled(cfg):
+        _without_labels(cfg, bool(out))
     if out:
         _set(cfg.test_evaluator, 'output_dir', os.path.join(out, name))
     if show_dir:
@@ -103,16 +118,39 @@ def last_stage(cfg: Config) -> Config:
 
 
 def plain_hooks(cfg: Config) -> List[ConfigDict]:
-    """The config's own hooks but for those that train a student."""
+    """The config's own hooks but for those that train a student.
+
+    Of a complete config, where they are a list.
+    """
     return [
         hook for hook in cfg.get('custom_hooks') or []
-        if not _is(hook, (TeacherHook, DistillHook))
+        if not is_kind(hook, HOOKS, (TeacherHook, DistillHook))
     ]
 
 
-def _is(hook: Dict[str, Any], kinds) -> bool:
-    found = HOOKS.get(hook['type'])
-    return isinstance(found, type) and issubclass(found, kinds)
+def _labelled(cfg: Config) -> bool:
+    """Does the test set name a folder of labels?"""
+    prefix = cfg.test_dataloader.dataset.get('data_prefix')
+    return prefix is None or bool(prefix.get('seg_map_path'))
+
+
+def _without_labels(cfg: Config, out: bool) -> None:
+    """Predicts without measuring: what loads or scores labels goes."""
+
+    def stays(transform: Any) -> bool:
+        return type_name(transform) not in ('LoadAnnotations', 'CheckLabels')
+
+    dataset = cfg.test_dataloader.dataset
+    dataset.pipeline = [t for t in dataset.pipeline if stays(t)]
+    for transform in dataset.pipeline:
+        if type_name(transform) == 'TestTimeAug':
+            kept = [[t for t in moves if stays(t)]
+                    for moves in transform.transforms]
+            transform.transforms = [moves for moves in kept if moves]
+    if out:
+        _set(cfg.test_evaluator, 'format_only', True)
+    else:
+        cfg.test_evaluator = []
 
 
 def _with_tta(cfg: Config, model: nn.Module) -> nn.Module:

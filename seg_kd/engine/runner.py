@@ -17,7 +17,8 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from seg_kd.datasets import SeededDataset, check_files
+from seg_kd.datasets import check_files, make_ready, seed_draws
+from seg_kd.engine.complete import complete_hooks
 from seg_kd.engine.data_share import DataShareHook
 from seg_kd.engine.finite import FiniteLossHook
 from seg_kd.engine.load import LoadHook
@@ -70,7 +71,9 @@ class DistillRunner(Runner):
             return super().wrap_model(model_wrapper_cfg, model)
 
     def register_hooks(self, default_hooks=None, custom_hooks=None) -> None:
-        super().register_hooks(default_hooks, custom_hooks)
+        super().register_hooks(
+            default_hooks, complete_hooks(custom_hooks,
+                                          self.cfg.get('teacher')))
         self.register_hook(SeedHook())
         self.register_hook(FiniteLossHook())
         self.register_hook(LoadHook())
@@ -86,19 +89,14 @@ class DistillRunner(Runner):
                          diff_rank_seed: bool = False):
         """As the base class does, with the data checked first.
 
-        Where samples are drawn without end (``InfiniteSampler``), each draw
-        gets a seed of its own, so that augmentation does not depend on
-        workers, ranks or a resumed run.
+        Each draw gets a seed of its own, so that augmentation does not depend
+        on workers, ranks or a resumed run: see :func:`seed_draws`.
         """
         if isinstance(dataloader, dict) and isinstance(
                 dataloader.get('dataset'), dict):
             check_files(dataloader['dataset'])
-            dataset = DATASETS.build(dataloader['dataset'])
-            dataloader = {**dataloader, 'dataset': dataset}
-            sampler = dataloader.get('sampler') or {}
-            if sampler.get('type') == 'InfiniteSampler':
-                dataloader['dataset'] = SeededDataset(dataset)
-                dataloader['sampler'] = {**sampler, 'type': 'SeededSampler'}
+            dataset = make_ready(DATASETS.build(dataloader['dataset']))
+            dataloader = seed_draws({**dataloader, 'dataset': dataset})
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_train_loop(self, loop):
@@ -143,7 +141,8 @@ def check_checkpoint_hooks(hooks, accumulative_counts: int) -> None:
             raise UserError(
                 'max_keep_ckpts=1 deletes the last checkpoint before the next '
                 'one is written: set it to 2 or more')
-        if hook.interval > 0 and hook.interval % accumulative_counts:
+        lost = hook.interval > 0 and hook.interval % accumulative_counts
+        if lost and not hook.by_epoch:
             raise UserError(
                 f'checkpoints every {hook.interval} iterations would lose '
                 f'gradients accumulated over {accumulative_counts}: make the '

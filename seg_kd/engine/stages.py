@@ -1,11 +1,17 @@
 """Runs the stages of a config, one ordinary run each, in their own folders.
 
-``stages = [dict(name='translator', ...), dict(name='distill', ...)]``: each is
-a set of changes to the rest of the config. A string ``'stage:NAME'`` in a
-stage stands for the last checkpoint of an earlier one; ``custom_hooks =
-{'1': hook}`` puts another hook in the place of the second, and
-``train_cfg=dict(max_iters=0.1)`` is a tenth of the config's own iterations. A
-config without stages is one run, in the work directory itself.
+``stages = dict(translator=dict(...), distill=dict())``: each is a set of
+changes to the rest of the config. In a stage
+
+- ``'stage:NAME'`` stands for the last checkpoint of an earlier one;
+- ``custom_hooks = dict(KAHook=dict(type='TranslatorHook'))`` puts another hook
+  in the place of the one of that type or name, without ``type`` it changes
+  settings of it, and None leaves it out; a list replaces all hooks;
+- ``task=False``: the student learns from the teacher alone. All losses of its
+  heads have weight 0, and what only they could move stays;
+- ``train_cfg=dict(max_iters=0.1)`` is a tenth of the config's own iterations.
+
+A config without stages is one run, in the work directory itself.
 """
 import copy
 import glob
@@ -17,13 +23,19 @@ import re
 import time
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import find_latest_checkpoint
 
+from seg_kd import shipped
 from seg_kd.datasets import check_files
+from seg_kd.engine.complete import (apply_changes, change_hooks,
+                                    complete_hooks, named_hooks, plain,
+                                    resolve)
 from seg_kd.errors import UserError
+from seg_kd.hooks import TeacherHook
+from seg_kd.registry import HOOKS, is_kind
 
 RECORD = 'run.json'
 _RUNS = itertools.count()
@@ -49,7 +61,9 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
     Raises:
         UserError: ``work_dir`` holds a run that this one must not touch.
     """
-    name = os.path.splitext(os.path.basename(cfg.filename or 'config.py'))[0]
+    name = shipped.stem(cfg.filename or 'config.py')
+    here = cfg.filename and os.path.isfile(cfg.filename)
+    place = shipped.title(cfg.filename) if here else None
     done: Dict[str, Optional[str]] = {}
     history = ''
     for stage, stage_cfg in stage_configs(cfg):
@@ -58,7 +72,10 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
         settings = {**_settings(stage_cfg), 'after': history}
         history = hashlib.sha256(
             json.dumps(settings, sort_keys=True).encode()).hexdigest()
-        record = dict(config=name, settings=settings, finished=False)
+        record = dict(config=name,
+                      place=place,
+                      settings=settings,
+                      finished=False)
         if not _finished(folder, record, resume):
             _train(stage_cfg, folder, record, resume)
         if stage:
@@ -67,27 +84,65 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
 
 def stage_configs(cfg: Config) -> Iterator[Tuple[str, Config]]:
     """Name and complete config of each stage; name '' where there is one."""
-    stages = cfg.get('stages')
-    if not stages:
-        yield '', copy.deepcopy(cfg)
-        return
+    stages = named_stages(cfg)
+    for name, changes in (stages or {'': {}}).items():
+        stage = copy.deepcopy(cfg)
+        stage.pop('stages', None)
+        apply_changes(stage)
+        _change(stage, plain(changes))
+        length = stage.get('train_cfg') and stage.train_cfg.get('max_iters')
+        if isinstance(length, float):
+            whole = cfg.train_cfg.max_iters
+            stage.train_cfg.max_iters = max(1, round(length * whole))
+        resolve(stage)
+        yield name, stage
+
+
+def named_stages(cfg: Config) -> Dict[str, Any]:
+    """The changes of each stage by its name, in their order.
+
+    Raises:
+        UserError: One has no name, or that of another.
+    """
+    stages = cfg.get('stages') or {}
+    if isinstance(stages, dict):
+        return {name: changes or {} for name, changes in stages.items()}
     names = [stage.get('name') for stage in stages]
     if None in names or len(set(names)) < len(names):
         raise UserError(f'each stage needs a name of its own, got {names}')
-    for stage in stages:
-        stage_cfg = copy.deepcopy(cfg)
-        stage_cfg.pop('stages')
-        changes = stage.to_dict()
-        del changes['name']
-        if isinstance(changes.get('custom_hooks'), dict):
-            for index, hook in changes.pop('custom_hooks').items():
-                stage_cfg.custom_hooks[int(index)] = ConfigDict(hook)
-        stage_cfg.merge_from_dict(changes)
-        length = changes.get('train_cfg', {}).get('max_iters')
-        if isinstance(length, float):
-            whole = cfg.train_cfg.max_iters
-            stage_cfg.train_cfg.max_iters = max(1, round(length * whole))
-        yield stage['name'], stage_cfg
+    return {
+        stage['name']: {k: v
+                        for k, v in stage.items() if k != 'name'}
+        for stage in stages
+    }
+
+
+def _change(cfg: Config, changes: Dict[str, Any]) -> None:
+    hooks = changes.pop('custom_hooks', None)
+    task = changes.pop('task', True)
+    cfg.merge_from_dict(changes)
+    if not task:
+        _without_task(cfg)
+    teacher = cfg.get('teacher')
+    if isinstance(hooks, list):
+        cfg.custom_hooks = complete_hooks(hooks, teacher)
+        return
+    named = named_hooks(cfg.get('custom_hooks'), teacher)
+    if hooks or named:
+        cfg.custom_hooks = change_hooks(named, hooks or {})
+
+
+def _without_task(cfg: Config) -> None:
+    keys = cfg.optim_wrapper.setdefault('paramwise_cfg', {}).setdefault(
+        'custom_keys', {})
+    for name in ('decode_head', 'auxiliary_head'):
+        heads = cfg.model.get(name)
+        for head in heads if isinstance(heads, list) else [heads]:
+            losses = (head or {}).get('loss_decode') or []
+            for loss in losses if isinstance(losses, list) else [losses]:
+                loss['loss_weight'] = 0.
+        if heads:
+            keys.setdefault(name, dict(lr_mult=0.))
 
 
 def latest_checkpoint(folder: str) -> Optional[str]:
@@ -114,6 +169,35 @@ def _checkpoints(folder: str) -> List[str]:
     found = glob.glob(os.path.join(glob.escape(folder), '*.pth'))
     last = latest_checkpoint(folder)  # it may lie elsewhere
     return found + ([last] if last else [])
+
+
+def require_checkpoint(path: str, hint: str = '') -> None:
+    """Raises UserError where a file of weights is missing.
+
+    It says which others are there; what has a scheme is not looked for.
+    """
+    if '://' in path or os.path.exists(path):
+        return
+    folder = os.path.dirname(path) or '.'
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    there = [name for name in names if name.endswith('.pth')]
+    found = f'; {folder} has {", ".join(there)}' if there else ''
+    raise UserError(f'{path} does not exist{found}{hint}')
+
+
+def check_teacher(cfg: Config) -> None:
+    """Raises UserError where the teacher's weights have to be trained yet."""
+    for hook in cfg.get('custom_hooks') or []:
+        if not is_kind(hook, HOOKS, TeacherHook) or not hook.get('checkpoint'):
+            continue
+        hint, model = '', hook.get('model')
+        if isinstance(model, str) and not model.startswith('mmseg::'):
+            name = model.removeprefix(shipped.SCOPE)
+            if name != model:
+                name = shipped.stem(name)
+            fold = f' --fold {cfg.fold}' if cfg.get('fold') else ''
+            hint = f'; train the teacher first: seg-kd train {name}{fold}'
+        require_checkpoint(hook['checkpoint'], hint)
 
 
 def fill_in(cfg: Config,
@@ -158,7 +242,9 @@ def _settings(cfg: Config) -> Dict[str, Any]:
             for name, value in node.items():
                 visit(f'{key}.{name}' if key else name, value)
         elif not key.startswith(_FREE):
-            flat[key] = json.loads(json.dumps(node, default=str))
+            text = json.dumps(node, default=str)
+            # as runs say it that are older than this scope
+            flat[key] = json.loads(text.replace('"seg_kd::', '"configs/'))
 
     whole = cfg.to_dict()
     visit('', {k: whole[k] for k in _DECISIVE if k in whole})
@@ -187,6 +273,11 @@ def _finished(folder: str, record: Dict[str, Any], resume: bool) -> bool:
         if is_main_process():
             print(f'{folder}: finished, nothing to do')
         return True
+    if changed and old.get('place', record['place']) != record['place']:
+        raise UserError(
+            f'{folder} holds a run of the config {old["place"]}, not '
+            f'{record["place"]} ({", ".join(changed[:4])} differ); choose '
+            'another --work-dir')
     if changed and not old['finished']:
         raise UserError(
             f'{folder} holds an unfinished run with other settings ('
@@ -229,6 +320,7 @@ def _train(cfg: Config, folder: str, record: Dict[str, Any],
     for loader in (cfg.train_dataloader, cfg.get('val_dataloader')):
         if loader:  # before a teacher is fetched for nothing
             check_files(loader.dataset)
+    check_teacher(cfg)
     last = latest_checkpoint(folder) if resume else None
     if last:
         cfg.resume, cfg.load_from = True, last

@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from seg_kd import shipped
 from seg_kd.errors import UserError
 from seg_kd.networks.checkpoint import load_weights, read_checkpoint
 from seg_kd.registry import MODELS
@@ -42,6 +43,8 @@ def teacher_config(model: Union[str, Dict],
                    checkpoint: Optional[str]) -> Tuple[Dict, str]:
     """Model config and checkpoint of what ``TeacherHook(model=)`` names."""
     init_default_scope('mmseg')
+    if isinstance(model, str) and model.startswith(shipped.SCOPE):
+        model = shipped.find(model)
     if not isinstance(model, str):
         config = model
     elif '::' in model:

@@ -2,91 +2,23 @@
 # Test images (233) are not in all copies: to test on them,
 #   --cfg-options test_dataloader.dataset.data_prefix.img_path=images/test \
 #       test_dataloader.dataset.data_prefix.seg_map_path=labels/test
+_base_ = './standard.py'
+
 dataset_type = 'CamVidDataset'
-data_root = 'data/camvid'
 num_classes = 11
 crop_size = (360, 480)  # height, width
-data_preprocessor = dict(type='SegDataPreProcessor',
-                         mean=[123.675, 116.28, 103.53],
-                         std=[58.395, 57.12, 57.375],
-                         bgr_to_rgb=True,
-                         size=crop_size,
-                         pad_val=0,
-                         seg_pad_val=255)
-
+data_preprocessor = dict(size=crop_size)
+# Cached: 0.25 GiB in each loader worker
 train_pipeline = [
-    dict(  # 0.25 GiB in each loader worker
-        type='Cached',
-        transforms=[
-            dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations'),
-            dict(type='CheckLabels', num_classes=num_classes)
-        ]),
-    dict(
-        type='Albumentations',
-        transforms=[
-            dict(
-                type='RandomScale',
-                scale_limit=(-0.5, 1.),  # factors 0.5 to 2
-                area_for_downscale='image',
-                p=1.),
-            dict(type='CropWithClassCap',
-                 height=crop_size[0],
-                 width=crop_size[1],
-                 max_ratio=0.75),
-            dict(type='HorizontalFlip', p=0.5),
-            dict(type='ColorJitter',
-                 brightness=(0.875, 1.125),
-                 contrast=(0.5, 1.5),
-                 saturation=(0.5, 1.5),
-                 hue=(-0.05, 0.05),
-                 p=0.8)
-        ]),
-    dict(type='PackSegInputs')
+    dict(type='Cached', transforms=_base_.checked), *_base_.augment
 ]
-# Images are evaluated at their own size.
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='CheckLabels', num_classes=num_classes),
-    dict(type='PackSegInputs')
-]
-tta_model = dict(type='SegTTAModel')
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='TestTimeAug',
-         transforms=[[
-             dict(type='Resize', scale_factor=r, keep_ratio=True)
-             for r in (0.5, 0.75, 1., 1.25, 1.5, 1.75)
-         ],
-                     [
-                         dict(type='RandomFlip',
-                              prob=p,
-                              direction='horizontal') for p in (0., 1.)
-                     ], [dict(type='LoadAnnotations')],
-                     [dict(type='CheckLabels', num_classes=num_classes)],
-                     [dict(type='PackSegInputs')]])
-]
-
-train_dataloader = dict(
-    batch_size=16,  # of one GPU; the paper's 16 are those of all GPUs
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(type=dataset_type,
-                 data_root=data_root,
-                 data_prefix=dict(img_path='images/train',
-                                  seg_map_path='labels/train'),
-                 pipeline=train_pipeline))
-val_dataloader = dict(batch_size=1,
-                      num_workers=2,
-                      persistent_workers=True,
-                      sampler=dict(type='DefaultSampler', shuffle=False),
-                      dataset=dict(type=dataset_type,
-                                   data_root=data_root,
-                                   data_prefix=dict(img_path='images/val',
-                                                    seg_map_path='labels/val'),
-                                   pipeline=test_pipeline))
+train_dataloader = dict(dataset=dict(
+    type=dataset_type,
+    data_root='data/camvid',
+    pipeline=train_pipeline,
+    data_prefix=dict(img_path='images/train', seg_map_path='labels/train')))
+val_dataloader = dict(dataset=dict(
+    type=dataset_type,
+    data_root='data/camvid',
+    data_prefix=dict(img_path='images/val', seg_map_path='labels/val')))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

@@ -4,32 +4,16 @@
 _base_ = './camvid_half.py'
 
 half = (256, 192)  # width, height
+resize = dict(type='Resize', scale=half)
 train_pipeline = [
-    dict(type='Cached',
-         transforms=[
-             dict(type='LoadImageFromFile'),
-             dict(type='LoadAnnotations'),
-             dict(type='CheckLabels', num_classes={{_base_.num_classes}}),
-             dict(type='Resize', scale=half)
-         ]),
+    dict(type='Cached', transforms=[*_base_.checked, resize]),
     dict(type='Albumentations',
-         transforms=[
-             dict(type='HorizontalFlip', p=0.5),
-             dict(type='CropWithClassCap',
-                  height=160,
-                  width=160,
-                  max_ratio=0.75,
-                  stride=16)
-         ]),
-    dict(type='PackSegInputs')
+         transforms=[_base_.jitter[0],
+                     dict(stride=16, **_base_.crop)]), _base_.augment[-1]
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=half),
-    dict(type='LoadAnnotations'),
-    dict(type='CheckLabels', num_classes={{_base_.num_classes}}),
-    dict(type='PackSegInputs')
+    _base_.load[0], resize, _base_.load[1], *_base_.check_and_pack
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader

@@ -4,90 +4,19 @@
 #   --cfg-options model.test_cfg.mode=slide \
 #       model.test_cfg.crop_size='(512,512)' \
 #       model.test_cfg.stride='(336,336)'
+_base_ = './standard.py'
+
 dataset_type = 'PascalVOCDataset'
 data_root = 'data/VOCdevkit/VOC2012'
 num_classes = 21
 crop_size = (512, 512)  # height, width
-data_preprocessor = dict(type='SegDataPreProcessor',
-                         mean=[123.675, 116.28, 103.53],
-                         std=[58.395, 57.12, 57.375],
-                         bgr_to_rgb=True,
-                         size=crop_size,
-                         pad_val=0,
-                         seg_pad_val=255)
-
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='CheckLabels', num_classes=num_classes),
-    dict(
-        type='Albumentations',
-        transforms=[
-            dict(
-                type='RandomScale',
-                scale_limit=(-0.5, 1.),  # factors 0.5 to 2
-                area_for_downscale='image',
-                p=1.),
-            dict(type='CropWithClassCap',
-                 height=crop_size[0],
-                 width=crop_size[1],
-                 max_ratio=0.75),
-            dict(type='HorizontalFlip', p=0.5),
-            dict(type='ColorJitter',
-                 brightness=(0.875, 1.125),
-                 contrast=(0.5, 1.5),
-                 saturation=(0.5, 1.5),
-                 hue=(-0.05, 0.05),
-                 p=0.8)
-        ]),
-    dict(type='PackSegInputs')
-]
-# Images are evaluated at their own size.
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='CheckLabels', num_classes=num_classes),
-    dict(type='PackSegInputs')
-]
-tta_model = dict(type='SegTTAModel')
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='TestTimeAug',
-         transforms=[[
-             dict(type='Resize', scale_factor=r, keep_ratio=True)
-             for r in (0.5, 0.75, 1., 1.25, 1.5, 1.75)
-         ],
-                     [
-                         dict(type='RandomFlip',
-                              prob=p,
-                              direction='horizontal') for p in (0., 1.)
-                     ], [dict(type='LoadAnnotations')],
-                     [dict(type='CheckLabels', num_classes=num_classes)],
-                     [dict(type='PackSegInputs')]])
-]
-
+data_preprocessor = dict(size=crop_size)
+files = dict(type=dataset_type,
+             data_root=data_root,
+             data_prefix=dict(img_path='JPEGImages',
+                              seg_map_path='SegmentationClassAug'))
 train_dataloader = dict(
-    batch_size=16,  # of one GPU; the paper's 16 are those of all GPUs
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(type=dataset_type,
-                 data_root=data_root,
-                 data_prefix=dict(img_path='JPEGImages',
-                                  seg_map_path='SegmentationClassAug'),
-                 ann_file='ImageSets/Segmentation/trainaug.txt',
-                 pipeline=train_pipeline))
-val_dataloader = dict(batch_size=1,
-                      num_workers=2,
-                      persistent_workers=True,
-                      sampler=dict(type='DefaultSampler', shuffle=False),
-                      dataset=dict(type=dataset_type,
-                                   data_root=data_root,
-                                   data_prefix=dict(
-                                       img_path='JPEGImages',
-                                       seg_map_path='SegmentationClassAug'),
-                                   ann_file='ImageSets/Segmentation/val.txt',
-                                   pipeline=test_pipeline))
+    dataset=dict(ann_file='ImageSets/Segmentation/trainaug.txt', **files))
+val_dataloader = dict(
+    dataset=dict(ann_file='ImageSets/Segmentation/val.txt', **files))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

@@ -1,13 +1,10 @@
 # As camvid.py here, with augmentation that the teacher's maps can follow: each
 # of the 367 training images passes through the teacher once, whole.
 _base_ = [
-    '../students/mobilenetv2_s16_half.py', '../datasets/camvid_half_grid.py',
-    '../schedules/camvid_half.py'
+    '../students/mobilenetv2_s16_half.py', '../teachers/camvid.py',
+    '../datasets/camvid_half_grid.py', '../schedules/camvid_half.py'
 ]
 
 model = dict(data_preprocessor={{_base_.data_preprocessor}},
              decode_head=dict(num_classes={{_base_.num_classes}}))
-teacher = dict(type='TeacherHook',
-               model='configs/teacher_deeplab_camvid.py',
-               checkpoint='work_dirs/teacher_deeplab_camvid/iter_1500.pth',
-               cache=dict(max_gib=1.))
+teacher = dict(cache=dict(max_gib=1.))

@@ -1,24 +1,17 @@
 # Factor transfer. First the paraphraser alone, with the authors' optimizer:
-# SGD at a constant 0.1, weight decay 5e-4.
+# KA's translator's, but for the weight decay.
+_base_ = '../stages/autoencoder.py'
+
 taps = dict(teacher='decode_head.bottleneck')
-ft = dict(
-    type='FTHook',
+custom_hooks = dict(FTHook=dict(
     paraphraser='stage:paraphraser',
     student='backbone[3]',
     # weight: half the pull of the task on CamVid, docs/methods/README.md
     weight=2.3,
-    **taps)
-paraphraser = dict(
-    name='paraphraser',
-    custom_hooks={'1': dict(type='ParaphraserHook', **taps)},
+    **taps))
+stages = dict(paraphraser=dict(
+    custom_hooks=dict(FTHook=dict(type='ParaphraserHook', **taps)),
     train_cfg=dict(max_iters=500),
-    optim_wrapper=dict(
-        _delete_=True,
-        type='OptimWrapper',
-        optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4),
-        # as for KA's translator: at 0.1 real maps may diverge without it
-        clip_grad=dict(max_norm=1.)),
-    param_scheduler=None,
-    val_cfg=None,
-    val_dataloader=None,
-    val_evaluator=None)
+    **_base_.autoencoder),
+              distill=dict())
+stages['paraphraser']['optim_wrapper']['optimizer']['weight_decay'] = 5e-4

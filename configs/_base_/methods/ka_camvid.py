@@ -1,8 +1,8 @@
 # CamVid. An epoch is 46 iterations: too few, the translator gets four. The
 # weights give each term a quarter of the gradient that the task has at the
-# student's map (tools/gradients.py); the paper's, made for SGD, slow this
+# student's map (seg-kd gradients); the paper's, made for SGD, slow this
 # student down under AdamW (docs/results.md).
 _base_ = './ka.py'
 
-ka = dict(adaptation_weight=0.2, affinity_weight=0.2)
-translator = dict(train_cfg=dict(max_iters=200))
+custom_hooks = dict(KAHook=dict(adaptation_weight=0.2, affinity_weight=0.2))
+stages = dict(translator=dict(train_cfg=dict(max_iters=200)))

@@ -2,4 +2,4 @@
 # CamVid's (see ka_camvid.py).
 _base_ = './ka_camvid.py'
 
-translator = dict(train_cfg=dict(max_iters=100))
+stages = dict(translator=dict(train_cfg=dict(max_iters=100)))

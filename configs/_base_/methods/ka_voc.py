@@ -1,4 +1,4 @@
 # The translator's one epoch of VOC: 10582 / 16 iterations.
 _base_ = './ka.py'
 
-translator = dict(train_cfg=dict(max_iters=662))
+stages = dict(translator=dict(train_cfg=dict(max_iters=662)))

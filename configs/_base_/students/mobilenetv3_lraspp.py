@@ -2,9 +2,10 @@
 # mobilenet-v3-d8_lraspp. The head pools windows of 49 x 49 at stride 8, so
 # images and crops need at least 392 pixels a side.
 # Taps: backbone[0..2] = 16, 24, 960 channels at strides 2, 4, 8.
-norm_cfg = dict(type='BN', eps=0.001)  # SyncBN: default_runtime.py
+_base_ = '../encoder_decoder.py'
+
+norm_cfg = dict(eps=0.001)
 model = dict(
-    type='EncoderDecoder',
     backbone=dict(
         type='MobileNetV3',
         arch='large',
@@ -19,12 +20,5 @@ model = dict(
                      in_index=(0, 1, 2),
                      channels=128,
                      input_transform='multiple_select',
-                     dropout_ratio=0.1,
-                     num_classes=19,
                      norm_cfg=norm_cfg,
-                     act_cfg=dict(type='ReLU'),
-                     align_corners=False,
-                     loss_decode=dict(type='CrossEntropyLoss',
-                                      avg_non_ignore=True)),
-    train_cfg=dict(),
-    test_cfg=dict(mode='whole'))
+                     act_cfg=dict(type='ReLU')))

@@ -1,0 +1,75 @@
+"""Pictures: what networks see in images, and their losses as curves."""
+from typing import Dict
+
+import matplotlib
+import numpy as np
+
+from seg_kd.analysis.logs import read_scalars
+from seg_kd.analysis.trained import Trained
+from seg_kd.registry import DATASETS
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt  # noqa: E402
+
+
+def draw_predictions(models: Dict[str, Trained],
+                     path: str,
+                     count: int = 4) -> None:
+    """Rows of image, truth, and what each network sees in the image."""
+    first = next(iter(models.values()))
+    dataset = DATASETS.build(first.cfg.test_dataloader.dataset)
+    palette = np.array(dataset.metainfo['palette'], np.uint8)
+    columns = ['image', 'truth', *models]
+    samples = first.samples(count)
+    height, width = samples[0]['inputs'].shape[-2:]
+    figure, axes = plt.subplots(count,
+                                len(columns),
+                                figsize=(2.6 * len(columns),
+                                         2.6 * count * height / width + 0.4),
+                                squeeze=False,
+                                layout='constrained')
+    for row, sample in zip(axes, samples):
+        truth = sample['data_samples'].gt_sem_seg.data[0].numpy()
+        image = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1]
+        shown = [image, colours(truth, palette)]
+        shown += [colours(m.predict(sample), palette) for m in models.values()]
+        for axis, picture in zip(row, shown):
+            axis.imshow(picture)
+            axis.set_axis_off()
+    for axis, title in zip(axes[0], columns):
+        axis.set_title(title)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def colours(label: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """A label map ``(H, W)`` in colour; ignored pixels are black."""
+    table = np.zeros((256, 3), np.uint8)
+    table[:len(palette)] = palette
+    return table[label]
+
+
+def draw_curves(folders: Dict[str, str], path: str) -> None:
+    """One plot a logged loss term, one line a run."""
+    runs = {name: read_scalars(folder) for name, folder in folders.items()}
+    terms = sorted({
+        term
+        for scalars in runs.values()
+        for term in scalars if 'loss' in term
+    })
+    figure, axes = plt.subplots(1,
+                                len(terms),
+                                figsize=(3.6 * len(terms), 3.2),
+                                squeeze=False,
+                                layout='constrained')
+    for axis, term in zip(axes[0], terms):
+        for name, scalars in runs.items():
+            if term in scalars:
+                axis.plot(*zip(*scalars[term]), label=name)
+        axis.set_title(term)
+        axis.set_xlabel('iteration')
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,72 @@
+"""What a data set is told before a runner takes it."""
+import warnings
+from typing import Any
+
+from mmcv.transforms import Compose
+
+from seg_kd.datasets.check import CheckLabels, label_problem, open_pair
+from seg_kd.errors import UserError
+
+
+def make_ready(dataset: Any) -> Any:
+    """Lets its errors name their file, and CheckLabels know the classes.
+
+    A wrapper, such as ``ConcatDataset``, passes it on.
+    """
+    for inner in (*getattr(dataset, 'datasets', ()),
+                  getattr(dataset, 'dataset', None)):
+        if inner is not None:
+            make_ready(inner)
+    pipeline = getattr(dataset, 'pipeline', None)
+    if isinstance(pipeline, Compose):
+        dataset.pipeline = NamingPipeline(pipeline.transforms)
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    if classes:
+        fill_in_classes(pipeline, len(classes))
+    return dataset
+
+
+def fill_in_classes(transform: Any, classes: int) -> None:
+    """In each CheckLabels that has no number of its own."""
+    if isinstance(transform, CheckLabels):
+        transform.num_classes = transform.num_classes or classes
+    for name in ('transforms', 'subroutines'):  # of Compose; of TestTimeAug
+        held = getattr(transform, name, None)
+        for inner in held if isinstance(held, list) else [held]:
+            if inner is not None:
+                fill_in_classes(inner, classes)
+
+
+class NamingPipeline(Compose):
+    """A pipeline that says which file cannot be used.
+
+    What fails for another reason fails as it would.
+
+    Raises:
+        UserError: An image or label is not readable, or no label map.
+    """
+
+    def __call__(self, data: dict) -> Any:
+        files = {k: data[k] for k in ('img_path', 'seg_map_path') if k in data}
+        try:
+            with warnings.catch_warnings():  # the check below says more
+                warnings.filterwarnings('ignore', 'Please pay attention your')
+                found = super().__call__(data)
+        except UserError:
+            raise
+        except Exception as error:
+            problem = open_pair(files)[0] if 'img_path' in files else ''
+            if problem:
+                raise UserError(problem) from error
+            raise
+        self._check_label(found, files)
+        return found
+
+    def _check_label(self, found: Any, files: dict) -> None:
+        sample = found.get('data_samples') if isinstance(found, dict) else None
+        if 'gt_sem_seg' not in (sample or ()):
+            return
+        label = sample.gt_sem_seg.data
+        if label.dim() != 3 or label.shape[0] != 1:
+            problem = label_problem(label.numpy(), label.shape, None)
+            raise UserError(f'{files.get("seg_map_path")}: {problem}')

@@ -1,0 +1,45 @@
+"""Several splits of one data set: each fold is trained and measured alone.
+
+A data base says what each fold changes, ``folds = dict(NAME=changes, ...)``,
+and so do teacher and students alike: the teacher of a fold has seen no more
+than the student has.
+"""
+import os
+
+from mmengine.config import Config
+
+from seg_kd import shipped
+from seg_kd.engine.complete import plain
+from seg_kd.errors import UserError
+
+
+def choose_fold(cfg: Config, name: str) -> None:
+    """Makes the changes of one fold; its teacher is that of the same fold.
+
+    A checkpoint ``work_dirs/NAME/...`` of the teacher becomes
+    ``work_dirs/NAME_FOLD/...``, unless the fold names one itself.
+
+    Raises:
+        UserError: There is no such fold.
+    """
+    folds = cfg.get('folds') or {}
+    if name not in folds:
+        raise UserError(
+            f'the config has no fold {name!r}'
+            f'{shipped.nearest(name, folds) or ": it defines no folds"}')
+    changes = plain(folds[name])
+    cfg.fold = name
+    cfg.merge_from_dict(changes)
+    own = (changes.get('teacher') or {}).get('checkpoint')
+    checkpoint = (cfg.get('teacher') or {}).get('checkpoint')
+    if checkpoint and not own:
+        cfg.teacher.checkpoint = of_fold(checkpoint, name)
+
+
+def of_fold(checkpoint: str, fold: str) -> str:
+    """The same checkpoint in the work directory of a fold."""
+    folder, file = os.path.split(checkpoint)
+    parts = folder.split('/')
+    if 'work_dirs' in parts[:-1]:
+        parts[parts.index('work_dirs') + 1] += f'_{fold}'
+    return os.path.join('/'.join(parts), file)

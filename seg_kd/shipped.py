@@ -1,0 +1,71 @@
+"""The configs that come with the package, found from any folder.
+
+They lie in ``.mim/configs``, where MMEngine looks for the configs of a
+package; in a clone that is a link to ``configs/``.
+"""
+import difflib
+import os
+from collections.abc import Iterable
+
+from seg_kd.errors import UserError
+
+SCOPE = 'seg_kd::'
+FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), '.mim',
+                      'configs')
+METHODS, EXPERIMENTS, STUDENTS = (f'_base_/{kind}'
+                                  for kind in ('methods', 'experiments',
+                                               'students'))
+
+
+def names(kind: str = '') -> list[str]:
+    """Shipped configs, or those of one kind, such as :data:`METHODS`."""
+    return sorted(
+        file.removesuffix('.py')
+        for file in os.listdir(os.path.join(FOLDER, kind))
+        if file.endswith('.py'))
+
+
+def find(name: str, kind: str = '') -> str:
+    """The file that a user means by ``name``.
+
+    A path; ``seg_kd::ka_deeplab.py``; or the name of a shipped config, of the
+    given kind, with or without ``.py``.
+
+    Raises:
+        UserError: There is none; with the names that come nearest.
+    """
+    if os.path.isfile(name):
+        return name
+    inner = name.removeprefix(SCOPE).removesuffix('.py') + '.py'
+    places = [inner] if name.startswith(SCOPE) else []
+    if os.path.dirname(inner) == '':
+        places.insert(0, os.path.join(kind, inner))
+    for place in places:
+        path = os.path.join(FOLDER, place)
+        if os.path.isfile(path):
+            return path
+    what = os.path.basename(kind).removesuffix('s') or 'config'
+    raise UserError(f'{what} {name} does not exist'
+                    f'{nearest(stem(inner), names(kind))}')
+
+
+def nearest(wanted: str, known: Iterable[str]) -> str:
+    """``'; did you mean ...?'``, or ``'; there are: ...'``."""
+    known = list(known)
+    near = difflib.get_close_matches(wanted, known, n=3, cutoff=.5)
+    if near:
+        return f'; did you mean {" or ".join(near)}?'
+    return f'; there are: {", ".join(known)}' if known else ''
+
+
+def stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def title(path: str) -> str:
+    """The name that a config is told apart by: its place, not its content."""
+    path = os.path.realpath(path)
+    folder = os.path.realpath(FOLDER)
+    if os.path.commonpath([path, folder]) == folder:
+        return SCOPE + os.path.relpath(path, folder)
+    return path
