@@ -1,55 +1,164 @@
-"""What the command-line tools share: configs, errors, the end of a run."""
+"""The command line: ``seg-kd COMMAND``, and what its commands share.
+
+Each command is a module in :mod:`seg_kd.commands`. What it needs beyond its
+help is imported when it runs.
+"""
+from __future__ import annotations
+
 import argparse
-import difflib
+import importlib
 import os
 import re
 import sys
-import urllib.error
-from typing import Callable, Iterable, Optional
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-import mmengine.registry
-import mmseg.registry
-import torch
-from mmengine.config import Config, DictAction
-from mmengine.registry import Registry
-
-import seg_kd.register  # noqa: F401
+from seg_kd import shipped
 from seg_kd.errors import UserError
 
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
-def run(main: Callable[[], None]) -> None:
-    """Runs a tool: a mistake of the user becomes one line and status 2."""
+COMMANDS = dict([
+    ('train', 'train a student, or a teacher'),
+    ('test', 'evaluate a student, and its teacher'),
+    ('compare', 'train with one method after the other, all else equal'),
+    ('configs', 'list the configs that come with the package'),
+    ('prepare-data', 'convert, draw or check a data set'),
+    ('gradients', 'show how hard each loss term pulls at the student'),
+    ('benchmark', 'measure what a step or a network costs here'),
+    ('cache-deviation', "compare cached teacher's maps with computed ones"),
+    ('export-split', 'write the two halves of a split network'),
+    ('demo', 'run the main job on embedded data'),
+])
+GO_ON = ('train', 'compare', 'demo')  # what a second call goes on with
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; its exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ('-h', '--help'):
+        print(usage())
+        return 0
+    name, *rest = argv
+    if name not in COMMANDS:
+        return _say(f'seg-kd has no command {name!r}'
+                    f'{shipped.nearest(name, COMMANDS)}')
+    command = importlib.import_module(
+        f'seg_kd.commands.{name.replace("-", "_")}')
+    args = parser_of(name, command).parse_args(rest)
+    interrupted = 'interrupted' + (
+        '; go on with --resume' if name == 'train' else
+        '; the same command goes on' if name in GO_ON else '')
+    return run(lambda: command.run(args), args.traceback, interrupted)
+
+
+def usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f'  {name:{width}}  {text}' for name, text in COMMANDS.items()]
+    return '\n'.join([
+        'usage: seg-kd COMMAND ...', '',
+        'Knowledge distillation for semantic segmentation.', '', *lines, '',
+        'seg-kd COMMAND --help says more; --traceback after any command '
+        'shows\nwhat an error of one line leaves out.'
+    ])
+
+
+def parser_of(name: str, command: Any) -> argparse.ArgumentParser:
+    """The parser of a command, from its module's docstring and arguments."""
+    text, _, example = command.__doc__.partition('\n\n')
+    parser = argparse.ArgumentParser(f'seg-kd {name}',
+                                     description=' '.join(text.split()),
+                                     epilog=example.rstrip(),
+                                     formatter_class=ShortHelp)
+    command.add_arguments(parser)
+    add_traceback(parser)
+    return parser
+
+
+class ShortHelp(argparse.RawDescriptionHelpFormatter):
+    """A usage that lists no options, and metavars that are said once."""
+
+    def add_usage(self, usage: Any, actions: Iterable, groups: Iterable,
+                  prefix: str | None = None) -> None:
+        named = [a for a in actions if not a.option_strings]
+        prog = self._prog
+        if len(named) < len(list(actions)):
+            self._prog = f'{prog} [OPTIONS]'
+        super().add_usage(usage, named, [], prefix)
+
+    def _format_args(self, action: argparse.Action, default: str) -> str:
+        if action.nargs in ('+', '*') and action.option_strings:
+            return f'{action.metavar or default} ...'
+        return super()._format_args(action, default)
+
+
+def add_traceback(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--traceback',
+                        action='store_true',
+                        help='show where an error comes from')
+
+
+def tool(name: str) -> None:
+    """For ``tools/*.py``: the command of that name, then the exit."""
+    sys.exit(main([name, *sys.argv[1:]]))
+
+
+# -- errors ----------------------------------------------------------------
+
+
+def run(work: Callable[[], None],
+        traceback_too: bool = False,
+        interrupted: str = 'interrupted; go on with --resume') -> int:
+    """Exit status of the work: a user's mistake is one line, and 2."""
     try:
-        main()
-        if torch.distributed.is_initialized():
-            # gloo's threads would outlive the interpreter, and abort it
-            torch.distributed.destroy_process_group()
+        work()
+        _end_processes()
+        return 0
     except UserError as error:
-        _fail(str(error))
-    except urllib.error.URLError as error:
-        _fail(f'a download failed ({error.reason}); fetch the weights by '
-              'hand, or start without: model.backbone.init_cfg=None')
-    except KeyError as error:
-        message = _unknown_type(str(error))
-        if message is None:
-            raise
-        _fail(message)
+        message = str(error)
     except KeyboardInterrupt:
-        _fail('interrupted; go on with --resume')
+        message = interrupted
+    except Exception as error:
+        found = _explained(error)
+        if found is None:
+            raise
+        message = found
+    if traceback_too:
+        traceback.print_exc()
+    return _say(message)
 
 
-def _fail(message: str) -> None:
+def _end_processes() -> None:
+    torch = sys.modules.get('torch')
+    if torch is not None and torch.distributed.is_initialized():
+        # gloo's threads would outlive the interpreter, and abort it
+        torch.distributed.destroy_process_group()
+
+
+def _explained(error: Exception) -> str | None:
+    import urllib.error
+    if isinstance(error, urllib.error.URLError):
+        return (f'a download failed ({error.reason}); fetch the weights by '
+                'hand, or start without: model.backbone.init_cfg=None')
+    return _unknown_type(str(error)) if isinstance(error, KeyError) else None
+
+
+def _say(message: str) -> int:
     if 'in DataLoader worker process' in message:  # with that one's traceback
         message = message.rsplit('UserError: ', 1)[-1]
+    # Only here have the progress bars ended.
     print('error: ' + ' '.join(message.split()), file=sys.stderr)
-    sys.exit(2)
+    return 2
 
 
-def _unknown_type(message: str) -> Optional[str]:
+def _unknown_type(message: str) -> str | None:
     """What to say where a config names a type that no registry knows."""
     match = re.search(r'(\S+) is not in the \S+?::(.+?) registry', message)
     if match is None:
         return None
+    import difflib
     wanted, kind = match[1].strip('"\''), match[2]
     near = difflib.get_close_matches(wanted, _known(kind), n=4, cutoff=0.4)
     hint = f'; the nearest are: {", ".join(near)}' if near else ''
@@ -58,24 +167,44 @@ def _unknown_type(message: str) -> Optional[str]:
 
 
 def _known(kind: str) -> Iterable[str]:
-    found = set()
+    import mmengine.registry
+    import mmseg.registry
+    found: set[str] = set()
     for package in (mmengine.registry, mmseg.registry):
         for registry in vars(package).values():
-            if isinstance(registry, Registry) and registry.name == kind:
+            if isinstance(registry, mmengine.registry.Registry
+                          ) and registry.name == kind:
                 found.update(registry.module_dict)
     return sorted(found)
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config, such as '
-        'train_cfg.max_iters=1000 or custom_hooks.0.checkpoint=teacher.pth')
-    parser.add_argument('--work-dir', help='default: work_dirs/<config>')
+# -- configs ---------------------------------------------------------------
+
+
+def add_config_arguments(parser: argparse.ArgumentParser,
+                         many: bool = False) -> None:
+    """The config, and what changes it: see :func:`load_config`."""
+    if not many:
+        parser.add_argument(
+            'config', help='a shipped config by name (seg-kd configs), or a '
+            'file')
+    parser.add_argument('--cfg-options',
+                        nargs='+',
+                        metavar='KEY=VALUE',
+                        help='override settings, such as '
+                        'train_cfg.max_iters=1000 or '
+                        'custom_hooks.KAHook.affinity_weight=2')
+    parser.add_argument('--work-dir',
+                        metavar='DIR',
+                        help="default: the config's work_dir, or "
+                        'work_dirs/<config>')
+    parser.add_argument('--fold',
+                        metavar='NAME',
+                        help='one of the splits that the data set defines')
+    parser.set_defaults(launcher='none', local_rank=0)
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -89,27 +218,76 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
                         help=argparse.SUPPRESS)
 
 
+def positive(text: str) -> int:
+    """For ``type=``: a whole number from 1 on."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """The config that the arguments name, with their changes.
 
     Raises:
-        UserError: It is missing or cannot be read.
+        UserError: It is missing or cannot be read, or an option fits nothing.
     """
+    from mmengine.config import Config
+
+    import seg_kd.register  # noqa: F401
+    from seg_kd.engine.complete import apply_changes
+    from seg_kd.engine.folds import choose_fold
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not os.path.isfile(args.config):
-        raise UserError(f'config file {args.config} does not exist')
+    path = shipped.find(args.config)
     try:
-        cfg = Config.fromfile(args.config)
-        if args.cfg_options:
-            cfg.merge_from_dict(args.cfg_options)
+        cfg = Config.fromfile(path)
     except (FileNotFoundError, SyntaxError, KeyError, TypeError, ImportError,
             AttributeError, IndexError) as error:
         raise UserError(f'config {args.config} cannot be read: '
                         f'{type(error).__name__}: {error}') from error
+    apply_changes(cfg)
+    if args.fold:
+        choose_fold(cfg, args.fold)
+    for option in args.cfg_options or []:
+        set_option(cfg, option)
     cfg.launcher = args.launcher
     return cfg
 
 
-def default_work_dir(args: argparse.Namespace) -> str:
-    name = os.path.splitext(os.path.basename(args.config))[0]
-    return args.work_dir or os.path.join('work_dirs', name)
+def set_option(cfg: Config, option: str) -> None:
+    """Sets ``KEY=VALUE``; hooks, stages and transforms may go by name.
+
+    Raises:
+        UserError: It fits nothing in the config.
+    """
+    from seg_kd.engine.complete import assign, locate
+    key, sign, text = option.partition('=')
+    if not sign:
+        raise UserError(f'--cfg-options {option}: KEY=VALUE is wanted')
+    try:
+        assign(cfg, locate(cfg, key), _value(text))
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError,
+            SyntaxError) as error:
+        raise UserError(f'--cfg-options {option}: {type(error).__name__}: '
+                        f'{error}') from error
+
+
+def _value(text: str) -> Any:
+    import ast
+
+    from mmengine.config import DictAction
+    if text.lstrip().startswith('{'):
+        return ast.literal_eval(text.strip())
+    return DictAction._parse_iterable(text)
+
+
+def default_work_dir(args: argparse.Namespace, cfg: Config) -> str:
+    """``--work-dir``, or the config's own, or one by the config's name."""
+    if args.work_dir:
+        return args.work_dir
+    folder = cfg.get('work_dir') or os.path.join('work_dirs',
+                                                 shipped.stem(args.config))
+    return f'{folder}_{args.fold}' if args.fold else folder
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -3,7 +3,6 @@
 They lie in ``.mim/configs``, where MMEngine looks for the configs of a
 package; in a clone that is a link to ``configs/``.
 """
-import difflib
 import os
 from collections.abc import Iterable
 
@@ -51,6 +50,7 @@ def find(name: str, kind: str = '') -> str:
 
 def nearest(wanted: str, known: Iterable[str]) -> str:
     """``'; did you mean ...?'``, or ``'; there are: ...'``."""
+    import difflib
     known = list(known)
     near = difflib.get_close_matches(wanted, known, n=3, cutoff=.5)
     if near:

@@ -2,7 +2,6 @@
 
 Every map is non-square, one label in eight is ignored, dropout is on.
 """
-import importlib.util
 import os
 import subprocess
 import sys
@@ -41,19 +40,13 @@ def build_runner(config: Config) -> Runner:
 
 
 def run_tool(tool: str, arguments, monkeypatch, folder: Path) -> int:
-    """Exit status of ``tools/<tool>.py``, run in ``folder``."""
+    """Exit status of a command, run in ``folder``."""
     forget_instances()
-    path = Path(__file__).parents[1] / f'tools/{tool}.py'
-    spec = importlib.util.spec_from_file_location(f'{tool}_tool', path)
-    module = importlib.util.module_from_spec(spec)
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
-    spec.loader.exec_module(module)
     try:
-        cli.run(module.main)
+        return cli.main([tool.replace('_', '-'), *map(str, arguments)])
     except SystemExit as end:
         return end.code
-    return 0
 
 
 def run_on_two_ranks(config: Config, saver: str, folder: Path) -> None:

@@ -1,45 +1,5 @@
-"""Evaluates a student, and on demand its teacher.
-
-Example: python tools/test.py configs/ka_deeplab.py \
-    work_dirs/ka_deeplab/distill/iter_90000.pth --tta --show-dir shown
-"""
-import argparse
-import os
-
+"""The same as ``seg-kd test``."""
 from seg_kd import cli
-from seg_kd.engine.evaluate import evaluate_student, evaluate_teacher
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    cli.add_config_arguments(parser)
-    parser.add_argument('checkpoint', help='checkpoint of the student')
-    parser.add_argument(
-        '--tta',
-        action='store_true',
-        help='flips and scales, as tta_pipeline of the config says')
-    parser.add_argument('--teacher',
-                        action='store_true',
-                        help='evaluate the teacher as well')
-    parser.add_argument('--out', help='folder for predictions, as label PNGs')
-    parser.add_argument('--show-dir',
-                        help='folder for images with predictions painted over')
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
-    cfg = cli.load_config(args)
-    cfg.work_dir = os.path.join(cli.default_work_dir(args), 'test')
-    options = dict(tta=args.tta, out=args.out, show_dir=args.show_dir)
-    results = {'student': evaluate_student(cfg, args.checkpoint, **options)}
-    if args.teacher:
-        results['teacher'] = evaluate_teacher(cfg, **options)
-    for name, metrics in results.items():
-        print(name + ': ' + ', '.join(f'{key} {value:.2f}'
-                                      for key, value in metrics.items()
-                                      if key in ('mIoU', 'aAcc', 'mAcc')))
-
 
 if __name__ == '__main__':
-    cli.run(main)
+    cli.tool('test')

@@ -1,9 +1,11 @@
 """CamVid, the Cambridge-driving Labeled Video Database, with 11 classes."""
 import os.path as osp
-from typing import List, Sequence
+from typing import List, Optional, Sequence
 
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
+
+from seg_kd.errors import UserError
 
 
 @DATASETS.register_module()
@@ -13,9 +15,22 @@ class CamVidDataset(BaseSegDataset):
     Reads ``images/{split}/NAME.{jpg,png}`` and ``labels/{split}/NAME.png``,
     labels 0 to 10, 255 where nothing is scored.
 
+    CamVid's usual validation images are frames of a recording that most
+    training images come from, so they measure memory as well. ``recordings``
+    splits the frames by recording instead; see
+    ``configs/_base_/datasets/camvid_by_recording.py``.
+
     Args:
         img_suffixes: Endings of image files; a folder may mix them.
+        splits: Where ``data_prefix`` names ``images`` and ``labels``
+            themselves: the folders in them that are read; all by default.
+        recordings: Read the frames of these recordings only. A recording is
+            what a file name has before its first ``_``: ``0001TP``,
+            ``0006R0``, ``0016E5``, and ``Seq05VD`` among the test images.
         **kwargs: As for ``BaseSegDataset``.
+
+    Raises:
+        UserError: There is no frame of one of the recordings.
     """
     METAINFO = dict(classes=('sky', 'building', 'pole', 'road', 'pavement',
                              'tree', 'sign symbol', 'fence', 'car',
@@ -27,8 +42,11 @@ class CamVidDataset(BaseSegDataset):
 
     def __init__(self,
                  img_suffixes: Sequence[str] = ('.jpg', '.png'),
+                 splits: Optional[Sequence[str]] = None,
+                 recordings: Optional[Sequence[str]] = None,
                  **kwargs) -> None:
         self.img_suffixes = tuple(img_suffixes)
+        self.splits, self.recordings = splits, recordings
         super().__init__(**kwargs)
 
     def load_data_list(self) -> List[dict]:
@@ -36,4 +54,31 @@ class CamVidDataset(BaseSegDataset):
         for self.img_suffix in self.img_suffixes:
             found += super().load_data_list()
         found = [info for info in found if osp.isfile(info['img_path'])]
+        if self.splits is not None:
+            found = [info for info in found if split(info) in self.splits]
+        if self.recordings is not None:
+            found = self._of_recordings(found)
         return sorted(found, key=lambda info: info['img_path'])
+
+    def _of_recordings(self, found: List[dict]) -> List[dict]:
+        there = {recording(info['img_path']) for info in found}
+        missing = sorted(set(self.recordings) - there)
+        if missing:
+            raise UserError(
+                f'{self.data_prefix["img_path"]} has no frames of '
+                f'{", ".join(missing)}; its recordings are: '
+                f'{", ".join(sorted(there))}')
+        return [
+            info for info in found
+            if recording(info['img_path']) in self.recordings
+        ]
+
+
+def split(info: dict) -> str:
+    """The folder that an image lies in: train, val or test."""
+    return osp.basename(osp.dirname(info['img_path']))
+
+
+def recording(path: str) -> str:
+    """The recording that a frame is from, by the name of its file."""
+    return osp.basename(path).split('_')[0]

@@ -203,3 +203,16 @@ def locate(cfg: Config, path: str) -> str:
         else:
             node = node[int(part)] if isinstance(node, (list, tuple)) else None
     return '.'.join(done)
+
+
+def assign(cfg: Config, path: str, value: Any) -> None:
+    """Sets one setting; a dict with ``type`` takes the place of another."""
+    if isinstance(value, dict) and 'type' in value:
+        *above, last = path.split('.')
+        node: Any = cfg._cfg_dict
+        for part in above:
+            is_list = isinstance(node, (list, tuple))
+            node = node[int(part)] if is_list else node[part]
+        node[int(last) if isinstance(node, list) else last] = ConfigDict(value)
+    else:
+        cfg.merge_from_dict({path: value})

@@ -10,6 +10,7 @@ from mmseg.registry import DATASETS, TRANSFORMS
 from torch.utils.data import DataLoader
 
 from seg_kd.datasets import CropWithClassCap, SeededDataset, SeededSampler
+from seg_kd.engine.complete import resolve
 from seg_kd.errors import UserError
 
 GEOMETRY = [
@@ -144,6 +145,7 @@ def folder(tmp_path_factory):
 def loaded(folder, workers, skip=0):
     """Nine samples of the shipped training pipeline."""
     cfg = Config.fromfile('configs/_base_/datasets/camvid.py')
+    resolve(cfg)
     cfg = cfg.train_dataloader.dataset
     cfg.data_root = str(folder)
     cfg.pipeline[1].transforms[1].update(height=24, width=40)

@@ -7,7 +7,7 @@ from conftest import build_runner
 from mmcv.transforms import BaseTransform
 from mmengine.logging import MessageHub
 
-from seg_kd.analysis.report import read_scalars
+from seg_kd.analysis.logs import read_scalars
 from seg_kd.engine import DataShareHook
 from seg_kd.registry import TRANSFORMS
 

@@ -25,9 +25,9 @@ def test_two_stages(plain_config, teacher_hook, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     forget_instances()
     stages = Config.fromfile('configs/fitnet_deeplab.py').stages
-    stages[0].custom_hooks['1'].update(TAPS)
-    stages[0].train_cfg.max_iters = 1.
-    stages[1].optim_wrapper = dict(optimizer=dict(lr=0.))
+    stages.hint.custom_hooks.KDHook.update(TAPS)
+    stages.hint.train_cfg.max_iters = 1.
+    stages.kd.optim_wrapper = dict(optimizer=dict(lr=0.))
     plain_config.model.backbone.out_indices = (4, 6)  # the config's own hint
     plain_config.optim_wrapper.optimizer.weight_decay = 1e-2
     plain_config.custom_hooks = [teacher_hook, dict(type='KDHook')]

@@ -1,10 +1,8 @@
 """prepare_data: each layout in circulation, made by hand, known values."""
-import importlib.util
 import io
 import json
 import tarfile
 import zipfile
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,35 +10,26 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from seg_kd import cli
 from seg_kd.datasets.prepare import files
 from seg_kd.datasets.prepare.camvid import split_of
 from seg_kd.datasets.prepare.camvid_colours import COLOURS
 
-TOOL = Path(__file__).parents[2] / 'tools' / 'prepare_data.py'
-
-
-@pytest.fixture(scope='module')
-def tool():
-    spec = importlib.util.spec_from_file_location('prepare_data', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 @pytest.fixture
-def ok(tool):
+def ok():
 
     def run(*args):
-        assert tool.main([str(a) for a in args]) == 0
+        assert cli.main(['prepare-data', *map(str, args)]) == 0
 
     return run
 
 
 @pytest.fixture
-def fails(tool, capsys):
+def fails(capsys):
 
     def run(*args):
-        assert tool.main([str(a) for a in args]) == 2
+        assert cli.main(['prepare-data', *map(str, args)]) == 2
         line = capsys.readouterr().err.strip().splitlines()[-1]
         assert line.startswith('error: ')
         return line

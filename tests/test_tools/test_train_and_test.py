@@ -36,6 +36,7 @@ def config(ka_config, tmp_path):
                          [dict(type='LoadAnnotations')],
                          [dict(type='PackSegInputs')]])
     ]
+    del ka_config.work_dir
     ka_config.dump(str(tmp_path / 'ka.py'))
     return 'ka.py'
 

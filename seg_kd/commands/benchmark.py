@@ -1,0 +1,218 @@
+"""Measures what the losses, a training step or a network cost here.
+
+examples: seg-kd benchmark losses kd rkd --chart losses.png
+          seg-kd benchmark step {ka,at,kd}_deeplab --batch 1
+          seg-kd benchmark inference ka_deeplab
+          seg-kd benchmark scale ka_deeplab --chart scale.png
+          seg-kd benchmark ddp ka_deeplab
+"""
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from seg_kd import cli
+from seg_kd.cli import positive
+
+if TYPE_CHECKING:
+    from seg_kd import benchmark
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest='command', required=True)
+    add_losses(commands)
+    add_step(commands)
+    add_inference(commands)
+    add_scale(commands)
+    add_ddp(commands)
+
+
+def add_losses(commands) -> None:
+    sub = command(
+        commands, 'losses', 'every loss, beside its naive form and that of '
+        'torchdistill where it is installed', 5)
+    add_size(sub, 'N C H W', (2, 256, 64, 128))
+    sub.add_argument('methods',
+                     nargs='*',
+                     metavar='METHOD',
+                     help='such as kd; default: all')
+    add_number(sub, '--classes', 19, 'channels of logits')
+    sub.add_argument('--limit',
+                     type=float,
+                     default=60.,
+                     metavar='SECONDS',
+                     help='leave a naive form or peer out of which one run '
+                     'takes longer, default %(default)s')
+    add_cpu_time(sub)
+
+
+def add_step(commands) -> None:
+    sub = command(commands, 'step',
+                  'a training step in the real runner, and its parts', 5)
+    add_configs(sub, checkpoint=True)
+    add_size(sub, 'H W', (256, 512))
+    add_number(sub, '--batch', 2, 'images')
+    sub.add_argument('--no-data',
+                     action='store_true',
+                     help='noise, even where the data set is there')
+    add_cpu_time(sub)
+
+
+def add_inference(commands) -> None:
+    sub = command(commands, 'inference', 'teacher and student, to the logits',
+                  5)
+    add_configs(sub)
+    add_size(sub, 'H W', (256, 512))
+    add_number(sub, '--batch', 1, 'images')
+    add_cpu_time(sub)
+
+
+def add_scale(commands) -> None:
+    sub = command(
+        commands, 'scale', 'a step at several crop sizes, batches and numbers '
+        'of hooks, and relation losses at several numbers of positions', 2)
+    add_configs(sub)
+    add_numbers(sub, '--heights', (64, 128, 256), 'of crops, half as high as '
+                'wide')
+    add_numbers(sub, '--batches', (1, 2, 4), 'images, at the middle height')
+    add_numbers(sub, '--hooks', (1, 2, 4), "times the configs' hooks")
+    add_numbers(sub, '--positions', (1024, 2048, 4096, 8192, 16384, 32768),
+                'that a relation loss compares')
+    add_number(sub, '--naive', 8192, 'most positions for the naive forms')
+    add_number(sub, '--channels', 256, 'of the maps there')
+    add_cpu_time(sub)
+
+
+def add_ddp(commands) -> None:
+    sub = command(
+        commands, 'ddp', 'one process and two on the CPU: images a second, '
+        'and collective operations a step', 4)
+    add_configs(sub)
+    add_size(sub, 'H W', (128, 256))
+    add_number(sub, '--batch', 2, 'images of each process')
+
+
+def command(commands, name: str, text: str,
+            runs: int) -> argparse.ArgumentParser:
+    sub = commands.add_parser(name,
+                              help=text,
+                              description=text,
+                              formatter_class=cli.ShortHelp)
+    cli.add_traceback(sub)
+    sub.add_argument('--threads',
+                     type=positive,
+                     metavar='N',
+                     help="of the processor, default: torch's")
+    add_number(sub, '--runs', runs, 'measurements that count')
+    sub.add_argument('--json', metavar='PATH', help='write it there, too')
+    sub.add_argument('--chart', metavar='PATH', help='draw it there, too')
+    return sub
+
+
+def add_cpu_time(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument('--cpu-time',
+                     action='store_true',
+                     help='count the time of the processor: for one thread '
+                     'on a machine that has other work')
+
+
+def add_configs(sub: argparse.ArgumentParser, checkpoint=False) -> None:
+    sub.add_argument('configs',
+                     nargs='+',
+                     metavar='CONFIG[:STAGE]',
+                     help='config with a TeacherHook; of several the '
+                     'distillation hooks are put together. Default: the last '
+                     'stage that distils')
+    if checkpoint:
+        sub.add_argument('--checkpoint',
+                         metavar='FILE',
+                         help="the teacher's; default: as the config says if "
+                         'it is a file, else random weights')
+    cli.add_config_arguments(sub, many=True)
+
+
+def add_size(sub: argparse.ArgumentParser, names: str, default) -> None:
+    sub.add_argument('--size',
+                     nargs=len(default),
+                     type=positive,
+                     metavar=tuple(names.split()),
+                     default=default,
+                     help='default %(default)s')
+
+
+def add_number(sub: argparse.ArgumentParser, name: str, default: int,
+               text: str) -> None:
+    sub.add_argument(name,
+                     type=positive,
+                     metavar='N',
+                     default=default,
+                     help=f'{text}, default %(default)s')
+
+
+def add_numbers(sub: argparse.ArgumentParser, name: str, default,
+                text: str) -> None:
+    sub.add_argument(name,
+                     nargs='+',
+                     type=positive,
+                     metavar='N',
+                     default=default,
+                     help=f'{text}, default %(default)s')
+
+
+def sources(args: argparse.Namespace) -> list[benchmark.Source]:
+    from seg_kd import benchmark
+    found = []
+    for path in args.configs:
+        args.config, stage = split(path)
+        cfg = cli.load_config(args)
+        found.append(
+            benchmark.Source(cfg, stage, cli.default_work_dir(args, cfg)))
+    return found
+
+
+def split(text: str) -> tuple[str, str]:
+    """The config and the stage of ``CONFIG[:STAGE]``."""
+    head, sign, tail = text.rpartition(':')
+    return (head, tail) if sign and not head.endswith(':') else (text, '')
+
+
+def measure(args: argparse.Namespace) -> benchmark.Found:
+    from seg_kd import benchmark
+    if args.command == 'losses':
+        return benchmark.bench_losses(args.size, args.classes, args.runs,
+                                      args.methods, args.limit)
+    configs = sources(args)
+    if args.command == 'scale':
+        return benchmark.bench_scale(configs, args.heights, args.batches,
+                                     args.hooks, args.positions, args.naive,
+                                     args.channels, args.runs)
+    images = args.batch, *args.size
+    if args.command == 'step':
+        return benchmark.bench_step(configs, images, args.runs,
+                                    args.checkpoint, not args.no_data)
+    part = dict(inference=benchmark.bench_inference, ddp=benchmark.bench_ddp)
+    return part[args.command](configs, images, args.runs)
+
+
+def run(args: argparse.Namespace) -> None:
+    import torch
+
+    import seg_kd.register  # noqa: F401
+    from seg_kd import benchmark
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if vars(args).get('cpu_time'):
+        benchmark.count_processor_time()
+    title, rows, notes = measure(args)
+    where = benchmark.machine()
+    where['times'] = 'processor' if vars(args).get('cpu_time') else None
+    print(title, *benchmark.tables(rows), *notes, sep='\n')
+    print(', '.join(f'{k} {v}' for k, v in where.items() if v is not None))
+    if args.json:
+        found = dict(title=title, machine=where, rows=rows, notes=notes)
+        with open(args.json, 'w', encoding='utf-8') as f:
+            json.dump(found, f, indent=1)
+    if args.chart:
+        from seg_kd.benchmark import chart
+        chart.draw(args.command, rows, title, args.chart)

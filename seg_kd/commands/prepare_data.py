@@ -1,0 +1,96 @@
+"""Brings downloaded data into the layout that the configs expect.
+
+Safe to run twice: what is there is kept. data/README.md says where to get each
+data set and what `check` should print.
+"""
+import argparse
+from pathlib import Path
+
+from seg_kd import cli
+
+ROOTS = dict(cityscapes='data/cityscapes',
+             voc='data/VOCdevkit/VOC2012',
+             camvid='data/camvid',
+             synthetic='data/synthetic')
+
+
+def image_size(text: str) -> tuple[int, int]:
+    width, height = text.lower().split('x')
+    return int(width), int(height)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest='command', required=True)
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name,
+                                  help=text,
+                                  description=text,
+                                  formatter_class=cli.ShortHelp)
+        if name in ROOTS:
+            sub.add_argument('--out',
+                             default=ROOTS[name],
+                             metavar='DIR',
+                             help='where it goes, default %(default)s')
+        cli.add_traceback(sub)
+        return sub
+
+    sub = command('cityscapes', 'train id maps from the official zips')
+    sub.add_argument('sources',
+                     nargs='*',
+                     help='zips or folders; default: OUT itself')
+    sub = command('voc', 'VOC 2012 with the labels of SBD')
+    sub.add_argument('voc', help='VOCtrainval_11-May-2012.tar or VOC2012')
+    sub.add_argument('sbd', help='benchmark.tgz or benchmark_RELEASE')
+    sub = command('camvid', 'CamVid in 11 classes, from any usual layout')
+    sub.add_argument('source', help='the folder that was downloaded')
+    sub = command('synthetic', 'draw street scenes')
+    sub.add_argument('--train',
+                     type=int,
+                     default=400,
+                     metavar='N',
+                     help='scenes to train on, default 400')
+    sub.add_argument('--val',
+                     type=int,
+                     default=100,
+                     metavar='N',
+                     help='scenes to validate on, default 100')
+    sub.add_argument('--seed',
+                     type=int,
+                     default=0,
+                     help='what is drawn depends on it, default 0')
+    sub.add_argument('--size',
+                     type=image_size,
+                     default=(256, 128),
+                     metavar='WxH',
+                     help='of the images, default 256x128')
+    sub = command('check', 'open every file; check counts, sizes, labels')
+    sub.add_argument('what',
+                     help=f'{", ".join(ROOTS)}, or a config: by name, or a '
+                     'file')
+    sub.add_argument('--root',
+                     default='',
+                     metavar='DIR',
+                     help='where the data set is, if not where the config '
+                     'says')
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.command == 'cityscapes':
+        from seg_kd.datasets.prepare.cityscapes import convert
+        convert(args.sources or [args.out], args.out)
+    elif args.command == 'voc':
+        from seg_kd.datasets.prepare.voc import convert
+        convert(args.voc, args.sbd, args.out)
+    elif args.command == 'camvid':
+        from seg_kd.datasets.prepare.camvid import convert
+        convert(args.source, args.out)
+    elif args.command == 'synthetic':
+        from seg_kd.datasets.prepare.synthetic import convert
+        convert(args.out, args.train, args.val, args.seed, args.size)
+    else:
+        from seg_kd.datasets.prepare.report import check
+        check(args.what, args.root)
+    if args.command in ROOTS:
+        print(f'{Path(args.out)} is ready; to check it: seg-kd prepare-data '
+              f'check {args.command} --root {args.out}')
