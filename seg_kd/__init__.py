@@ -16,7 +16,11 @@ import warnings
 
 import mmengine.config.utils
 
+from .opencv import require_opencv
+
 __version__ = '0.1.0'
+
+require_opencv()
 
 # Albumentations asks the package index for a newer version when imported.
 os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
