@@ -231,9 +231,9 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         UserError: It is missing or cannot be read, or an option fits nothing.
     """
+    import seg_kd.register  # noqa: F401  isort: skip
     from mmengine.config import Config
 
-    import seg_kd.register  # noqa: F401
     from seg_kd.engine.complete import apply_changes
     from seg_kd.engine.folds import choose_fold
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

@@ -24,6 +24,9 @@ from mmengine.registry import (DATA_SAMPLERS, HOOKS, OPTIM_WRAPPERS, RUNNERS,
                                Registry)
 
 from seg_kd import shipped
+from seg_kd.opencv import require_opencv
+
+require_opencv()
 
 __all__ = [
     'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'MODELS', 'OPTIM_WRAPPERS',

@@ -1,6 +1,7 @@
 """prepare_data: each layout in circulation, made by hand, known values."""
 import io
 import json
+import sys
 import tarfile
 import zipfile
 
@@ -119,6 +120,14 @@ def test_cityscapes_wrong_source(tmp_path, fails):
     assert 'does not exist' in fails('cityscapes', tmp_path / 'no.zip')
     (tmp_path / 'half.zip').write_bytes(b'PK\3\4 cut off')
     assert 'cut off' in fails('cityscapes', tmp_path / 'half.zip')
+
+
+def test_cityscapes_without_its_scripts(tmp_path, fails, monkeypatch):
+    monkeypatch.delitem(sys.modules,
+                        'seg_kd.datasets.prepare.cityscapes',
+                        raising=False)
+    monkeypatch.setitem(sys.modules, 'cityscapesscripts.helpers.labels', None)
+    assert 'pip install cityscapesscripts' in fails('cityscapes', tmp_path)
 
 
 # --- VOC ---------------------------------------------------------------------

@@ -4,14 +4,19 @@ from pathlib import Path
 from typing import Sequence
 
 import numpy as np
-from cityscapesscripts.helpers.annotation import Annotation
-from cityscapesscripts.helpers.labels import labels, name2label
-from cityscapesscripts.preparation.json2labelImg import createLabelImage
 
 from seg_kd.datasets.prepare.files import (after, entries, present, read_array,
                                            write, write_png)
 from seg_kd.datasets.progress import progress
 from seg_kd.errors import UserError
+
+try:
+    from cityscapesscripts.helpers.annotation import Annotation
+    from cityscapesscripts.helpers.labels import labels, name2label
+    from cityscapesscripts.preparation.json2labelImg import createLabelImage
+except ImportError as error:
+    raise UserError(f'Cityscapes needs its own scripts ({error}): '
+                    'pip install cityscapesscripts') from error
 
 LABEL = re.compile(r'(.*_gtFine)_(labelIds\.png|polygons\.json)$')
 
