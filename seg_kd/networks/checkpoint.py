@@ -8,7 +8,7 @@ unpickle, so that nothing in the process does: not ``--resume``, not
 import os
 import pickle
 import warnings
-from typing import Any, Dict, Optional
+from typing import Any
 from urllib.parse import urlparse
 
 import torch
@@ -18,6 +18,8 @@ from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
 from torch import nn
 
 from seg_kd.errors import UserError
+
+DISTILL = 'distill.'  # keys of what distillation adds to a student
 
 
 def _history_method(owner: Any, name: str) -> Any:
@@ -34,7 +36,7 @@ _SAFE.append((_history_method, 'builtins.getattr'))
 
 def read_checkpoint(path: str,
                     trust: bool = False,
-                    map_location: Any = 'cpu') -> Dict[str, Any]:
+                    map_location: Any = 'cpu') -> dict[str, Any]:
     """Reads a checkpoint from a file or an ``http(s)`` URL.
 
     Args:
@@ -100,29 +102,29 @@ def _download(url: str) -> str:
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
-def load_from_local(filename: str, map_location: Any = None) -> Dict:
+def load_from_local(filename: str, map_location: Any = None) -> dict:
     return read_checkpoint(filename, map_location=map_location)
 
 
 @CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
 def load_from_http(filename: str,
                    map_location: Any = None,
-                   model_dir: Optional[str] = None) -> Dict:
+                   model_dir: str | None = None) -> dict:
     return read_checkpoint(filename, map_location=map_location)
 
 
-def weights(checkpoint: Dict[str, Any]) -> Dict[str, torch.Tensor]:
+def weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The network's own weights: no wrapper's prefix, no distillation."""
     state = checkpoint.get('state_dict', checkpoint)
     state = {key.removeprefix('module.'): w for key, w in state.items()}
     return {
         key: w
         for key, w in state.items()
-        if isinstance(w, torch.Tensor) and not key.startswith('distill.')
+        if isinstance(w, torch.Tensor) and not key.startswith(DISTILL)
     }
 
 
-def load_weights(model: nn.Module, checkpoint: Dict[str, Any],
+def load_weights(model: nn.Module, checkpoint: dict[str, Any],
                  source: str) -> None:
     """Loads every weight of ``model``, or none.
 
