@@ -1,7 +1,7 @@
 """How far the maps of a teacher's cache are from those of augmented images."""
 import random
 from collections import defaultdict
-from typing import Dict, List, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from seg_kd.datasets import check_files
 from seg_kd.engine.evaluate import last_stage, teacher_of
 from seg_kd.errors import UserError
-from seg_kd.networks.normalization import Renormalise
-from seg_kd.networks.taps import Taps
+from seg_kd.networks.normalization import Renormalize
 from seg_kd.registry import DATASETS, MODELS
 from seg_kd.teacher.build import build_teacher
 from seg_kd.teacher.cache.replay import replay, show, split
 from seg_kd.teacher.cache.whole_images import WholeImages
+from seg_kd.teacher.teacher import Teacher
 
 MOVES = {
     'flip': lambda y, x, size: [('flip', -1)],
@@ -26,13 +26,13 @@ MOVES = {
 
 
 @torch.no_grad()
-def deviations(cfg: Config, paths: Sequence[str], crop: Tuple[int, int],
-               stride: int, images: int) -> Dict[Tuple[str, str], List[float]]:
+def deviations(cfg: Config, paths: Sequence[str], crop: tuple[int, int],
+               stride: int, images: int) -> dict[tuple[str, str], list[float]]:
     """Of flipped and cropped maps from the maps of the flipped and cropped.
 
     Args:
-        cfg: With a teacher, and a train pipeline
-            that a cache can follow.
+        cfg: With a ``TeacherHook``, and a train pipeline that a cache can
+            follow.
         paths: Maps to compare.
         crop: Size of crops, in pixels.
         stride: Their corners lie on multiples of it.
@@ -51,20 +51,20 @@ def deviations(cfg: Config, paths: Sequence[str], crop: Tuple[int, int],
     if crop[0] > whole.size[0] or crop[1] > whole.size[1]:
         raise UserError(f'crops of {show(crop)} pixels do not fit into images '
                         f'of {show(whole.size)}: give a smaller --crop')
-    renormalise = Renormalise(whole.preprocessor, network.data_preprocessor)
-    taps = Taps(network, paths)
-    taps.shapes(whole(0))
-    taps.attach()
+    teacher = Teacher(network,
+                      renormalize=Renormalize(whole.preprocessor,
+                                              network.data_preprocessor))
+    teacher.tap(paths, whole(0))
     draw, found = random.Random(0), defaultdict(list)
     count = len(whole.dataset)
     for index in range(0, count, max(1, count // images)):
-        image = renormalise(whole(index))
-        maps = taps.run(image)
+        image = whole(index)
+        maps = teacher.maps(image)
         y, x = (draw.randrange(0, n - m + 1, stride)
                 for n, m in zip(whole.size, crop))
         for move, made in MOVES.items():
             steps = made(y, x, crop)
-            seen = taps.run(replay(image[0], steps, 1)[None])
+            seen = teacher.maps(replay(image[0], steps, 1)[None])
             for path, kept in maps.items():
                 replayed = replay(kept[0], steps,
                                   whole.size[0] // kept.shape[2])
@@ -72,7 +72,7 @@ def deviations(cfg: Config, paths: Sequence[str], crop: Tuple[int, int],
     return {k: torch.tensor(v).mean(0).tolist() for k, v in found.items()}
 
 
-def teacher_and_images(cfg: Config) -> Tuple[nn.Module, WholeImages]:
+def teacher_and_images(cfg: Config) -> tuple[nn.Module, WholeImages]:
     init_default_scope('mmseg')
     cfg = last_stage(cfg)
     check_files(cfg.train_dataloader.dataset)
@@ -83,9 +83,9 @@ def teacher_and_images(cfg: Config) -> Tuple[nn.Module, WholeImages]:
     network, _ = build_teacher(hook['model'], hook.get('checkpoint'),
                                hook.get('trust_checkpoint', False),
                                preprocessor)
-    return network.eval(), WholeImages(dataset, fixed, preprocessor)
+    return network, WholeImages(dataset, fixed, preprocessor)
 
 
-def compare(replayed: Tensor, seen: Tensor) -> Tuple[float, float]:
+def compare(replayed: Tensor, seen: Tensor) -> tuple[float, float]:
     same = (replayed.argmax(0) == seen.argmax(0)).float().mean()
     return float((replayed - seen).norm() / seen.norm()), float(same)

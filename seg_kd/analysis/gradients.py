@@ -1,28 +1,26 @@
-"""How hard each term pulls at the student: what its weight should be.
+"""The gradient of each term at the student: what its weight should be.
 
 A weight from another data set says little: what counts is the gradient that a
-term has at the student's map, beside the task's.
+term has at the student's map, compared with the task's.
 """
 import os
 from statistics import mean
-from typing import Dict, List
 
 from mmengine.config import Config
 
 from seg_kd.engine.stages import fill_in, latest_checkpoint, stage_configs
 from seg_kd.errors import UserError
-from seg_kd.hooks import DistillHook, TeacherHook
-from seg_kd.hooks.auto_weight import pull
+from seg_kd.networks.auto_weight import grad_norm
 from seg_kd.networks.checkpoint import read_checkpoint
 from seg_kd.networks.taps import Taps
 from seg_kd.registry import RUNNERS
 
-Norms = Dict[str, float]
+Norms = dict[str, float]
 
 
 def gradient_norms(cfg: Config,
                    work_dir: str,
-                   batches: int = 8) -> Dict[str, Norms]:
+                   batches: int = 8) -> dict[str, Norms]:
     """Norm of each loss term's gradient at each tapped map of the student.
 
     Args:
@@ -40,19 +38,16 @@ def gradient_norms(cfg: Config,
     cfg.work_dir = os.path.join(work_dir, 'gradients')
     cfg.experiment_name = os.path.abspath(cfg.work_dir).replace(os.sep, '_')
     runner = RUNNERS.build(cfg)
-    hooks = [
-        h for h in runner.hooks if isinstance(h, (TeacherHook, DistillHook))
-    ]
-    paths = hooks[0].student_shapes if hooks else {}
+    distiller = getattr(runner, 'distiller', None)
+    paths = list(distiller.student_shapes) if distiller else []
     if not paths:
         raise UserError(f'{cfg.filename} distils nothing: there is no '
                         'TeacherHook with a distillation hook in custom_hooks')
     runner.model.load_state_dict(read_checkpoint(checkpoint)['state_dict'])
-    for hook in hooks:
-        hook.before_train(runner)
-        if isinstance(hook, DistillHook):
-            hook.level = 1.
-    return _average(runner, list(paths), batches)
+    for term in distiller.terms:  # at full weight
+        term.start, term.end, term.warmup = 0, None, 0
+    runner.student_hook.before_train(runner)
+    return _average(runner, paths, batches)
 
 
 def trained_stage(cfg: Config, work_dir: str):
@@ -72,16 +67,16 @@ def trained_stage(cfg: Config, work_dir: str):
     return last, done[name]
 
 
-def _average(runner, paths: List[str], batches: int) -> Dict[str, Norms]:
+def _average(runner, paths: list[str], batches: int) -> dict[str, Norms]:
     taps = Taps(runner.model, paths).attach()
     runner.model.train()
-    found: List[Dict[str, Norms]] = []
+    found: list[dict[str, Norms]] = []
     for batch, _ in zip(runner.train_dataloader, range(batches)):
         data = runner.model.data_preprocessor(batch, True)
         terms = runner.model(**data, mode='loss')
         found.append({
             path: {
-                name: pull(term, [kept]).item()
+                name: grad_norm(term, [kept]).item()
                 for name, term in terms.items() if 'loss' in name
             }
             for path, kept in taps.take().items()

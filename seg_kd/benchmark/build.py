@@ -1,6 +1,7 @@
 """The real runner of a config, made to be measured."""
 import os
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -12,7 +13,8 @@ from seg_kd.benchmark.timing import times_sign
 from seg_kd.engine.stages import fill_in, latest_checkpoint, stage_configs
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
-from seg_kd.registry import HOOKS, is_kind, type_name
+from seg_kd.hooks.distill import hooks_of
+from seg_kd.registry import type_name
 from seg_kd.teacher.build import build_network, teacher_config
 
 WEIGHTS_ONLY = dict(save_optimizer=False, save_param_scheduler=False)
@@ -36,7 +38,7 @@ def build_runner(sources: Sequence[Source],
                  images: Sequence[int],
                  iterations: int,
                  folder: str,
-                 checkpoint: Optional[str] = None,
+                 checkpoint: str | None = None,
                  data: bool = True,
                  times: int = 1) -> Built:
     """Of one stage; with several configs, all their distillation hooks.
@@ -62,7 +64,7 @@ def build_runner(sources: Sequence[Source],
     places = [chosen(s, source) for s, source in zip(stages, sources)]
     cfg = stages[0][places[0]][1]
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    random: List[str] = []
+    random: list[str] = []
     teacher = teacher_of(cfg)
     named = checkpoint or teacher.get('checkpoint') or ''
     if checkpoint is None and not os.path.isfile(named):
@@ -97,17 +99,14 @@ def chosen(stages: Sequence, source: Source) -> int:
             raise UserError(f'{source.cfg.filename} has no stage '
                             f'{source.stage!r}; there are: {names}')
         return names.index(source.stage)
-    distilling = [k for k, (_, cfg) in enumerate(stages) if any(hooks_of(cfg))]
+    distilling = [
+        k for k, (_, cfg) in enumerate(stages)
+        if any(hooks_of(cfg, DistillHook))
+    ]
     if not distilling:
         raise UserError(f'{source.cfg.filename} distils nothing: it has no '
                         'TeacherHook with a distillation hook')
     return distilling[-1]
-
-
-def hooks_of(cfg: Config, kind: type = DistillHook) -> Iterator[ConfigDict]:
-    for hook in cfg.get('custom_hooks') or []:
-        if is_kind(hook, HOOKS, kind):
-            yield hook
 
 
 def teacher_of(cfg: Config) -> ConfigDict:
@@ -123,13 +122,13 @@ def random_teacher(model: Any, path: str) -> str:
 
 
 def make_ready(stages: Sequence, work_dir: str, teacher: str,
-               images: Sequence[int], folder: str, random: List[str]) -> None:
+               images: Sequence[int], folder: str, random: list[str]) -> None:
     """Gives the last of the stages what the ones before it ended with.
 
     What was not trained yet is what it would save before it trains; its name
     goes to ``random``.
     """
-    done: Dict[str, str] = {}
+    done: dict[str, str] = {}
     for name, cfg in stages[:-1]:
         fill_in(cfg, done)
         trained = latest_checkpoint(os.path.join(work_dir, name))
@@ -150,12 +149,12 @@ def join(cfg: Config, other: Config, source: Source) -> None:
     if teacher_of(other).model != teacher_of(cfg).model:
         raise UserError(f'{source.cfg.filename} has another teacher than '
                         f'{cfg.filename}: their hooks cannot be put together')
-    cfg.custom_hooks = [*cfg.custom_hooks, *hooks_of(other)]
+    cfg.custom_hooks = [*cfg.custom_hooks, *hooks_of(other, DistillHook)]
 
 
 def repeat(cfg: Config, times: int) -> None:
     """Appends copies of the distillation hooks, under other names."""
-    hooks = list(hooks_of(cfg))
+    hooks = list(hooks_of(cfg, DistillHook))
     for k in range(1, times):
         for hook in hooks:
             name = hook.get('name') or type_name(hook).lower()

@@ -1,6 +1,7 @@
 """What is measured on: the data set of a config, or noise."""
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -19,7 +20,7 @@ class NoiseImages:
     It can stand in a config: MMEngine writes the config down, and this is
     written as the expression that builds it.
     """
-    size: Tuple[int, int]  # height, width
+    size: tuple[int, int]  # height, width
     classes: int
 
     metainfo = dict()  # names no classes: whatever the model has will do
@@ -27,10 +28,10 @@ class NoiseImages:
     def __len__(self) -> int:
         return IMAGES
 
-    def get_data_info(self, index: int) -> Dict[str, Any]:
+    def get_data_info(self, index: int) -> dict[str, Any]:
         return dict(img_path=f'noise/{index}')
 
-    def __getitem__(self, index: int) -> Dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(index)
         image = torch.randint(256, (3, *self.size),
                               generator=generator,
@@ -77,7 +78,7 @@ def set_crop(node: Any, size: Sequence[int]) -> None:
             set_crop(value, size)
 
 
-def numbers(heads: Any) -> List[int]:
+def numbers(heads: Any) -> list[int]:
     """Of classes, of each head."""
     heads = heads if isinstance(heads, list) else [heads]
     return [head.num_classes for head in heads if 'num_classes' in head]

@@ -1,8 +1,9 @@
 """One process and two: images a second, and what they say to each other."""
 import os
+from collections.abc import Sequence
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, Dict, List, Sequence
+from typing import Any, List
 
 import torch
 from mmengine.model import is_model_wrapper
@@ -35,7 +36,7 @@ def bench_ddp(sources: Sequence[Source], images: Sequence[int],
         runs: Of each, in all; after the warm-up.
     """
     each = -(-runs // ROUNDS)
-    found: Dict[int, List] = {1: [], 2: []}
+    found: dict[int, List] = {1: [], 2: []}
     turns = [1, 2] * ROUNDS
     for count, _ in zip(turns, announced([f'processes: {n}' for n in turns])):
         found[count].append(launch(count, sources, images, each))
@@ -46,8 +47,8 @@ def bench_ddp(sources: Sequence[Source], images: Sequence[int],
             rows, [f'collectives with distillation: {said}'])
 
 
-def row_of(found: Dict[int, List], name: str, count: int) -> Dict[str, float]:
-    row: Dict[str, float] = {}
+def row_of(found: dict[int, List], name: str, count: int) -> dict[str, float]:
+    row: dict[str, float] = {}
     speed = {}
     for processes, results in found.items():
         ms = [t for result in results for t in result['times'][name]]
@@ -63,7 +64,7 @@ def row_of(found: Dict[int, List], name: str, count: int) -> Dict[str, float]:
 
 
 def launch(count: int, sources: Sequence[Source], images: Sequence[int],
-           runs: int) -> Dict[str, Any]:
+           runs: int) -> dict[str, Any]:
     """What the first of ``count`` processes has measured."""
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # it chats on stderr
     with TemporaryDirectory() as folder:
@@ -79,7 +80,7 @@ def launch(count: int, sources: Sequence[Source], images: Sequence[int],
 
 
 def worker(sources: Sequence[Source], images: Sequence[int], runs: int,
-           folder: str) -> Dict[str, Any]:
+           folder: str) -> dict[str, Any]:
     """One process of a run: times, collectives and buckets of a step."""
     import seg_kd.register  # noqa: F401, it fills the registries
     torch.set_num_threads(1)
@@ -101,7 +102,7 @@ def worker(sources: Sequence[Source], images: Sequence[int], runs: int,
     return result
 
 
-def measure(runner: Runner) -> Dict[str, Any]:
+def measure(runner: Runner) -> dict[str, Any]:
     """Trains; after the last step that is timed, one has its words counted."""
     student = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'),
                                 own_student(unwrap_model(runner.model)))
@@ -132,7 +133,7 @@ def measure(runner: Runner) -> Dict[str, Any]:
                     zip(WORKS, (buckets(student), buckets(runner.model)))))
 
 
-def collectives(work: Work) -> Dict[str, int]:
+def collectives(work: Work) -> dict[str, int]:
     """How often each kind of operation between processes is called."""
     with profile(activities=[ProfilerActivity.CPU]) as found:
         work()

@@ -1,6 +1,6 @@
 """What teacher and student cost once they are trained."""
+from collections.abc import Sequence
 from functools import partial
-from typing import Dict, List, Sequence
 
 import torch
 from mmengine.device import get_device
@@ -8,12 +8,13 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from seg_kd.benchmark.build import Source, hooks_of
+from seg_kd.benchmark.build import Source
 from seg_kd.benchmark.timing import (Found, in_turn, peak_mib, summary,
                                      times_sign)
 from seg_kd.engine.stages import stage_configs
 from seg_kd.errors import UserError
 from seg_kd.hooks import TeacherHook
+from seg_kd.hooks.distill import hooks_of
 from seg_kd.teacher.build import build_network, teacher_config
 
 
@@ -53,9 +54,9 @@ def bench_inference(sources: Sequence[Source], images: Sequence[int],
     return title, rows, []
 
 
-def networks_of(source: Source) -> Dict[str, nn.Module]:
+def networks_of(source: Source) -> dict[str, nn.Module]:
     """The teacher, if the config has one, and the student, in eval mode."""
-    stages: List = [cfg for _, cfg in stage_configs(source.cfg)]
+    stages: list = [cfg for _, cfg in stage_configs(source.cfg)]
     cfg = stages[-1]
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     found = {}

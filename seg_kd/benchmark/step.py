@@ -1,9 +1,9 @@
 """What a training step costs in the real runner, in parts and to the floor."""
 import copy
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import (Any, Callable, Dict, Iterator, List, Optional, Sequence,
-                    Tuple)
+from typing import Any
 
 import torch
 from mmengine.optim import build_optim_wrapper
@@ -13,8 +13,8 @@ from torch import nn
 from seg_kd.benchmark.build import Source, build_runner
 from seg_kd.benchmark.timing import (Clock, Found, Rows, Times, announced,
                                      peak_mib, summary)
+from seg_kd.distiller import Term
 from seg_kd.errors import UserError
-from seg_kd.hooks import DistillHook, TeacherHook
 from seg_kd.networks.unwrap import unwrap_model
 from seg_kd.split import SplitSegmentor
 
@@ -26,7 +26,7 @@ PARTS = ('data', 'teacher', 'student forward', 'backward', 'optimizer')
 def bench_step(sources: Sequence[Source],
                images: Sequence[int],
                runs: int,
-               checkpoint: Optional[str] = None,
+               checkpoint: str | None = None,
                data: bool = True) -> Found:
     """Title, rows and notes: a step, its floor, and its parts.
 
@@ -65,7 +65,7 @@ def bench_step(sources: Sequence[Source],
     return built.title, rows, []
 
 
-def table_of(times: Times, memory: Dict[str, float], count: int) -> Rows:
+def table_of(times: Times, memory: dict[str, float], count: int) -> Rows:
     whole = [a + b for a, b in zip(times['data'], times['step'])]
     rows = summary(times, ['floor'])
     for name, row in rows.items():
@@ -81,7 +81,7 @@ def table_of(times: Times, memory: Dict[str, float], count: int) -> Rows:
 
 def measure(
     runner: Runner, progress: Iterator[str] = iter(())
-) -> Tuple[Times, Dict[str, float]]:
+) -> tuple[Times, dict[str, float]]:
     """Trains: milliseconds of each step and its parts; memory of the last.
 
     The first steps warm up, the last one only measures memory. ``progress``
@@ -89,8 +89,7 @@ def measure(
     """
     loop, clock = runner.train_loop, Clock()
     floor = floor_of(runner)
-    for hook in distill_hooks(runner):
-        hook._add_terms = clock.timed(hook.name, hook._add_terms)
+    runner.distiller.around = clock.part
     step, found, memory = loop.run_iter, [], {}
 
     def run_iter(batch: Any) -> None:
@@ -113,11 +112,7 @@ def measure(
     loop.run_iter = run_iter
     loop.dataloader_iterator = timed_batches(clock, loop.dataloader_iterator)
     runner.train()
-    return in_order(found[WARM_UP:], distill_hooks(runner)), memory
-
-
-def distill_hooks(runner: Runner) -> List[DistillHook]:
-    return [hook for hook in runner.hooks if isinstance(hook, DistillHook)]
+    return in_order(found[WARM_UP:], runner.distiller.terms), memory
 
 
 def timed_batches(clock: Clock, iterator: Iterator) -> Iterator:
@@ -126,16 +121,9 @@ def timed_batches(clock: Clock, iterator: Iterator) -> Iterator:
 
 
 def attach(clock: Clock, runner: Runner) -> None:
-    """Around the parts of a step; the teacher's hook is on already."""
+    """To the parts of a step; the teacher's forward is hooked already."""
     model, optimizer = unwrap_model(runner.model), runner.optim_wrapper
-
-    def student_begins(*_) -> None:
-        clock.end('teacher')
-        clock.begin('student forward')
-
-    model.register_forward_pre_hook(lambda *_: clock.begin('teacher'),
-                                    prepend=True)
-    model.register_forward_pre_hook(student_begins)
+    model.register_forward_pre_hook(lambda *_: clock.begin('student forward'))
     model.register_forward_hook(lambda *_: clock.end('student forward'),
                                 prepend=True)
     optimizer.backward = clock.timed('backward', optimizer.backward)
@@ -147,27 +135,28 @@ def attach(clock: Clock, runner: Runner) -> None:
             clock.watch(f'- {name}', module)
 
 
-def floor_of(runner: Runner) -> Dict[str, Callable]:
+def floor_of(runner: Runner) -> dict[str, Callable]:
     """The student's own step on a batch, and the teacher on its images."""
     student = own_student(unwrap_model(runner.model))
     if not any(p.requires_grad for p in student.parameters()):
         raise UserError('this stage trains no student: it has no floor')
     optimizer = build_optim_wrapper(student, runner.cfg.optim_wrapper)
-    taps = next(h for h in runner.hooks if isinstance(h, TeacherHook)).taps
-    seen: Dict[str, Any] = {}
+    seen: dict[str, Any] = {}
     student.register_forward_pre_hook(
         lambda module, args, given: seen.update(inputs=given['inputs']),
         with_kwargs=True)
 
     @torch.no_grad()
-    def teacher(batch: Any) -> None:
+    def teachers(batch: Any) -> None:
         with optimizer.optim_context(student):
-            taps.run(seen.pop('inputs'))
+            inputs = seen.pop('inputs')
+            for teacher in runner.distiller.teachers.values():
+                teacher.maps(inputs)
 
     def own_step(batch: Any) -> None:
         student.train_step(batch, optimizer)
 
-    return dict(zip(ALONE, (own_step, teacher)))
+    return dict(zip(ALONE, (own_step, teachers)))
 
 
 def own_student(model: nn.Module) -> nn.Module:
@@ -180,10 +169,10 @@ def own_student(model: nn.Module) -> nn.Module:
     return student
 
 
-def in_order(found: Sequence[Dict[str, float]],
-             hooks: Sequence[DistillHook]) -> Times:
+def in_order(found: Sequence[dict[str, float]],
+             terms: Sequence[Term]) -> Times:
     """By name, what was taken each time; with the sums and the rest."""
-    names = [*PARTS[:3], *(hook.name for hook in hooks), *PARTS[3:]]
+    names = [*PARTS[:3], *(term.name for term in terms), *PARTS[3:]]
     inner = [name for name in found[0] if name.startswith('- ')]
     for run in found:
         run['floor'] = sum(run[name] for name in ALONE)

@@ -7,18 +7,19 @@ import os
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from statistics import median
-from typing import (Any, Callable, Collection, Dict, Iterator, List, Optional,
-                    Sequence, Tuple)
+from typing import Any
 
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 Work = Callable[[], Any]
-Times = Dict[str, List[float]]
-Rows = Dict[str, Dict[str, Optional[float]]]
-Found = Tuple[str, Rows, List[str]]  # title, rows, notes
+Times = dict[str, list[float]]
+Rows = dict[str, dict[str, float | None]]
+Found = tuple[str, Rows, list[str]]  # title, rows, notes
 seconds = time.perf_counter
 
 
@@ -29,7 +30,7 @@ def announced(names: Collection[str]) -> Iterator[str]:
         yield name
 
 
-def in_turn(works: Dict[str, Work], runs: int, warm_up: int = 2) -> Times:
+def in_turn(works: dict[str, Work], runs: int, warm_up: int = 2) -> Times:
     """Milliseconds of each run of each work, after some to warm up."""
     clock, found = Clock(), []
     for _ in range(warm_up + runs):
@@ -44,8 +45,8 @@ class Clock:
     """Milliseconds of named parts, from their begin to their end."""
 
     def __init__(self) -> None:
-        self.begun: Dict[str, Any] = {}
-        self.spans: List[Tuple[str, Any, Any]] = []
+        self.begun: dict[str, Any] = {}
+        self.spans: list[tuple[str, Any, Any]] = []
 
     def begin(self, name: str) -> None:
         self.begun[name] = now()
@@ -53,14 +54,19 @@ class Clock:
     def end(self, name: str) -> None:
         self.spans.append((name, self.begun.pop(name), now()))
 
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """What is done inside, as the part ``name``."""
+        self.begin(name)
+        yield
+        self.end(name)
+
     def timed(self, name: str, call: Callable) -> Callable:
         """The same call, as the part ``name``."""
 
         def run(*args, **kwargs):
-            self.begin(name)
-            result = call(*args, **kwargs)
-            self.end(name)
-            return result
+            with self.part(name):
+                return call(*args, **kwargs)
 
         return run
 
@@ -69,10 +75,10 @@ class Clock:
         module.register_forward_pre_hook(lambda *_: self.begin(name))
         module.register_forward_hook(lambda *_: self.end(name))
 
-    def read(self) -> Dict[str, float]:
+    def read(self) -> dict[str, float]:
         """Of each part since the last call; of its runs the sum."""
         synchronize()
-        found: Dict[str, float] = defaultdict(float)
+        found: dict[str, float] = defaultdict(float)
         for name, begin, end in self.spans:
             found[name] += elapsed(begin, end)
         self.spans.clear()

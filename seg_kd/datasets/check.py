@@ -146,6 +146,10 @@ def check_dataset(dataset: Union[dict, Any], full: bool = False) -> Dict:
     """
     if isinstance(dataset, dict):
         check_folders(dataset)
+        kind = dataset.get('type')
+        kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+        if not issubclass(kind or BaseSegDataset, BaseSegDataset):
+            return {}  # of the user's own kind, with arguments of its own
         # An empty list cannot be serialized: MMEngine would say so, badly.
         cfg = {**dataset, 'pipeline': [], 'serialize_data': False}
         dataset = DATASETS.build(dict(cfg, _scope_='mmseg'))

@@ -1,5 +1,4 @@
 """Stops a run whose loss is no number any more."""
-from typing import Optional
 
 import torch
 from mmengine.hooks import Hook
@@ -26,7 +25,7 @@ class FiniteLossHook(Hook):
                          runner,
                          batch_idx: int,
                          data_batch=None,
-                         outputs: Optional[dict] = None) -> None:
+                         outputs: dict | None = None) -> None:
         bad = [
             name for name, value in (outputs or {}).items()
             if 'loss' in name and not torch.as_tensor(value).isfinite().all()

@@ -1,10 +1,11 @@
 """Starts a run from another run's weights, with other distillation parts."""
-from typing import Any, Dict
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
-from seg_kd.hooks.auto_weight import AutoWeight
+from seg_kd.networks.auto_weight import AutoWeight
+from seg_kd.networks.checkpoint import DISTILL
 from seg_kd.networks.unwrap import unwrap_model
 from seg_kd.registry import HOOKS
 
@@ -23,20 +24,20 @@ class LoadHook(Hook):
 
     priority = 'VERY_HIGH'  # before EMAHook, which reads the same weights
 
-    def after_load_checkpoint(self, runner, checkpoint: Dict) -> None:
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         if runner._resume:  # then it is the checkpoint of this very run
             return
         model = unwrap_model(runner.model)
         parts = getattr(model, 'distill', {})
-        measured = tuple(f'distill.{name}.' for name, part in parts.items()
+        measured = tuple(f'{DISTILL}{name}.' for name, part in parts.items()
                          if isinstance(part, AutoWeight))
         own = {
             key: weight
             for key, weight in model.state_dict().items()
-            if key.startswith('distill.')
+            if key.startswith(DISTILL)
         }
         state = checkpoint.get('state_dict', checkpoint)
-        found = {key for key in state if key.startswith('distill.')}
+        found = {key for key in state if key.startswith(DISTILL)}
         kept = {k for k in found & own.keys() if not k.startswith(measured)}
         for key in found - kept:
             del state[key]

@@ -9,7 +9,7 @@ know them. :class:`DistillRunner` builds the hooks first.
 import logging
 import os
 import warnings
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 import torch
 from mmengine.dist import is_distributed, is_main_process
@@ -18,12 +18,16 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from seg_kd.datasets import check_files, make_ready, seed_draws
+from seg_kd.distiller import Distiller
+from seg_kd.engine.advice import advised, mend_class_weights
 from seg_kd.engine.complete import complete_hooks
 from seg_kd.engine.data_share import DataShareHook
 from seg_kd.engine.finite import FiniteLossHook
 from seg_kd.engine.load import LoadHook
+from seg_kd.engine.log import connect
 from seg_kd.engine.seed import SeedHook
 from seg_kd.errors import UserError
+from seg_kd.hooks.student import StudentHook
 from seg_kd.networks.classes import check_num_classes
 from seg_kd.networks.unwrap import unwrap_model
 from seg_kd.registry import DATASETS, RUNNERS
@@ -38,7 +42,7 @@ class DistillRunner(Runner):
     data before it trains, and runs distributed without a GPU too.
     """
 
-    def setup_env(self, env_cfg: Dict) -> None:
+    def setup_env(self, env_cfg: dict) -> None:
         if self.distributed:  # what MMEngine would set, with a warning
             os.environ.setdefault('OMP_NUM_THREADS', '1')
             os.environ.setdefault('MKL_NUM_THREADS', '1')
@@ -49,12 +53,13 @@ class DistillRunner(Runner):
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
+        connect()
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(_is_for_the_console)
         return logger
 
-    def wrap_model(self, model_wrapper_cfg: Optional[Dict], model):
+    def wrap_model(self, model_wrapper_cfg: Dict | None, model):
         if not hasattr(self, '_hooks'):  # called before there are hooks
             return model
         if self.cfg.get('channels_last'):
@@ -78,14 +83,27 @@ class DistillRunner(Runner):
         self.register_hook(FiniteLossHook())
         self.register_hook(LoadHook())
         self.register_hook(DataShareHook())
+        self.student_hook = StudentHook()
+        self.register_hook(self.student_hook)
         self.call_hook('before_wrap_model')
         self.model = self.wrap_model(self.cfg.get('model_wrapper_cfg'),
                                      self.model)
         self.call_hook('after_wrap_model')
 
+    @property
+    def distiller(self) -> Distiller | None:
+        """The teachers and terms of the config, if it distils."""
+        return self.student_hook.distiller
+
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        """As the base class does; an error keeps its traceback."""
+        for hook in self._hooks:
+            if hasattr(hook, fn_name):
+                getattr(hook, fn_name)(self, **kwargs)
+
     @staticmethod
     def build_dataloader(dataloader: Any,
-                         seed: Optional[int] = None,
+                         seed: int | None = None,
                          diff_rank_seed: bool = False):
         """As the base class does, with the data checked first.
 
@@ -101,7 +119,8 @@ class DistillRunner(Runner):
 
     def build_train_loop(self, loop):
         loop = super().build_train_loop(loop)
-        classes = loop.dataloader.dataset.metainfo.get('classes')
+        known = getattr(loop.dataloader.dataset, 'metainfo', None) or {}
+        classes = known.get('classes')
         if classes is not None:
             check_num_classes(unwrap_model(self.model), classes, 'the student')
         return loop
@@ -109,8 +128,17 @@ class DistillRunner(Runner):
     def build_optim_wrapper(self, optim_wrapper):
         optim_wrapper = super().build_optim_wrapper(optim_wrapper)
         counts = getattr(optim_wrapper, '_accumulative_counts', 1)
-        check_checkpoint_hooks(self.hooks, counts)
+        check_checkpoint_hooks(self.hooks, counts, len(self.train_dataloader))
         return optim_wrapper
+
+    def build_model(self, model):
+        model = super().build_model(model)
+        mend_class_weights(model)
+        return model
+
+    def train(self):
+        with advised():
+            return super().train()
 
     def save_checkpoint(self, out_dir: str, filename: str, *args,
                         **kwargs) -> None:
@@ -132,8 +160,15 @@ def _is_for_the_console(record: logging.LogRecord) -> bool:
                 or 'skipped since its requires_grad' in message)
 
 
-def check_checkpoint_hooks(hooks, accumulative_counts: int) -> None:
-    """Raises UserError where a kill would lose what a resume needs."""
+def check_checkpoint_hooks(hooks, accumulative_counts: int,
+                           epoch: int) -> None:
+    """Raises UserError where a kill would lose what a resume needs.
+
+    Args:
+        hooks: All of a runner.
+        accumulative_counts: Iterations that gradients are summed over.
+        epoch: Iterations of one.
+    """
     for hook in hooks:
         if not isinstance(hook, CheckpointHook):
             continue
@@ -141,9 +176,9 @@ def check_checkpoint_hooks(hooks, accumulative_counts: int) -> None:
             raise UserError(
                 'max_keep_ckpts=1 deletes the last checkpoint before the next '
                 'one is written: set it to 2 or more')
-        lost = hook.interval > 0 and hook.interval % accumulative_counts
-        if lost and not hook.by_epoch:
+        interval = hook.interval * (epoch if hook.by_epoch else 1)
+        if interval > 0 and interval % accumulative_counts:
             raise UserError(
-                f'checkpoints every {hook.interval} iterations would lose '
+                f'checkpoints every {interval} iterations would lose '
                 f'gradients accumulated over {accumulative_counts}: make the '
                 'interval a multiple of accumulative_counts')

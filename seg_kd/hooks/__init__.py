@@ -10,6 +10,7 @@ from seg_kd.hooks.methods import (ABHook, CCKDHook, DISTHook, FitNetHook,
                                   PADHook, PKTHook, ReviewKDHook, RKDHook,
                                   SPHook, VIDHook)
 from seg_kd.hooks.srd import SRDHook
+from seg_kd.hooks.student import StudentHook
 from seg_kd.hooks.teacher import TeacherHook
 from seg_kd.hooks.translator import ParaphraserHook, TranslatorHook
 
@@ -17,6 +18,6 @@ __all__ = [
     'CCKDHook', 'PKTHook', 'RKDHook', 'SPHook', 'DISTHook', 'KDHook',
     'LogitStdHook', 'ATHook', 'FitNetHook', 'SRDHook', 'VIDHook', 'CRDHook',
     'HNDHook', 'ICKDHook', 'ReviewKDHook', 'ABHook', 'FSPHook', 'FTHook',
-    'PADHook', 'ParaphraserHook', 'DistillHook', 'KAHook', 'TeacherHook',
-    'TranslatorHook'
+    'PADHook', 'ParaphraserHook', 'DistillHook', 'KAHook', 'StudentHook',
+    'TeacherHook', 'TranslatorHook'
 ]

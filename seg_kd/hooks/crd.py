@@ -1,13 +1,41 @@
 """CRD as a hook: tells the loss which image of the data set is which."""
-from typing import Any, Dict, List
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
+from seg_kd.distiller import Term
 from seg_kd.errors import UserError
 from seg_kd.hooks.distill import DistillHook
 from seg_kd.losses import CRDLoss
 from seg_kd.registry import HOOKS
+from seg_kd.teacher.teacher import Step
+
+
+class NumberedTerm(Term):
+    """Knows the images of a data set by number, once it is told them."""
+
+    numbers: dict[str, int] = {}
+
+    def number(self, images: list[str]) -> None:
+        """Gives each of these paths a number, equal ones the same."""
+        self.numbers = {p: i for i, p in enumerate(dict.fromkeys(images))}
+        self.arguments['n_data'] = len(self.numbers)
+
+    def extras(self, step: Step) -> dict[str, Any]:
+        extras = super().extras(step)
+        if self.numbers and extras['index'] is None:
+            extras['index'] = torch.tensor(
+                [self._number(sample) for sample in step.samples])
+        return extras
+
+    def _number(self, sample: Any) -> int:
+        path = sample.metainfo.get('img_path')
+        if path not in self.numbers:
+            raise UserError(
+                f"CRDHook with instances='image' has to know its images, and "
+                f'{path!r} is none of the training data; the pipeline must '
+                "keep img_path as it was loaded: PackSegInputs' meta_keys")
+        return self.numbers[path]
 
 
 @HOOKS.register_module()
@@ -24,38 +52,14 @@ class CRDHook(DistillHook):
     """
 
     loss_cls = CRDLoss
+    term_cls = NumberedTerm
 
-    def before_wrap_model(self, runner) -> None:
-        self.numbers: Dict[str, int] = {}
-        if self.loss.get('instances') == 'image':
-            paths = image_paths(runner.train_dataloader.dataset)
-            self.numbers = {p: i for i, p in enumerate(dict.fromkeys(paths))}
-            self.loss['n_data'] = len(self.numbers)
-        super().before_wrap_model(runner)
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        super().before_train_iter(runner, batch_idx, data_batch)
-        if self.numbers:
-            samples = data_batch['data_samples']
-            self.index = torch.tensor([self._number(s) for s in samples])
-
-    def _number(self, sample) -> int:
-        path = sample.metainfo.get('img_path')
-        if path not in self.numbers:
-            raise UserError(
-                f"CRDHook with instances='image' has to know its images, and "
-                f'{path!r} is none of the training data; the pipeline must '
-                "keep img_path as it was loaded: PackSegInputs' meta_keys")
-        return self.numbers[path]
-
-    def compute(self, loss: nn.Module, student: Tensor, teacher: Tensor,
-                mask) -> Dict[str, Tensor]:
-        index = self.index.to(student.device) if self.numbers else None
-        return self.named(
-            loss(student, teacher, mask, self._source.labels, index))
+    def prepare(self, runner) -> None:
+        if self.term.arguments.get('instances') == 'image':
+            self.term.number(image_paths(runner.train_dataloader.dataset))
 
 
-def image_paths(dataset: Any) -> List[str]:
+def image_paths(dataset: Any) -> list[str]:
     """Path of every image of a data set, wrapped or joined as it may be.
 
     Raises:

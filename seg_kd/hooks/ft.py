@@ -1,11 +1,9 @@
 """Factor transfer as a hook."""
-from typing import Any, Optional
-
-from torch import nn
+from typing import Any
 
 from seg_kd.hooks.distill import DistillHook
-from seg_kd.hooks.translator import load_encoder
-from seg_kd.losses import FTLoss, Paraphraser
+from seg_kd.hooks.translator import EncodedTerm
+from seg_kd.losses import FTLoss
 from seg_kd.registry import HOOKS
 
 
@@ -23,14 +21,8 @@ class FTHook(DistillHook):
     """
 
     loss_cls = FTLoss
+    term_cls = EncodedTerm
 
-    def __init__(self, student: str, teacher: str, paraphraser: Optional[str],
+    def __init__(self, student: str, teacher: str, paraphraser: str | None,
                  **settings: Any) -> None:
-        super().__init__(student, teacher, **settings)
-        self.paraphraser = paraphraser
-
-    def build_loss(self, student, teacher) -> nn.Module:
-        if self.paraphraser is not None:
-            self.loss['paraphraser'] = load_encoder(self.paraphraser,
-                                                    Paraphraser, teacher[1])
-        return super().build_loss(student, teacher)
+        super().__init__(student, teacher, paraphraser=paraphraser, **settings)

@@ -1,11 +1,9 @@
 """Knowledge adaptation as a hook."""
-from typing import Any, Optional
-
-from torch import nn
+from typing import Any
 
 from seg_kd.hooks.distill import DistillHook
-from seg_kd.hooks.translator import load_encoder, stride
-from seg_kd.losses import KALoss, Translator
+from seg_kd.hooks.translator import EncodedTerm
+from seg_kd.losses import KALoss
 from seg_kd.registry import HOOKS
 
 
@@ -27,15 +25,8 @@ class KAHook(DistillHook):
     """
 
     loss_cls = KALoss
+    term_cls = EncodedTerm
 
-    def __init__(self, student: str, teacher: str, translator: Optional[str],
+    def __init__(self, student: str, teacher: str, translator: str | None,
                  **settings: Any) -> None:
-        super().__init__(student, teacher, **settings)
-        self.translator = translator
-
-    def build_loss(self, student, teacher) -> nn.Module:
-        if self.translator is not None:
-            self.loss['translator'] = load_encoder(self.translator, Translator,
-                                                   teacher[1],
-                                                   stride(student, teacher))
-        return super().build_loss(student, teacher)
+        super().__init__(student, teacher, translator=translator, **settings)

@@ -1,7 +1,8 @@
 """The methods whose hook is nothing but its loss and its usual taps."""
 from typing import Any
 
-from seg_kd.hooks.distill import DistillHook, Path
+from seg_kd.distiller import Path
+from seg_kd.hooks.distill import DistillHook
 from seg_kd.losses import (ABLoss, CCKDLoss, DISTLoss, FitNetLoss, FSPLoss,
                            ICKDLoss, KDLoss, LogitStdLoss, PADLoss, PKTLoss,
                            ReviewKDLoss, RKDLoss, SPLoss, VIDLoss)
@@ -45,9 +46,7 @@ class LogitStdHook(LogitHook):
     """Logit standardization (Sun et al., 2024), see :class:`LogitStdLoss`."""
 
     loss_cls = LogitStdLoss
-
-    def __init__(self, *taps: Path, name: str = 'logit_std', **settings: Any):
-        super().__init__(*taps, name=name, **settings)
+    term_name = 'logit_std'
 
 
 @HOOKS.register_module()

@@ -1,6 +1,7 @@
-"""The frozen teacher: loaded completely, checked, run once an iteration."""
-from contextlib import nullcontext
-from typing import Any, Dict, Iterable, Optional, Set, Tuple, Union
+"""The frozen teacher of a config: built, checked, made faster."""
+import difflib
+import inspect
+from typing import Any
 
 import torch
 from mmengine.device import get_device
@@ -9,33 +10,28 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from seg_kd.errors import UserError
-from seg_kd.hooks.requests import differentiated_paths, tapped_paths
+from seg_kd.hooks.distill import check_built
 from seg_kd.networks.classes import (check_class_names, check_num_classes,
                                      class_names, heads)
 from seg_kd.networks.compiling import compile_untapped
 from seg_kd.networks.folding import fold_batch_norm
-from seg_kd.networks.normalization import Renormalise
-from seg_kd.networks.taps import Taps, parse
-from seg_kd.networks.unwrap import unwrap_model
+from seg_kd.networks.normalization import Renormalize
 from seg_kd.registry import HOOKS
-from seg_kd.teacher.build import build_teacher, set_mode
+from seg_kd.teacher.build import build_teacher, teacher_config
 from seg_kd.teacher.cache.cache import cache_options, open_cache
 from seg_kd.teacher.evaluate import evaluate_model
+from seg_kd.teacher.precision import Precision
 from seg_kd.teacher.side_stream import SideStream
-from seg_kd.teacher.task_gradients import TaskGradients
-
-PRECISIONS = (None, 'float32', 'bfloat16', 'float16')
+from seg_kd.teacher.teacher import MODES, Teacher
 
 
 @HOOKS.register_module()
 class TeacherHook(Hook):
-    """Owns the teacher and runs it for all :class:`DistillHook` s.
+    """Makes the :class:`~seg_kd.teacher.teacher.Teacher` of a config.
 
     The teacher is no part of the student: not in DDP, optimizer, EMA or any
-    checkpoint. It runs in a forward pre-hook of the student, without
-    gradients, in eval mode, and only as far as the deepest tapped layer. For
-    hooks that set ``teacher_logits`` it goes as far as those and finds the
-    gradients of its own cross entropy by their maps as well.
+    checkpoint. It runs once per iteration for all distillation hooks that
+    name it (:class:`~seg_kd.hooks.student.StudentHook`).
 
     Args:
         model: A config file of a model, an MMSegmentation config by name
@@ -59,224 +55,155 @@ class TeacherHook(Hook):
             arguments of it, such as ``dict(mode='max-autotune')``.
         channels_last: Memory format of the teacher's weights; None: as
             ``channels_last`` of the config, which is the student's.
-        own_stream: On a GPU, run beside the student's forward.
+        own_stream: On a GPU, run at the same time as the student's forward.
         cache: Keep the maps of each whole training image on disk, and move
             them as the image is moved: True, or a dict of ``folder``
-            (``teacher_cache`` beside the run's), ``max_gib`` (4) and
+            (``teacher_cache`` next to the run's), ``max_gib`` (4) and
             ``dtype`` (``'float16'``). See docs/performance.md.
+        name: What hooks call it by (``teacher_name=``), where there are
+            several.
 
     Raises:
         UserError: The weights do not fill the model, the classes differ, or
             an option is none of the above.
     """
 
-    priority = 'VERY_HIGH'
-
     def __init__(self,
-                 model: Union[str, Dict[str, Any]],
-                 checkpoint: Optional[str] = None,
+                 model: str | dict[str, Any],
+                 checkpoint: str | None = None,
                  trust_checkpoint: bool = False,
                  evaluate: bool = False,
                  teacher_mode: str = 'eval',
                  allow_other_classes: bool = False,
                  fold_bn: bool = True,
-                 precision: Optional[str] = None,
-                 compile: Union[bool, Dict[str, Any]] = False,
-                 channels_last: Optional[bool] = None,
-                 own_stream: bool = True,
-                 cache: Union[bool, Dict[str, Any]] = False) -> None:
-        if teacher_mode not in ('eval', 'bn_train'):
+                 precision: str | None = None,
+                 compile: bool | dict[str, Any] = False,
+                 channels_last: bool | None = None,
+                 own_stream: bool = False,
+                 cache: bool | dict[str, Any] = False,
+                 name: str = 'teacher',
+                 **unknown: Any) -> None:
+        check_known(unknown)
+        if teacher_mode not in MODES:
             raise UserError(f"teacher_mode is 'eval' or 'bn_train', not "
                             f'{teacher_mode!r}')
-        if precision not in PRECISIONS:
-            raise UserError('the precision of the teacher is one of '
-                            f'{PRECISIONS}, not {precision!r}')
         if not isinstance(compile, (bool, dict)):
             raise UserError('TeacherHook(compile=) is True, False or a dict '
                             f'of arguments of torch.compile, not {compile!r}')
+        self.precision = None if precision is None else Precision(precision)
         self.model, self.checkpoint = model, checkpoint
         self.trust_checkpoint, self.evaluate = trust_checkpoint, evaluate
         self.teacher_mode = teacher_mode
         self.allow_other_classes = allow_other_classes
         self.fold_bn = fold_bn and teacher_mode == 'eval'
-        self.precision, self.compile = precision, compile
-        self.channels_last, self.own_stream = channels_last, own_stream
+        self.compile, self.channels_last = compile, channels_last
+        self.own_stream, self.name = own_stream, name
         self.cache = cache_options(cache)
-        self._forget()
 
-    def _forget(self) -> None:
-        """What belongs to one iteration."""
-        self._maps: Dict[str, Tensor] = {}
-        # where asked for, by (path of the logits, path of the map)
-        self.gradients: Dict[Tuple[str, str], Tensor] = {}
-        self.labels: Optional[Tensor] = None  # (N, H, W)
-        self.mask: Optional[Tensor] = None  # where the labels count
-        self.terms: Set[str] = set()  # what distillation added to the losses
-        self.shared: Dict = {}  # what several losses compute alike
+    @property
+    def network(self) -> nn.Module:
+        return self.teacher.network
 
-    # -- building ----------------------------------------------------------
+    # -- building: StudentHook calls these, and start() --------------------
 
-    def before_wrap_model(self, runner) -> None:
-        """Builds the teacher, and finds the shape of every tapped map."""
-        if self.precision == 'float16' and get_device() == 'cpu':
+    def build(self, runner) -> Teacher:
+        """The teacher, with all of its weights."""
+        if (self.precision is not None and self.precision.name == 'float16'
+                and get_device() == 'cpu'):
             raise UserError("a CPU has no fast float16: use "
                             "precision='bfloat16' for the teacher")
+        student = runner.model
         with torch.random.fork_rng(devices=[]):
-            self.network, checkpoint = build_teacher(
-                self.model, self.checkpoint, self.trust_checkpoint,
-                runner.model.data_preprocessor)
+            network, checkpoint = build_teacher(self.model, self.checkpoint,
+                                                self.trust_checkpoint,
+                                                student.data_preprocessor)
         self._trained_on = class_names(checkpoint)
-        self.network.to(get_device())
+        network.to(get_device())
         if self.channels_last is None:
             self.channels_last = runner.cfg.get('channels_last', False)
         if self.channels_last:
-            self.network.to(memory_format=torch.channels_last)
-        set_mode(self.network, self.teacher_mode)
-        student = runner.model.to(get_device())
-        self._renormalise = Renormalise(student.data_preprocessor,
-                                        self.network.data_preprocessor)
-        image = dry_image(student)
-        self._noise = torch.randn(
-            image.shape, generator=torch.Generator().manual_seed(0)).to(image)
-        student_paths, teacher_paths = tapped_paths(runner)
-        self.student_shapes = Taps(student, student_paths).shapes(image)
-        self.taps = Taps(self.network, teacher_paths)
-        self.teacher_shapes = self.taps.shapes(image)
-        self._find_tasks(runner)
-        self._side = SideStream(self.own_stream)
-        self._describe(image)
+            network.to(memory_format=torch.channels_last)
+        stream = self.own_stream and torch.cuda.is_available()
+        self.teacher = Teacher(network,
+                               self.teacher_mode,
+                               Renormalize(student.data_preprocessor,
+                                           network.data_preprocessor),
+                               self.precision,
+                               SideStream() if stream else None,
+                               next((h.ignore_index for h in heads(student)),
+                                    255),
+                               next((h.align_corners for h in heads(network)),
+                                    False),
+                               source=str(self.checkpoint or self.model))
+        return self.teacher
 
-    def _find_tasks(self, runner) -> None:
-        """What the teacher is differentiated for, and where from."""
-        tasks = differentiated_paths(runner)
-        self.taps.leaves = {p for found in tasks.values() for p in found}
-        # One of several maps may be behind another: no graph can start there.
-        self._from_the_start = any(
-            parse(path)[1] is not None for path in self.taps.leaves)
-        if tasks and self.compile:
-            raise UserError('gradients of the task and compile= do not go '
-                            'together: set TeacherHook(compile=False)')
-        self._tasks = TaskGradients(
-            tasks, next((h.ignore_index for h in heads(runner.model)), 255),
-            next((h.align_corners for h in heads(self.network)), False))
-
-    def after_wrap_model(self, runner) -> None:
-        """Folds: later than any hook that takes weights of the teacher."""
+    def make_faster(self, image: Tensor) -> None:
+        """When it is known what is tapped, and nobody needs the weights."""
+        if self.teacher.task_gradients is not None:
+            if self.compile:
+                raise UserError('gradients of the task and compile= do not '
+                                'go together: set TeacherHook(compile=False)')
+            if self.allow_other_classes:
+                raise UserError('gradients of the task need a teacher of the '
+                                "data's own classes")
         if self.fold_bn:
-            folded = fold_batch_norm(self.taps, self._noise)
+            noise = torch.randn(image.shape,
+                                generator=torch.Generator().manual_seed(0))
+            folded = fold_batch_norm(self.teacher.taps, noise.to(image))
             print_log(f'Teacher: {folded} batch norms folded', 'current')
 
-    def _describe(self, image: Tensor) -> None:
+    def describe(self) -> str:
         size = sum(p.numel() for p in self.network.parameters()) / 1e6
-        lines = [
-            f'Teacher: {type(self.network).__name__}, {size:.2f} M '
-            f'parameters, all loaded from {self.source}; '
-            f'{self.teacher_mode} mode; classes: '
-            f'{", ".join(str(h.num_classes) for h in heads(self.network))}'
-        ]
-        for owner, shapes in (('teacher', self.teacher_shapes),
-                              ('student', self.student_shapes)):
-            for path, shape in shapes.items():
-                stride = image.shape[2] / shape[2]
-                lines.append(f'  {owner} {path}: {tuple(shape)}, stride '
-                             f'{stride:.3g}')
-        print_log('\n'.join(lines), 'current')
-
-    @property
-    def source(self) -> str:
-        return str(self.checkpoint or self.model)
+        classes = ', '.join(str(h.num_classes) for h in heads(self.network))
+        return (f'Teacher: {type(self.network).__name__}, {size:.2f} M '
+                f'parameters, all loaded from {self.teacher.source}; '
+                f'{self.teacher_mode} mode; classes: {classes}')
 
     # -- training ----------------------------------------------------------
 
-    def before_train(self, runner) -> None:
-        data = runner.train_dataloader.dataset.metainfo.get('classes')
+    def before_run(self, runner) -> None:
+        check_built(hasattr(self, 'teacher'))
+
+    def start(self, runner) -> None:
+        """When training begins and the data is there."""
+        dataset = runner.train_dataloader.dataset
+        data = (getattr(dataset, 'metainfo', None) or {}).get('classes')
         if not self.allow_other_classes and data is not None:
-            check_num_classes(self.network, data, 'the teacher')
-            check_class_names(self._trained_on, data, self.source)
+            check_num_classes(self.network,
+                              data,
+                              'the teacher',
+                              auxiliary=False)
+            check_class_names(self._trained_on, data, self.teacher.source)
         if self.evaluate and runner.iter == 0:
             metrics = evaluate_model(self.network, runner)
             shown = ', '.join(f'{k} {v:.2f}' for k, v in metrics.items())
             print_log(f'Teacher on the validation set: {shown}', 'current')
-        if self._tasks.wanted and self.allow_other_classes:
-            raise UserError('gradients of the task need a teacher of the '
-                            "data's own classes")
-        model = unwrap_model(runner.model)
         if self.compile:
             options = {} if self.compile is True else self.compile
-            parts = compile_untapped(self.taps, options)
+            parts = compile_untapped(self.teacher.taps, options)
             print_log(f'Teacher: compiled are {", ".join(parts)}', 'current')
-        self.taps.attach()
-        self._cache = open_cache(self, runner, self._forward)
-        self._handle = model.register_forward_pre_hook(self._run,
-                                                       with_kwargs=True)
+        if self.cache is not None:
+            self.teacher.cache = open_cache(self.teacher, runner,
+                                            self._identity(runner),
+                                            **self.cache)
 
-    def after_train(self, runner) -> None:
-        self._handle.remove()
-        self.taps.detach()
-        self._forget()
-
-    def _run(self, student: nn.Module, args, kwargs) -> None:
-        if kwargs.get('mode') != 'loss':
-            return
-        self._forget()
-        given = {**dict(zip(('inputs', 'data_samples'), args)), **kwargs}
-        inputs = given['inputs']
-        self.device_type = inputs.device.type
-        self.labels = stack_labels(given.get('data_samples'))
-        if self.labels is not None:
-            self.mask = self.labels.ne(self._tasks.ignore_index)
-        with self._side.beside(inputs):
-            if self._cache is not None:
-                self._maps = self._cache.maps(given['data_samples'])
-            else:
-                self._maps = self._forward(inputs)
-
-    def _forward(self, images: Tensor) -> Dict[str, Tensor]:
-        """The tapped maps of images that are normalised for the student.
-
-        Finds :attr:`gradients` as well.
-        """
-        differentiated = bool(self._tasks.wanted)
-        # not inference_mode: losses save these maps
-        with torch.set_grad_enabled(differentiated), self._autocast(images):
-            images = self._renormalise(images)
-            if self._from_the_start:
-                images = images.detach().requires_grad_()
-            maps = self.taps.run(images)
-            self.gradients = self._tasks(maps, self.labels)
-        return {path: kept.detach() for path, kept in maps.items()}
-
-    def _autocast(self, images: Tensor):
-        if self.precision is None:
-            return nullcontext()
-        kind = images.device.type
-        if self.precision == 'float32':
-            return torch.autocast(kind, enabled=False)
-        return torch.autocast(kind, getattr(torch, self.precision))
-
-    @property
-    def maps(self) -> Dict[str, Tensor]:
-        """By path. Read them before :attr:`gradients`: this waits for both.
-        """
-        self._side.join([*self._maps.values(), *self.gradients.values()])
-        return self._maps
-
-    def after_train_iter(self,
-                         runner,
-                         batch_idx,
-                         data_batch=None,
-                         outputs=None) -> None:
-        self._forget()
+    def _identity(self, runner) -> list[str]:
+        """What decides about a map, besides the weights and the image."""
+        config, _ = teacher_config(self.model, self.checkpoint)
+        wrapper = runner.cfg.get('optim_wrapper', {})
+        precision = self.precision and self.precision.name
+        running = (precision, self.fold_bn, self.compile, self.channels_last,
+                   wrapper.get('type'), wrapper.get('dtype'))
+        return [repr(config), repr(running)]
 
 
-def dry_image(student: nn.Module) -> Tensor:
-    """One grey image of the size that training uses, else 512 x 512."""
-    size = getattr(student.data_preprocessor, 'size', None) or (512, 512)
-    return torch.zeros(1, 3, *size, device=get_device())
-
-
-def stack_labels(data_samples: Optional[Iterable]) -> Optional[Tensor]:
-    """Labels of the batch, ``(N, H, W)``; None without samples."""
-    if data_samples is None:
-        return None
-    return torch.cat([sample.gt_sem_seg.data for sample in data_samples])
+def check_known(unknown: dict[str, Any]) -> None:
+    """Raises UserError for arguments that the hook does not have."""
+    known = [
+        name for name in inspect.signature(TeacherHook).parameters
+        if name != 'unknown'
+    ]
+    for name in unknown:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=.3)
+        raise UserError(f'TeacherHook has no {name}=, but '
+                        f'{", ".join(near or known)}')

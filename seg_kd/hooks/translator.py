@@ -1,67 +1,80 @@
 """Stages that train an autoencoder of the teacher's map: KA's and FT's."""
+import inspect
 import re
-from typing import Any, Optional, Type
+from typing import Any
 
-import torch
-from mmengine.model import BaseModel
-from torch import nn
+from torch import Size, nn
 
+from seg_kd.distiller import Term
 from seg_kd.errors import UserError
-from seg_kd.hooks.distill import DistillHook, Path
+from seg_kd.hooks.distill import DistillHook
 from seg_kd.losses import Paraphraser, Translator
 from seg_kd.losses.translator import Autoencoder
-from seg_kd.networks.checkpoint import load_weights, read_checkpoint
+from seg_kd.networks.checkpoint import DISTILL, load_weights, read_checkpoint
 from seg_kd.registry import HOOKS
 
+KINDS = dict(translator=Translator, paraphraser=Paraphraser)
 
-class NoStudent(BaseModel):
-    """Stands for the student in a stage that trains distillation parts alone.
 
-    Its loss is what the hooks add.
+class AutoencoderTerm(Term):
+    """Trains an autoencoder on the teacher's map.
+
+    The student is needed for the shape of its map, if at all.
     """
 
-    def forward(self, inputs, data_samples=None, mode: str = 'tensor'):
-        return {} if mode == 'loss' else []
+    def build_loss(self, student, teacher):
+        found = dict(channels=teacher[1])
+        if 'stride' in inspect.signature(self.loss).parameters:
+            found['stride'] = stride(student, teacher)
+        self.arguments = {**found, **self.arguments}
+        loss = super().build_loss(student, teacher)
+        self.student = []  # from here on there is none
+        return loss
+
+    def compute(self, loss, student, teacher, step):
+        terms = self.named(loss(teacher, step.mask))
+        step.logged[f'{self.name}_relative_error'] = loss.relative_error
+        return terms
+
+
+class EncodedTerm(Term):
+    """Compares with what the encoder of an earlier stage makes of the map.
+
+    Args:
+        settings: Of :class:`Term`; and ``translator`` or ``paraphraser``, the
+            checkpoint of that stage, or None.
+    """
+
+    def build_loss(self, student, teacher):
+        for name in KINDS.keys() & self.arguments.keys():
+            if isinstance(self.arguments[name], str):
+                steps = stride(student, teacher) if name == 'translator' else 1
+                self.arguments[name] = load_encoder(self.arguments[name],
+                                                    KINDS[name], teacher[1],
+                                                    steps)
+        return super().build_loss(student, teacher)
 
 
 class AutoencoderHook(DistillHook):
     """Trains an autoencoder on the teacher's map, alone.
 
-    The student is needed for the shape of its map, if at all, and is then put
-    away. The autoencoder goes into the checkpoint with its arguments, from
-    which :func:`load_encoder` takes the encoder in the next stage.
+    The student is put away. The autoencoder goes into the checkpoint with its
+    arguments, from which :func:`load_encoder` takes the encoder in the next
+    stage.
 
     Args:
         student: Layer path of the map that the encoded one will guide.
         teacher: Layer path of the map to encode.
-        name: As in :class:`DistillHook`.
-        arguments: Of ``loss_cls``, beside what the maps decide.
+        settings: Of :class:`DistillHook`, and of ``loss_cls`` besides what the
+            maps decide.
     """
 
-    loss_cls: Type[Autoencoder]
-
-    def __init__(self,
-                 student: Path,
-                 teacher: str,
-                 name: Optional[str] = None,
-                 **arguments: Any) -> None:
-        super().__init__(student, teacher, name, **arguments)
-
-    def before_wrap_model(self, runner) -> None:
-        runner.model = NoStudent(runner.model.data_preprocessor)
-        super().before_wrap_model(runner)
-        self.student = []  # from here on there is none
-
-    def build_loss(self, student, teacher) -> nn.Module:
-        self.loss = dict(channels=teacher[1], **self.loss)
-        return super().build_loss(student, teacher)
-
-    def compute(self, loss, student, teacher, mask):
-        terms = self.named(loss(teacher, mask))
-        return {**terms, f'{self.name}_relative_error': loss.relative_error}
+    term_cls = AutoencoderTerm
+    needs_student = False
 
     def before_save_checkpoint(self, runner, checkpoint) -> None:
-        checkpoint['meta'][kind(self.loss_cls)] = dict(self.loss)
+        arguments = dict(self.term.arguments)
+        checkpoint['meta'][kind(self.loss_cls)] = arguments
 
 
 @HOOKS.register_module()
@@ -74,10 +87,6 @@ class TranslatorHook(AutoencoderHook):
 
     loss_cls = Translator
 
-    def build_loss(self, student, teacher) -> nn.Module:
-        self.loss = dict(stride=stride(student, teacher), **self.loss)
-        return super().build_loss(student, teacher)
-
 
 @HOOKS.register_module()
 class ParaphraserHook(AutoencoderHook):
@@ -89,19 +98,16 @@ class ParaphraserHook(AutoencoderHook):
 
     loss_cls = Paraphraser
 
-    def __init__(self,
-                 teacher: str,
-                 name: Optional[str] = None,
-                 **arguments: Any) -> None:
-        super().__init__([], teacher, name, **arguments)
+    def __init__(self, teacher: str, **settings: Any) -> None:
+        super().__init__([], teacher, **settings)
 
 
-def kind(autoencoder: Type[Autoencoder]) -> str:
+def kind(autoencoder: type[Autoencoder]) -> str:
     """Where a checkpoint's meta keeps the arguments; also for messages."""
     return autoencoder.__name__.lower()
 
 
-def stride(student: torch.Size, teacher: torch.Size) -> int:
+def stride(student: Size, teacher: Size) -> int:
     """How much coarser the student's map is than the teacher's, at least 1.
 
     The sizes are those of one image in both, and either may be rounded up.
@@ -111,7 +117,7 @@ def stride(student: torch.Size, teacher: torch.Size) -> int:
 
 
 def load_encoder(path: str,
-                 autoencoder: Type[Autoencoder],
+                 autoencoder: type[Autoencoder],
                  channels: int,
                  stride: int = 1) -> nn.Module:
     """The encoder out of a checkpoint of the stage of an autoencoder.
@@ -132,7 +138,7 @@ def load_encoder(path: str,
             f'{trained[1]}, these maps need {channels} at {stride}; train '
             'its stage again for this pair')
     module = autoencoder(**arguments)
-    prefix = re.compile(r'(module\.)?distill\.\w+\.')
+    prefix = re.compile(rf'(module\.)?{re.escape(DISTILL)}\w+\.')
     state = {prefix.sub('', k): w for k, w in checkpoint['state_dict'].items()}
     load_weights(module, state, f'the {name} in {path}')
     return module.encoder

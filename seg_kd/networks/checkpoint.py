@@ -11,7 +11,7 @@ import pickletools
 import re
 import warnings
 import zipfile
-from typing import Any, BinaryIO, Dict, Optional, Union
+from typing import Any, BinaryIO
 from urllib.parse import urlparse
 
 import numpy as np
@@ -23,6 +23,8 @@ from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
 from torch import nn
 
 from seg_kd.errors import UserError
+
+DISTILL = 'distill.'  # keys of what distillation adds to a student
 
 
 def _history_method(owner: Any, name: str) -> Any:
@@ -44,7 +46,7 @@ _SAFE += [(getattr(np._core.multiarray, name), f'numpy.core.multiarray.{name}')
 
 def read_checkpoint(path: str,
                     trust: bool = False,
-                    map_location: Any = 'cpu') -> Dict[str, Any]:
+                    map_location: Any = 'cpu') -> dict[str, Any]:
     """Reads a checkpoint from a file or an ``http(s)`` URL.
 
     Args:
@@ -64,8 +66,8 @@ def read_checkpoint(path: str,
     return _read(path, path, trust, map_location)
 
 
-def _read(file: Union[str, BinaryIO], path: str, trust: bool,
-          map_location: Any) -> Dict[str, Any]:
+def _read(file: str | BinaryIO, path: str, trust: bool,
+          map_location: Any) -> dict[str, Any]:
     """``path`` is what messages call it."""
     try:
         with torch.serialization.safe_globals(_SAFE), \
@@ -82,7 +84,7 @@ def _read(file: Union[str, BinaryIO], path: str, trust: bool,
     return checkpoint
 
 
-def _refusal(file: Union[str, BinaryIO], path: str, error: Exception) -> str:
+def _refusal(file: str | BinaryIO, path: str, error: Exception) -> str:
     cause = error.__context__ or error  # torch wraps it in advice
     reason = (str(cause).splitlines() or [''])[0].split('. Please ')[0]
     if not _whole(file):
@@ -96,7 +98,7 @@ def _refusal(file: Union[str, BinaryIO], path: str, error: Exception) -> str:
             'file yourself, set trust_checkpoint=True')
 
 
-def _whole(file: Union[str, BinaryIO]) -> bool:
+def _whole(file: str | BinaryIO) -> bool:
     """Whether the file has its end; nothing is unpickled to find out."""
     if isinstance(file, str):
         with open(file, 'rb') as opened:
@@ -127,7 +129,7 @@ def _download(url: str) -> str:
     return path
 
 
-def _hash(path: str) -> Optional[str]:
+def _hash(path: str) -> str | None:
     """What the SHA-256 begins with: ``name-3b2dc3af.pth`` tells it.
 
     Digits alone are a date rather than a hash.
@@ -137,20 +139,20 @@ def _hash(path: str) -> Optional[str]:
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
-def load_from_local(filename: str, map_location: Any = None) -> Dict:
+def load_from_local(filename: str, map_location: Any = None) -> dict:
     return read_checkpoint(filename, map_location=map_location)
 
 
 @CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
 def load_from_http(filename: str,
                    map_location: Any = None,
-                   model_dir: Optional[str] = None) -> Dict:
+                   model_dir: str | None = None) -> dict:
     return read_checkpoint(filename, map_location=map_location)
 
 
-def _load(file: Union[str, BinaryIO],
+def _load(file: str | BinaryIO,
           map_location: Any = None,
-          weights_only: Optional[bool] = None) -> Dict:
+          weights_only: bool | None = None) -> dict:
     if isinstance(file, (str, os.PathLike)):
         return read_checkpoint(os.fspath(file), map_location=map_location)
     return _read(file, 'from a storage backend', False, map_location)
@@ -166,18 +168,18 @@ for _name, _safe in dict(load_from_http=load_from_http,
     setattr(library, _name, _safe)
 
 
-def weights(checkpoint: Dict[str, Any]) -> Dict[str, torch.Tensor]:
+def weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The network's own weights: no wrapper's prefix, no distillation."""
     state = checkpoint.get('state_dict', checkpoint)
     state = {key.removeprefix('module.'): w for key, w in state.items()}
     return {
         key: w
         for key, w in state.items()
-        if isinstance(w, torch.Tensor) and not key.startswith('distill.')
+        if isinstance(w, torch.Tensor) and not key.startswith(DISTILL)
     }
 
 
-def load_weights(model: nn.Module, checkpoint: Dict[str, Any],
+def load_weights(model: nn.Module, checkpoint: dict[str, Any],
                  source: str) -> None:
     """Loads every weight of ``model``, or none.
 

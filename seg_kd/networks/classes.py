@@ -1,19 +1,20 @@
 """Do the teacher, the student and the data speak of the same classes?"""
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
 from seg_kd.errors import UserError
 
 
-def class_names(checkpoint: Dict[str, Any]) -> Optional[Tuple[str, ...]]:
+def class_names(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
     """Classes that the checkpoint was trained on, if it says so."""
     meta = checkpoint.get('meta', {})
     names = meta.get('dataset_meta', {}).get('classes', meta.get('CLASSES'))
     return None if names is None else tuple(names)
 
 
-def check_class_names(trained_on: Optional[Sequence[str]], data: Sequence[str],
+def check_class_names(trained_on: Sequence[str] | None, data: Sequence[str],
                       source: str) -> None:
     """Raises UserError where the two lists of names differ."""
     if trained_on is None or tuple(trained_on) == tuple(data):
@@ -28,9 +29,9 @@ def check_class_names(trained_on: Optional[Sequence[str]], data: Sequence[str],
                     f'{detail}; take a teacher for this data set')
 
 
-def heads(model: nn.Module) -> List[nn.Module]:
+def heads(model: nn.Module) -> list[nn.Module]:
     """The decode heads of a segmentor, then its auxiliary heads."""
-    found: List[nn.Module] = []
+    found: list[nn.Module] = []
     for name in ('decode_head', 'auxiliary_head'):
         head = getattr(model, name, None)
         if head is not None:
@@ -38,13 +39,36 @@ def heads(model: nn.Module) -> List[nn.Module]:
     return found
 
 
-def check_num_classes(model: nn.Module, data: Sequence[str],
-                      owner: str) -> None:
-    """Raises UserError where a head has more or fewer outputs than classes."""
+def check_num_classes(model: nn.Module,
+                      data: Sequence[str],
+                      owner: str,
+                      auxiliary: bool = True) -> None:
+    """Raises UserError where a head has more or fewer outputs than classes.
+
+    Args:
+        model: A segmentor.
+        data: Names of its classes.
+        owner: For the message.
+        auxiliary: Whether the auxiliary heads matter; even then not those
+            with labels of their own, as of the boundaries of classes.
+    """
     for head in heads(model):
+        if not is_main(head, model) and not (auxiliary and plain(head)):
+            continue
         if head.num_classes != len(data):
             raise UserError(
                 f'the {type(head).__name__} of {owner} has '
                 f'{head.num_classes} classes, the data set has {len(data)}: '
                 f'set num_classes={len(data)} in its config, or take the '
                 'right data')
+
+
+def is_main(head: nn.Module, model: nn.Module) -> bool:
+    main = model.decode_head
+    return head in main if isinstance(main, nn.ModuleList) else head is main
+
+
+def plain(head: nn.Module) -> bool:
+    """Whether it compares with the labels as they are: MMSegmentation's."""
+    made = getattr(type(head), 'loss_by_feat', None)
+    return made is None or made.__qualname__.startswith('BaseDecodeHead.')

@@ -1,5 +1,5 @@
 """``torch.compile`` for a network that is tapped and stopped early."""
-from typing import Any, Dict, List, Set
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from seg_kd.errors import UserError
 from seg_kd.networks.taps import Taps, parse
 
 
-def compile_untapped(taps: Taps, options: Dict[str, Any]) -> List[str]:
+def compile_untapped(taps: Taps, options: dict[str, Any]) -> list[str]:
     """Compiles the largest parts inside of which nothing is tapped.
 
     Taps are hooks that may end the forward, and no compiled graph can hold
@@ -37,7 +37,7 @@ def compile_untapped(taps: Taps, options: Dict[str, Any]) -> List[str]:
     return names
 
 
-def around(taps: Taps) -> Set[str]:
+def around(taps: Taps) -> set[str]:
     """Names of the modules that hold a tapped one, the network included."""
     found = {''}
     for path in taps.modules:
@@ -46,9 +46,9 @@ def around(taps: Taps) -> Set[str]:
     return found
 
 
-def untapped(modules: Dict[str, nn.Module], opened: Set[str]) -> List[str]:
+def untapped(modules: dict[str, nn.Module], opened: set[str]) -> list[str]:
     """The outermost modules with weights and a forward, none of ``opened``."""
-    found: List[str] = []
+    found: list[str] = []
     for name, module in modules.items():  # parents before children
         inside = any(name.startswith(f'{other}.') for other in found)
         useful = (type(module).forward is not nn.Module.forward

@@ -4,7 +4,6 @@ With its running statistics a batch norm only scales and shifts each channel:
 a convolution with other weights gives the same map and saves a pass over it.
 """
 from collections import Counter
-from typing import Dict, List, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -27,25 +26,23 @@ def fold_batch_norm(taps: Taps, images: Tensor) -> int:
         taps: Of the network.
         images: Noise, ``(N, 3, H, W)``.
     """
-    taps.attach()
     tapped = set(taps.modules.values())
     chosen = [
         pair for pair in followers(taps, images) if tapped.isdisjoint(pair)
     ]
-    new: Dict[nn.Module, nn.Module] = {}
+    new: dict[nn.Module, nn.Module] = {}
     for conv, norm in chosen:
         new[conv], new[norm] = fuse_conv_bn_eval(conv, norm), nn.Identity()
     before = taps.run(images)
     swap(taps.model, new)
     after = taps.run(images)
-    taps.detach()
     if all(alike(after[path], before[path]) for path in before):
         return len(chosen)
     swap(taps.model, {after: before for before, after in new.items()})
     return 0
 
 
-def followers(taps: Taps, images: Tensor) -> List[Tuple[nn.Module, nn.Module]]:
+def followers(taps: Taps, images: Tensor) -> list[tuple[nn.Module, nn.Module]]:
     """Convolutions and the batch norms that receive just what they return.
 
     Seen in a forward, as names and order of layers promise nothing. Both run
@@ -53,8 +50,8 @@ def followers(taps: Taps, images: Tensor) -> List[Tuple[nn.Module, nn.Module]]:
     reparametrised weights does not count.
     """
     calls: Counter = Counter()
-    found: List[Tuple[nn.Module, nn.Module]] = []
-    last: Tuple = (None, None, 0)
+    found: list[tuple[nn.Module, nn.Module]] = []
+    last: tuple = (None, None, 0)
 
     def after_conv(conv, args, output):
         nonlocal last
@@ -80,7 +77,7 @@ def followers(taps: Taps, images: Tensor) -> List[Tuple[nn.Module, nn.Module]]:
     return [pair for pair in found if all(calls[m] == 1 for m in pair)]
 
 
-def swap(network: nn.Module, new: Dict[nn.Module, nn.Module]) -> None:
+def swap(network: nn.Module, new: dict[nn.Module, nn.Module]) -> None:
     """Puts modules in the places of others."""
     for name, module in list(network.named_modules()):
         if module in new:

@@ -7,7 +7,9 @@ before the ReLU.
 """
 import difflib
 import re
-from typing import Dict, Iterable, List, Optional, Set, Tuple
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +23,16 @@ class _Stop(Exception):
     """The last map that was asked for is there."""
 
 
-def parse(path: str) -> Tuple[str, Optional[int]]:
+class _DidNotRun(UserError):
+    """Layers were not called in a forward."""
+
+    def __init__(self, paths: list[str]) -> None:
+        super().__init__(f'layer {paths[0]!r} did not run in the forward of '
+                         'the network; tap one that does')
+        self.paths = paths
+
+
+def parse(path: str) -> tuple[str, int | None]:
     """``'backbone[3]' -> ('backbone', 3)``, ``'neck' -> ('neck', None)``.
 
     The same with ``':input'`` behind it.
@@ -52,7 +63,7 @@ def resolve(model: nn.Module, path: str) -> nn.Module:
     return modules[name]
 
 
-def _select(output, path: str) -> Tensor:
+def select(output: Any, path: str) -> Tensor:
     """The one map of a layer's output, or input, that ``path`` names."""
     name, index = parse(path)
     verb, tail = 'returns', ''
@@ -94,17 +105,20 @@ class Taps:
             path: resolve(model, path)
             for path in dict.fromkeys(paths)
         }
-        self.events = 0  # how many layers have been read in this forward
-        self.stop_after: Optional[int] = None
-        self.leaves: Set[str] = set()  # paths to be differentiated by
-        self._maps: Dict[str, Tuple[Tensor, int]] = {}
-        self._handles: List[torch.utils.hooks.RemovableHandle] = []
+        self.leaves: set[str] = set()  # to be differentiated at
+        self._direct: set[str] = set()  # whose forward is called by itself
+        self._events = 0  # how many layers have been read in this forward
+        self._stop_after: int | None = None
+        self._maps: dict[str, tuple[Tensor, int]] = {}
+        self._handles: list[Any] = []
 
     def attach(self) -> 'Taps':
         for path, module in self.modules.items():
             if path.endswith(INPUT):
                 handle = module.register_forward_pre_hook(
                     self._input_reader(path))
+            elif path in self._direct:
+                handle = _Patch(module, self._reader(path))
             else:
                 handle = module.register_forward_hook(self._reader(path))
             self._handles.append(handle)
@@ -115,10 +129,22 @@ class Taps:
             self._handles.pop().remove()
         self._maps.clear()
 
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Attached inside; afterwards as it was before."""
+        if self._handles:
+            yield
+            return
+        self.attach()
+        try:
+            yield
+        finally:
+            self.detach()
+
     def _reader(self, path: str):
 
         def read(module, args, output):
-            self._keep(path, _select(output, path))
+            self._keep(path, select(output, path))
 
         return read
 
@@ -130,7 +156,7 @@ class Taps:
         """
 
         def read(module, args):
-            kept = _select(args, path)
+            kept = select(args, path)
             self._keep(path, kept)
             return tuple(x.clone() if x is kept else x for x in args)
 
@@ -140,24 +166,28 @@ class Taps:
         if path in self.leaves and not kept.requires_grad:
             kept.requires_grad_()  # nothing before it needs a gradient
         self._maps[path] = kept, kept._version
-        self.events += 1
-        if self.events == self.stop_after:
+        self._events += 1
+        if self._events == self._stop_after:
             raise _Stop
 
     def keeps(self, tensor: Tensor) -> bool:
         """Whether it is a map that was read in this forward."""
         return any(kept is tensor for kept, _ in self._maps.values())
 
-    def run(self, *args, **kwargs) -> Dict[str, Tensor]:
-        """One forward of the model, no further than ``stop_after`` says."""
-        self.events = 0
-        try:
-            self.model(*args, **kwargs)
-        except _Stop:
-            pass
-        return self.take()
+    def run(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """The maps of one forward of the model.
 
-    def take(self) -> Dict[str, Tensor]:
+        Once :meth:`shapes` is known it goes no further than to the last one.
+        """
+        self._events = 0
+        with self.attached():
+            try:
+                self.model(*args, **kwargs)
+            except _Stop:
+                pass
+            return self.take()
+
+    def take(self) -> dict[str, Tensor]:
         """The maps of the last forward; they are forgotten here.
 
         Raises:
@@ -165,11 +195,10 @@ class Taps:
                 not run.
         """
         maps, self._maps = self._maps, {}
-        for path in self.modules:
-            if path not in maps:
-                raise UserError(f'layer {path!r} did not run in the forward '
-                                'of the network; tap one that does')
-            kept, version = maps[path]
+        missing = [path for path in self.modules if path not in maps]
+        if missing:
+            raise _DidNotRun(missing)
+        for path, (kept, version) in maps.items():
             if kept._version != version:
                 raise UserError(
                     f'the map of {path!r} is overwritten in place by the '
@@ -178,20 +207,41 @@ class Taps:
         return {path: kept for path, (kept, _) in maps.items()}
 
     @torch.no_grad()
-    def shapes(self, inputs: Tensor) -> Dict[str, torch.Size]:
+    def shapes(self, inputs: Tensor) -> dict[str, torch.Size]:
         """Shape of every map, by a dry forward in eval mode.
 
         From then on :meth:`run` stops at the layer that was the last here.
         """
         modes = {m: m.training for m in self.model.modules()}
         self.model.eval()
-        self.attach()
+        self._stop_after, self._direct = None, set()
         try:
-            self.stop_after = None
+            maps = self.run(inputs)
+        except _DidNotRun as error:  # as the heads of MMSegmentation
+            self._direct = {p for p in error.paths if not p.endswith(INPUT)}
             maps = self.run(inputs)
         finally:
-            self.detach()
             for module, mode in modes.items():
                 module.training = mode
-        self.stop_after = self.events
+        self._stop_after = self._events
         return {path: kept.shape for path, kept in maps.items()}
+
+
+class _Patch:
+    """Reads what a module returns where only its ``forward`` is called."""
+
+    def __init__(self, module: nn.Module, read: Callable) -> None:
+        self.module, plain = module, module.forward
+        self.before = vars(module).get('forward')
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            output = plain(*args, **kwargs)
+            read(module, args, output)
+            return output
+
+        module.forward = forward  # type: ignore[method-assign]
+
+    def remove(self) -> None:
+        del self.module.forward
+        if self.before is not None:
+            self.module.forward = self.before

@@ -5,13 +5,14 @@ of what was computed before. That is read off the graph that autograd records
 of one forward: without the layer's node no way may lead from the logits back
 to the image.
 """
-from typing import Any, Dict, Iterator, List, Tuple
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seg_kd.errors import UserError
-from seg_kd.networks.taps import _select, parse, resolve
+from seg_kd.networks.taps import parse, resolve, select
 
 INSIDE = 'backbone.'
 
@@ -42,15 +43,17 @@ class Tail(nn.Module):
     nobody reads, are that pixel too.
     """
 
-    def __init__(self, backbone: nn.Module, source: Source) -> None:
+    def __init__(self, backbone: nn.Module, source: Source,
+                 channels: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.source = source
+        self.channels = channels  # of images
 
     def forward(self, x: Tensor):
         self.source.given = x
         try:
-            return self.backbone(x.new_zeros(len(x), 3, 1, 1))
+            return self.backbone(x.new_zeros(len(x), self.channels, 1, 1))
         finally:
             self.source.given = None
 
@@ -60,16 +63,16 @@ class Trace:
 
     Args:
         network: In eval mode, with ``network(image)`` for a forward.
-        image: ``(N, 3, H, W)``.
+        image: ``(N, C, H, W)``.
     """
 
     def __init__(self, network: nn.Module, image: Tensor) -> None:
         self.network = network
-        self.starts: Dict[str, List[int]] = {}
-        self.ends: Dict[str, List[int]] = {}
-        self.outputs: Dict[str, Any] = {}
-        self.nodes: Dict[str, Any] = {}  # of single maps, as they came out
-        self.versions: Dict[str, int] = {}
+        self.starts: dict[str, list[int]] = {}
+        self.ends: dict[str, list[int]] = {}
+        self.outputs: dict[str, Any] = {}
+        self.nodes: dict[str, Any] = {}  # of single maps, as they came out
+        self.versions: dict[str, int] = {}
         self._tick = 0
         handles = []
         for path, module in network.named_modules():
@@ -113,7 +116,7 @@ class Trace:
             raise UserError(f'{path!r} cannot be a split point: it does not '
                             'run by itself in the forward of the network; '
                             f'{self.nearest(name)}')
-        wanted = _select(self.outputs[name], path)
+        wanted = select(self.outputs[name], path)
         names = [p for p, out in self.outputs.items() if out is wanted]
         names = [name] if name in names else sorted(names, key=len)
         if not names or not names[0].startswith(INSIDE):
@@ -155,9 +158,9 @@ class Trace:
             stack += [following for following, _ in node.next_functions]
         return cut is not None
 
-    def split_points(self) -> List[str]:
+    def split_points(self) -> list[str]:
         """All of them, in the order of the forward; one name a map."""
-        found: Dict[Any, str] = {}
+        found: dict[Any, str] = {}
         for name in sorted(self.nodes, key=len):
             if (name.startswith(INSIDE) and self.nodes[name] not in found
                     and not self.obstacle(name)):
@@ -182,7 +185,7 @@ class Trace:
 
 
 def split(network: nn.Module, path: str,
-          image: Tensor) -> Tuple[str, torch.Size, Tail]:
+          image: Tensor) -> tuple[str, torch.Size, Tail]:
     """Cuts ``network.backbone``, in place.
 
     Args:
@@ -231,8 +234,8 @@ def tensors(output: Any) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def _map_and_logits(network: nn.Module, name: str,
-                    image: Tensor) -> Tuple[Tensor, List[Tensor]]:
-    kept: List[Tensor] = []  # a clone: the next layer may work in place
+                    image: Tensor) -> tuple[Tensor, list[Tensor]]:
+    kept: list[Tensor] = []  # a clone: the next layer may work in place
     handle = network.get_submodule(name).register_forward_hook(
         lambda module, args, output: kept.append(output.clone()))
     logits = list(tensors(network(image)))
@@ -246,7 +249,7 @@ def _cut(network: nn.Module, name: str, trace: Trace) -> Tail:
         if path.startswith(INSIDE):
             _replace(network, path, Skipped())
     _replace(network, name, source)
-    network.backbone = Tail(network.backbone, source)
+    network.backbone = Tail(network.backbone, source, trace.image.shape[1])
     return network.backbone
 
 

@@ -8,7 +8,8 @@ import json
 import os
 import tempfile
 import warnings
-from typing import Any, Dict, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ from seg_kd.datasets import check_files
 from seg_kd.engine.evaluate import last_stage
 from seg_kd.errors import UserError
 from seg_kd.networks.checkpoint import load_weights, read_checkpoint
-from seg_kd.networks.normalization import normalisation
+from seg_kd.networks.normalization import normalization
 from seg_kd.registry import DATASETS, MODELS
 
 JPEG_QUALITY = 95
@@ -31,7 +32,7 @@ DEVICE, SERVER, REPORT = 'device.pt2', 'server.pt2', 'split.json'
 
 
 class DeviceHalf(nn.Module):
-    """Image to bottleneck: normalisation and the head's encoder.
+    """Image to bottleneck: normalization and the head's encoder.
 
     Shape:
         ``(1, 3, H, W)`` float32 RGB from 0 to 255 -> ``(1, B, h, w)``.
@@ -39,7 +40,7 @@ class DeviceHalf(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        mean, std, swapped = normalisation(model.data_preprocessor)
+        mean, std, swapped = normalization(model.data_preprocessor)
         self.register_buffer('mean', mean)
         self.register_buffer('std', std)
         self.flip = not swapped  # images are read as BGR
@@ -57,7 +58,7 @@ class ServerHalf(nn.Module):
         ``(1, B, h, w) -> (1, classes, H, W)``, the size of the image.
     """
 
-    def __init__(self, model: nn.Module, size: Tuple[int, int]) -> None:
+    def __init__(self, model: nn.Module, size: tuple[int, int]) -> None:
         super().__init__()
         self.decoder, self.tail = model.backbone.decoder, model.tail
         self.neck = model.neck if model.with_neck else nn.Identity()
@@ -94,8 +95,8 @@ class Quantised:
 def export_split(cfg: Config,
                  checkpoint: str,
                  out: str,
-                 size: Optional[Sequence[int]] = None,
-                 image: Optional[str] = None) -> Dict[str, Any]:
+                 size: Sequence[int] | None = None,
+                 image: str | None = None) -> dict[str, Any]:
     """Writes ``device.pt2``, ``server.pt2`` and ``split.json``.
 
     Nothing is left in ``out`` unless the halves, read back from their files,
@@ -166,7 +167,7 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
 
 
 def image_size(model: nn.Module,
-               size: Optional[Sequence[int]]) -> Tuple[int, int]:
+               size: Sequence[int] | None) -> tuple[int, int]:
     size = size or getattr(model.data_preprocessor, 'size', None)
     if size is None or len(size) != 2 or min(size) < 32:
         raise UserError(f'cannot export for images of size {size}: give '
@@ -174,8 +175,8 @@ def image_size(model: nn.Module,
     return int(size[0]), int(size[1])
 
 
-def read_image(cfg: Config, path: Optional[str],
-               size: Tuple[int, int]) -> Tuple[np.ndarray, Optional[str]]:
+def read_image(cfg: Config, path: str | None,
+               size: tuple[int, int]) -> tuple[np.ndarray, str | None]:
     """An image ``(H, W, 3)``, BGR, of this size, and the file it is from."""
     path = path or _first_test_image(cfg)
     if path is None:
@@ -187,7 +188,7 @@ def read_image(cfg: Config, path: Optional[str],
     return cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA), path
 
 
-def _first_test_image(cfg: Config) -> Optional[str]:
+def _first_test_image(cfg: Config) -> str | None:
     loader = cfg.get('test_dataloader')
     try:
         check_files(loader['dataset'])
@@ -205,7 +206,7 @@ def written(half: nn.Module, given: Tensor, path: str) -> nn.Module:
 
 
 def compare(model: nn.Module, picture: np.ndarray,
-            programs: Dict[str, nn.Module], rgb: Tensor) -> Dict[str, Any]:
+            programs: dict[str, nn.Module], rgb: Tensor) -> dict[str, Any]:
     """The programs, and what sending fewer bits does, beside the model."""
     image = torch.from_numpy(picture).permute(2, 0, 1)
     inputs = model.data_preprocessor(dict(inputs=[image]))['inputs']
@@ -214,7 +215,7 @@ def compare(model: nn.Module, picture: np.ndarray,
     received = dict(float32=sent,
                     float16=sent.half().float(),
                     uint8=Quantised(sent).restored())
-    found: Dict[str, Any] = dict(largest_logit=float(whole.abs().max()))
+    found: dict[str, Any] = dict(largest_logit=float(whole.abs().max()))
     for kind, values in received.items():
         logits = programs[SERVER](values)
         same = logits.argmax(1).eq(whole.argmax(1)).float().mean()
@@ -232,9 +233,9 @@ def compare(model: nn.Module, picture: np.ndarray,
 # -- facts -----------------------------------------------------------------
 
 
-def input_facts(size: Tuple[int, int], picture: np.ndarray,
-                path: Optional[str]) -> Dict[str, Any]:
-    facts: Dict[str, Any] = dict(size=list(size),
+def input_facts(size: tuple[int, int], picture: np.ndarray,
+                path: str | None) -> dict[str, Any]:
+    facts: dict[str, Any] = dict(size=list(size),
                                  file=path and os.path.basename(path),
                                  bytes_rgb=picture.size,
                                  bytes_jpeg=None)
@@ -246,12 +247,12 @@ def input_facts(size: Tuple[int, int], picture: np.ndarray,
     return dict(image=facts)
 
 
-def link_facts(sent: Tensor, image: Dict[str, Any]) -> Dict[str, Any]:
+def link_facts(sent: Tensor, image: dict[str, Any]) -> dict[str, Any]:
     """Bytes that cross the link, and their ratios to those of the image."""
     sizes = dict(float32=4 * sent.numel(),
                  float16=2 * sent.numel(),
                  uint8=Quantised(sent).bytes)
-    facts: Dict[str, Any] = dict(shape=list(sent.shape), bytes=sizes)
+    facts: dict[str, Any] = dict(shape=list(sent.shape), bytes=sizes)
     for name in ('rgb', 'jpeg'):
         whole = image[f'bytes_{name}']
         if whole:
@@ -259,8 +260,8 @@ def link_facts(sent: Tensor, image: Dict[str, Any]) -> Dict[str, Any]:
     return facts
 
 
-def half_facts(halves: Dict[str, nn.Module],
-               given: Dict[str, Tensor]) -> Dict[str, Any]:
+def half_facts(halves: dict[str, nn.Module],
+               given: dict[str, Tensor]) -> dict[str, Any]:
     """Cost of each half; a multiply-add is two operations."""
     facts = {}
     for name, half in halves.items():

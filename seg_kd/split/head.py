@@ -1,5 +1,5 @@
 """The head of a split network: layers that squeeze an image through a link."""
-from typing import Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
@@ -23,7 +23,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.coarse, self.fine = coarse, fine
 
-    def forward(self, sent: Tensor, size: Tuple[int, int]) -> Tensor:
+    def forward(self, sent: Tensor, size: tuple[int, int]) -> Tensor:
         x = self.coarse(sent)
         if x.shape[2:] != size:
             x = interpolate(x, size, mode='bilinear', align_corners=False)
@@ -50,10 +50,11 @@ class BottleneckHead(BaseModule):
             bottleneck's stride is 2 to the power of their number plus 1.
         decoder_channels: Of the decoder's 3x3 convolutions.
         norm_cfg: Normalization.
+        in_channels: Of the images. :class:`SplitSegmentor` finds it.
         init_cfg: Initialization, Kaiming's by default.
 
     Shape:
-        ``(N, 3, H, W) -> (N, out_channels, ceil(H / stride), ...)``;
+        ``(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ...)``;
         ``encoder``: ``-> (N, bottleneck_channels, ...)``.
 
     Raises:
@@ -67,7 +68,8 @@ class BottleneckHead(BaseModule):
                  encoder_channels: Sequence[int] = (32, 64),
                  decoder_channels: int = 128,
                  norm_cfg: dict = _NORM,
-                 init_cfg: Optional[dict] = None) -> None:
+                 init_cfg: dict | None = None,
+                 in_channels: int = 3) -> None:
         super().__init__(init_cfg or _INIT)
         widths = (*encoder_channels, bottleneck_channels)
         if min(*widths, decoder_channels) < 1:
@@ -85,7 +87,7 @@ class BottleneckHead(BaseModule):
                               norm_cfg=norm_cfg,
                               **settings)
 
-        *layers, link = zip((3, *widths), widths)
+        *layers, link = zip((in_channels, *widths), widths)
         self.encoder = nn.Sequential(
             *(conv(*pair, stride=2) for pair in layers),
             conv(*link, stride=2, act_cfg=None))
@@ -98,7 +100,7 @@ class BottleneckHead(BaseModule):
     def forward(self, images: Tensor) -> Tensor:
         return self.decoder(self.encoder(images), self.grid(images.shape[2:]))
 
-    def grid(self, size: Sequence[int]) -> Tuple[int, int]:
+    def grid(self, size: Sequence[int]) -> tuple[int, int]:
         """Size of the imitated map for images of this size."""
         height, width = (-(-side // self.stride) for side in size)
         return height, width

@@ -1,5 +1,6 @@
 """A segmentor with a small head in place of its first layers."""
-from typing import Any, Dict, Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import Any, Dict
 
 import torch
 from mmengine.config import ConfigDict
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from seg_kd.errors import UserError
 from seg_kd.networks.checkpoint import load_weights, read_checkpoint
+from seg_kd.networks.normalization import image_channels
 from seg_kd.registry import MODELS
 from seg_kd.split import cut
 from seg_kd.teacher.build import build_network, teacher_config
@@ -49,22 +51,25 @@ class SplitSegmentor(EncoderDecoder):
     """
 
     def __init__(self,
-                 teacher: Union[str, Dict[str, Any]],
+                 teacher: str | dict[str, Any],
                  split: str,
-                 backbone: Dict[str, Any],
-                 checkpoint: Optional[str] = None,
+                 backbone: dict[str, Any],
+                 checkpoint: str | None = None,
                  trust_checkpoint: bool = False,
-                 data_preprocessor: Optional[Dict] = None,
-                 test_cfg: Optional[Dict] = None,
+                 data_preprocessor: Dict | None = None,
+                 test_cfg: Dict | None = None,
                  dry_size: Sequence[int] = (128, 256),
-                 init_cfg: Optional[Dict] = None) -> None:
+                 init_cfg: Dict | None = None) -> None:
         # Not that of EncoderDecoder, which would build a backbone and heads.
         super(EncoderDecoder, self).__init__(data_preprocessor, init_cfg)
-        image = torch.zeros(1, 3, *dry_size)
         with torch.random.fork_rng(devices=[]):  # the head's weights are its
             torch.manual_seed(0)  # own, whatever the teacher draws
-            image = torch.randn_like(image)
             network = build(teacher, checkpoint)
+        noise = torch.Generator().manual_seed(0)
+        image = torch.randn(1,
+                            image_channels(network),
+                            *dry_size,
+                            generator=noise)
         self.split, self.train_cfg = split, None
         self.split_path, shape, self.tail = cut.split(network, split, image)
         if network.with_neck:
@@ -76,7 +81,7 @@ class SplitSegmentor(EncoderDecoder):
         self.test_cfg = ConfigDict(test_cfg or network.test_cfg)
         self.split_shape = tuple(shape[1:])
         self.backbone = build_head(backbone, shape, image)
-        self.tail_source: Optional[str] = None
+        self.tail_source: str | None = None
         if checkpoint is not None:
             self.take_tail(read_checkpoint(checkpoint, trust_checkpoint),
                            f'the checkpoint {checkpoint} of the teacher')
@@ -92,7 +97,7 @@ class SplitSegmentor(EncoderDecoder):
             parts['neck'] = self.neck
         return TeacherTail(parts)
 
-    def take_tail(self, checkpoint: Dict[str, Any], source: str) -> None:
+    def take_tail(self, checkpoint: dict[str, Any], source: str) -> None:
         """Fills the tail from a checkpoint of the teacher, all of it.
 
         Raises:
@@ -120,7 +125,7 @@ class SplitSegmentor(EncoderDecoder):
         maps = self.tail(self.backbone(inputs))
         return self.neck(maps) if self.with_neck else maps
 
-    def loss(self, inputs: Tensor, data_samples=None) -> Dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples=None) -> dict[str, Tensor]:
         """Runs the head alone; what it is trained for is added by hooks."""
         if not hasattr(self, 'distill'):
             raise UserError('SplitSegmentor learns from its teacher alone: '
@@ -129,7 +134,7 @@ class SplitSegmentor(EncoderDecoder):
         return {}
 
 
-def build(teacher: Union[str, Dict], checkpoint: Optional[str]) -> nn.Module:
+def build(teacher: str | Dict, checkpoint: str | None) -> nn.Module:
     """The whole teacher, with random weights."""
     config, _ = teacher_config(teacher, checkpoint or 'comes later')
     network = build_network(config).eval()
@@ -142,15 +147,17 @@ def build(teacher: Union[str, Dict], checkpoint: Optional[str]) -> nn.Module:
     return network
 
 
-def build_head(config: Dict[str, Any], shape: torch.Size,
+def build_head(config: dict[str, Any], shape: torch.Size,
                image: Tensor) -> nn.Module:
     """The head for a map of this shape, which the image has."""
     if image.shape[2] % shape[2] or image.shape[3] % shape[3]:
         raise UserError(f'images of {tuple(image.shape[2:])} have a map of '
                         f'{tuple(shape[2:])} at the split point, which is no '
                         'whole stride; give another dry_size=')
-    head = MODELS.build(
-        dict(config, out_channels=shape[1], stride=image.shape[2] // shape[2]))
+    found = dict(out_channels=shape[1], stride=image.shape[2] // shape[2])
+    if image.shape[1] != 3:
+        found['in_channels'] = image.shape[1]
+    head = MODELS.build(dict(config, **found))
     mode = head.training
     with torch.no_grad():
         found = head.eval()(image)

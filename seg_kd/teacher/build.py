@@ -2,14 +2,13 @@
 import copy
 import os
 import warnings
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from seg_kd import shipped
 from seg_kd.errors import UserError
@@ -17,9 +16,8 @@ from seg_kd.networks.checkpoint import load_weights, read_checkpoint
 from seg_kd.registry import MODELS
 
 
-def build_teacher(model: Union[str,
-                               Dict], checkpoint: Optional[str], trust: bool,
-                  preprocessor: nn.Module) -> Tuple[nn.Module, Dict[str, Any]]:
+def build_teacher(model: str | dict, checkpoint: str | None, trust: bool,
+                  preprocessor: nn.Module) -> tuple[nn.Module, dict[str, Any]]:
     """The teacher with all its weights, and the checkpoint they came from.
 
     A model config that says nothing of pre-processing gets the student's.
@@ -33,14 +31,14 @@ def build_teacher(model: Union[str,
     return network.requires_grad_(False), content
 
 
-def build_network(config: Dict) -> nn.Module:
+def build_network(config: dict) -> nn.Module:
     with warnings.catch_warnings():  # of losses that a teacher never computes
         warnings.filterwarnings('ignore', message='.*avg_non_ignore')
         return revert_sync_batchnorm(MODELS.build(config))
 
 
-def teacher_config(model: Union[str, Dict],
-                   checkpoint: Optional[str]) -> Tuple[Dict, str]:
+def teacher_config(model: str | dict,
+                   checkpoint: str | None) -> tuple[dict, str]:
     """Model config and checkpoint of what ``TeacherHook(model=)`` names."""
     init_default_scope('mmseg')
     if isinstance(model, str) and model.startswith(shipped.SCOPE):
@@ -69,12 +67,3 @@ def teacher_config(model: Union[str, Dict],
     config = ConfigDict(copy.deepcopy(config))
     config.pop('pretrained', None)
     return config, checkpoint
-
-
-def set_mode(network: nn.Module, mode: str) -> None:
-    network.eval()
-    if mode == 'bn_train':
-        for module in network.modules():
-            if isinstance(module, _BatchNorm):
-                module.train()
-                module.momentum = 0.  # the running statistics stay

@@ -1,6 +1,4 @@
 """Evaluates a network that is not the runner's own model."""
-from typing import Dict
-
 import torch
 from mmengine.dist import is_main_process
 from mmengine.utils import ProgressBar
@@ -10,7 +8,7 @@ from seg_kd.errors import UserError
 
 
 @torch.no_grad()
-def evaluate_model(network: nn.Module, runner) -> Dict[str, float]:
+def evaluate_model(network: nn.Module, runner) -> dict[str, float]:
     """The validation metrics of ``network`` on the runner's validation set.
 
     Hooks are not called: neither EMA nor the best checkpoint sees it.
@@ -26,14 +24,14 @@ def evaluate_model(network: nn.Module, runner) -> Dict[str, float]:
         loader = runner.build_dataloader(loader, seed=runner.seed)
     evaluator = runner.build_evaluator(runner.cfg.val_evaluator)
     evaluator.dataset_meta = loader.dataset.metainfo
-    mode, progress = network.training, None
+    modes = {module: module.training for module in network.modules()}
+    progress = ProgressBar(len(loader)) if is_main_process() else None
     network.eval()
-    if is_main_process():
-        progress = ProgressBar(len(loader))
     for batch in loader:
         outputs = network.val_step(batch)
         evaluator.process(data_samples=outputs, data_batch=batch)
         if progress:
             progress.update()
-    network.train(mode)
+    for module, mode in modes.items():  # not all of them need be alike
+        module.training = mode
     return evaluator.evaluate(len(loader.dataset))

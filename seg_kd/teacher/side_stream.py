@@ -1,33 +1,27 @@
-"""Work of a GPU beside what it does for somebody else."""
+"""Work on a GPU at the same time as other work."""
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 
 class SideStream:
-    """A stream of its own for one part of each iteration::
+    """A CUDA stream of its own for one part of each iteration::
 
-        with side.beside(inputs):      # behind all that was enqueued before
+        with side.behind(inputs):      # after all that was enqueued before
             maps = network(inputs)     # enqueued; Python does not wait
         ...                            # enqueued on the current stream
         side.join(maps)                # the current stream waits for the maps
-
-    Without a GPU, or if not ``wanted``, nothing of it exists.
     """
 
-    def __init__(self, wanted: bool) -> None:
-        exists = wanted and torch.cuda.is_available()
-        self.stream = torch.cuda.Stream() if exists else None
+    def __init__(self) -> None:
+        self.stream = torch.cuda.Stream()
         self._ahead = False  # of what the current stream has waited for
 
     @contextmanager
-    def beside(self, inputs: Tensor) -> Iterator[None]:
+    def behind(self, inputs: Tensor) -> Iterator[None]:
         """Enqueues on the stream what is enqueued inside."""
-        if self.stream is None:
-            yield
-            return
         self.stream.wait_stream(torch.cuda.current_stream())
         inputs.record_stream(self.stream)  # not to be reused before it is read
         with torch.cuda.stream(self.stream):
@@ -35,7 +29,7 @@ class SideStream:
         self._ahead = True
 
     def join(self, outputs: Iterable[Tensor]) -> None:
-        """Lets the current stream use what was made beside it."""
+        """Lets the current stream use what was made on this one."""
         if not self._ahead:
             return
         current = torch.cuda.current_stream()

@@ -1,5 +1,5 @@
-"""Gradients of a network's own task by its maps."""
-from typing import Dict, List, Tuple
+"""Gradients of a network's own task with respect to its maps."""
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -9,23 +9,28 @@ from seg_kd.errors import UserError
 
 
 class TaskGradients:
-    """Of the teacher's cross entropy, for hooks that set ``teacher_logits``.
+    """Those of the teacher's cross entropy.
 
     Args:
-        wanted: By the path of its logits: paths of the maps.
+        wanted: Paths of maps, by the path of the teacher's logits.
         ignore_index: Label that does not count.
         align_corners: How the teacher enlarges its logits.
     """
 
-    def __init__(self, wanted: Dict[str, List[str]], ignore_index: int,
-                 align_corners: bool) -> None:
+    def __init__(self,
+                 wanted: Mapping[str, list[str]],
+                 ignore_index: int = 255,
+                 align_corners: bool = False) -> None:
         self.wanted = wanted
         self.ignore_index, self.align_corners = ignore_index, align_corners
 
-    def __call__(self, maps: Dict[str, Tensor],
-                 labels: Tensor) -> Dict[Tuple[str, str], Tensor]:
+    def __call__(self, maps: Mapping[str, Tensor],
+                 labels: Tensor | None) -> dict[tuple[str, str], Tensor]:
         """By (path of the logits, path of the map), summed over pixels."""
-        found: Dict[Tuple[str, str], Tensor] = {}
+        if labels is None:
+            raise UserError('gradients of the task need labels, and these '
+                            'images have none')
+        found: dict[tuple[str, str], Tensor] = {}
         for logits, paths in self.wanted.items():
             task = pixel_sum(maps[logits], labels, self.ignore_index,
                              self.align_corners)
@@ -36,10 +41,10 @@ class TaskGradients:
 
 
 def gradients(task: Tensor,
-              maps: Dict[str, Tensor],
+              maps: Mapping[str, Tensor],
               owner: str,
-              create_graph: bool = False) -> Dict[str, Tensor]:
-    """Of a network's task by its maps; the graph stays.
+              create_graph: bool = False) -> dict[str, Tensor]:
+    """Of a network's task with respect to its maps; the graph stays.
 
     Raises:
         UserError: The task does not depend on a map.

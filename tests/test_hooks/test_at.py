@@ -8,7 +8,6 @@ from conftest import TAPS, build_runner
 
 from seg_kd.errors import UserError
 from seg_kd.hooks import ATHook
-from seg_kd.hooks.distill import find_teacher
 from seg_kd.losses import ATLoss
 from seg_kd.teacher.task_gradients import gradients, pixel_sum
 
@@ -29,12 +28,8 @@ def config(plain_config, teacher_hook):
 def started(config):
     """A runner at its first iteration, and a batch."""
     runner = build_runner(config)
-    hooks = runner.hooks
     runner.model.init_weights()
-    for hook in hooks:
-        if isinstance(hook, (type(find_teacher(runner, hook)), ATHook)):
-            hook.before_train(runner)
-            hook.before_train_iter(runner, 0)
+    runner.student_hook.before_train(runner)
     batch = next(iter(runner.train_dataloader))
     return runner, runner.model.data_preprocessor(batch, True)
 
@@ -57,7 +52,7 @@ def test_term_and_its_gradient(config, teacher):
     config.custom_hooks[1].teacher = path + ('' if index is None else
                                              f'[{index}]')
     runner, data = started(config)
-    model, source = runner.model.train(), find_teacher(runner, None)
+    model, source = runner.model.train(), runner.distiller.teachers['teacher']
     plain = copy.deepcopy(model)
     del plain.distill
     for module in plain.modules():  # a copy has the hooks of its original
@@ -97,11 +92,15 @@ def test_training(config, changes):
     hook = config.custom_hooks[1]
     hook.update(changes)
     runner = build_runner(config)
-    source = find_teacher(runner, None)
+    source = runner.distiller.teachers['teacher']
     before = copy.deepcopy(source.network.state_dict())
     seen = []
-    runner.model.register_forward_hook(lambda m, args, out: seen.append(
-        (dict(source.maps), out)))
+
+    def keep(model, args, output):
+        if runner.distiller.steps:  # none in validation
+            seen.append(dict(runner.distiller.steps['teacher'].maps))
+
+    runner.model.register_forward_hook(keep)
     runner.train()
     after = source.network.state_dict()
     assert all(torch.equal(w, after[k]) for k, w in before.items())
@@ -114,7 +113,7 @@ def test_training(config, changes):
     alone = runner.model.state_dict()
     assert not torch.equal(taught['backbone.conv1.conv.weight'],
                            alone['backbone.conv1.conv.weight'])
-    assert seen and not any(m.requires_grad for m in seen[0][0].values())
+    assert seen and not any(m.requires_grad for m in seen[0].values())
 
 
 def test_training_in_bfloat16(config):
@@ -127,10 +126,12 @@ def test_training_in_bfloat16(config):
 def test_activations_ask_the_teacher_for_no_gradient(config):
     config.custom_hooks[1].mode = 'activation'
     runner = build_runner(config)
-    source = find_teacher(runner, None)
+    source = runner.distiller.teachers['teacher']
     runner.train()
     assert source.taps.leaves == set()
-    assert list(source.teacher_shapes) == ['decode_head.bottleneck']
+    assert list(runner.distiller.teacher_shapes['teacher']) == [
+        'decode_head.bottleneck'
+    ]
 
 
 def test_pixel_sum():
@@ -148,7 +149,7 @@ def test_gradients_by_the_image(config):
     """The paper's own: not normalised, so that the scale counts too."""
     config.custom_hooks[1].update(form='jacobian', **IMAGE)
     runner, data = started(config)
-    model, source = runner.model.train(), find_teacher(runner, None)
+    model, source = runner.model.train(), runner.distiller.teachers['teacher']
     labels = torch.cat([x.gt_sem_seg.data for x in data['data_samples']])
     found = model(**data, mode='loss')['loss_at']
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook
-from seg_kd.hooks.auto_weight import AutoWeight, pull, total
+from seg_kd.networks.auto_weight import AutoWeight, grad_norm, total
 from seg_kd.registry import HOOKS
 
 
@@ -33,14 +33,15 @@ def config(ka_config):
     return ka_config
 
 
-def test_pull_is_the_norm_over_all_maps():
+def test_it_is_the_norm_over_all_maps():
     one, other = torch.randn(2, 3, requires_grad=True), torch.zeros(
         4, requires_grad=True)
     value = 3 * one.sum() + (2 * other).sum()
     want = (9 * 6 + 4 * 4)**.5
-    torch.testing.assert_close(pull(value, [one, other]), torch.tensor(want))
-    assert pull(one.sum(), [other]) == 0  # unused
-    assert pull(torch.ones(()), [one]) == 0  # constant
+    torch.testing.assert_close(grad_norm(value, [one, other]),
+                               torch.tensor(want))
+    assert grad_norm(one.sum(), [other]) == 0  # unused
+    assert grad_norm(torch.ones(()), [one]) == 0  # constant
 
 
 def test_ratio_of_the_sums():

@@ -45,13 +45,14 @@ def test_rows_of_the_images_that_were_drawn(config):
     drawn = []
     crd = runner.hooks[[getattr(h, 'name', '')
                         for h in runner.hooks].index('image')]
-    compute = crd.compute
+    extras = crd.term.extras
 
-    def watch(*args):
-        drawn.extend(crd.index.tolist())
-        return compute(*args)
+    def watch(step):
+        found = extras(step)
+        drawn.extend(found['index'].tolist())
+        return found
 
-    crd.compute = watch
+    crd.term.extras = watch
     seen = []
     runner.model.data_preprocessor.register_forward_pre_hook(
         lambda m, args: seen.extend(s.img_path

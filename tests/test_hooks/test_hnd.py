@@ -9,7 +9,6 @@ from mmengine.config import Config
 from seg_kd.engine.evaluate import evaluate_student
 from seg_kd.engine.stages import run_stages
 from seg_kd.errors import UserError
-from seg_kd.hooks.distill import find_teacher
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def test_the_loss_is_that_of_the_split_point(config):
     """Mean squared distance of the head's map and the teacher's layer2."""
     config.train_cfg.max_iters = 1
     runner = build_runner(config)
-    network, found = find_teacher(runner, None).network, {}
+    network, found = runner.distiller.teachers['teacher'].network, {}
     for name, module in (('student', runner.model.backbone),
                          ('teacher', network.backbone.layer2)):
         module.register_forward_hook(keep(found, name))
@@ -62,7 +61,7 @@ def test_the_loss_is_that_of_the_split_point(config):
 def test_the_teacher_runs_no_further_than_the_split(config):
     config.train_cfg.max_iters = 1
     runner = build_runner(config)
-    network, calls = find_teacher(runner, None).network, []
+    network, calls = runner.distiller.teachers['teacher'].network, []
     for name in ('layer2', 'layer3'):
         network.backbone.get_submodule(name).register_forward_hook(
             lambda m, args, out, name=name: calls.append(name))

@@ -7,10 +7,11 @@ from mmengine.registry import init_default_scope
 
 from seg_kd.errors import UserError
 from seg_kd.hooks import TeacherHook
-from seg_kd.hooks.teacher import stack_labels
-from seg_kd.networks.normalization import Renormalise
+from seg_kd.hooks.student import stack_labels
+from seg_kd.networks.normalization import Renormalize
 from seg_kd.registry import MODELS, RUNNERS
-from seg_kd.teacher.build import build_teacher, set_mode, teacher_config
+from seg_kd.teacher.build import build_teacher, teacher_config
+from seg_kd.teacher.teacher import set_mode
 
 
 def build(checkpoint, model=None):
@@ -153,7 +154,7 @@ def test_bn_train_leaves_the_statistics_alone(teacher_checkpoint):
 
 
 @pytest.mark.parametrize('flip', [True, False])
-def test_the_teacher_sees_its_own_normalisation(flip):
+def test_the_teacher_sees_its_own_normalization(flip):
     """As if its own preprocessor had made the input from the image."""
     ours = dict(type='SegDataPreProcessor',
                 mean=[123., 116., 103.],
@@ -167,11 +168,11 @@ def test_the_teacher_sees_its_own_normalisation(flip):
     image = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8)
     seen = student(dict(inputs=[image]))['inputs']
     expected = network(dict(inputs=[image]))['inputs']
-    torch.testing.assert_close(Renormalise(student, network)(seen),
+    torch.testing.assert_close(Renormalize(student, network)(seen),
                                expected,
                                atol=1e-5,
                                rtol=1e-5)
-    assert Renormalise(student, student)(seen) is seen
+    assert Renormalize(student, student)(seen) is seen
 
 
 def test_labels_of_the_batch(data_root, plain_config):
@@ -185,4 +186,4 @@ def test_labels_of_the_batch(data_root, plain_config):
     labels = stack_labels(samples)
     assert labels.shape == (2, 64, 96)
     assert torch.equal(labels[0], samples[0].gt_sem_seg.data[0])
-    assert stack_labels(None) is None
+    assert stack_labels([]) is None

@@ -77,12 +77,11 @@ def trained(config, work_dir, **cache):
 
 
 def teacher_of(config, work_dir=None):
-    """The hook of a runner at the beginning of its training."""
+    """The teacher of a runner at the beginning of its training."""
     config.work_dir = str(work_dir or config.work_dir)
     runner = build_runner(config)
-    hook = next(h for h in runner.hooks if isinstance(h, TeacherHook))
-    hook.before_train(runner)
-    return hook, runner
+    runner.student_hook.before_train(runner)
+    return runner.distiller.teachers['teacher'], runner
 
 
 def assert_same(one, other):
@@ -174,8 +173,7 @@ class RankSaver(Hook):
 
     def after_train(self, runner):
         barrier()
-        teacher, = (x for x in runner.hooks if isinstance(x, TeacherHook))
-        store = teacher._cache.store
+        store = runner.distiller.teachers['teacher'].cache.store
         end = {k: v.detach() for k, v in runner.model.named_parameters()}
         end['stored'] = sum(i in store for i in range(6))
         torch.save(end, f'rank{runner.rank}.pth')
@@ -212,7 +210,7 @@ def whereabouts(image, crop):
 def test_maps_move_as_the_pixels_do(config, workers):
     """The draw is found again by pixels alone, not by what was recorded."""
     config.custom_hooks[0].fold_bn = True
-    hook, runner = teacher_of(with_moves(config))
+    teacher, runner = teacher_of(with_moves(config))
     dataset = runner.train_dataloader.dataset
     loader = DataLoader(dataset,
                         batch_size=2,
@@ -221,11 +219,11 @@ def test_maps_move_as_the_pixels_do(config, workers):
                         sampler=[(i % 6, i) for i in range(12)])
     seen = set()
     for batch in loader:
-        maps = hook._cache.maps(batch['data_samples'])[PATH]
+        maps = teacher.cache.maps(batch['data_samples'])[PATH]
         for crop, sample, found in zip(batch['inputs'], batch['data_samples'],
                                        maps):
             image = torch.from_numpy(cv2.imread(sample.img_path)).movedim(2, 0)
-            whole = hook._forward(
+            whole = teacher.maps(
                 runner.model.data_preprocessor(
                     dict(inputs=[image]))['inputs'])[PATH][0]
             (dims, y, x), = whereabouts(image, crop)
@@ -257,12 +255,12 @@ def test_inside_a_crop_the_teacher_would_say_the_same(tmp_path):
 def test_deviation_of_replayed_maps(config):
     found = deviations(with_moves(config), [PATH], CROP, 16, images=6)
     assert set(found) == {(move, PATH) for move in ('flip', 'crop', 'both')}
-    hook, _ = teacher_of(config)
+    teacher, _ = teacher_of(config)
     expected = []
     for index in range(6):
-        image = hook._cache.image(index)
-        seen = hook._forward(image.flip(3))[PATH]
-        replayed = hook._forward(image)[PATH].flip(3)
+        image = teacher.cache.image(index)
+        seen = teacher.maps(image.flip(3))[PATH]
+        replayed = teacher.maps(image)[PATH].flip(3)
         same = (seen.argmax(1) == replayed.argmax(1)).float().mean()
         expected.append([(seen - replayed).norm() / seen.norm(), same])
     expected = torch.tensor(expected).mean(0)
@@ -277,8 +275,8 @@ def test_deviation_of_replayed_maps(config):
 def reason(config, capfd):
     """What the log says; the teacher then runs as always."""
     capfd.readouterr()
-    hook, _ = teacher_of(config)
-    assert hook._cache is None
+    teacher, _ = teacher_of(config)
+    assert teacher.cache is None
     shown = ''.join(capfd.readouterr())
     line, = [x for x in shown.splitlines() if 'Teacher cache off: ' in x]
     return line
@@ -362,11 +360,11 @@ def test_options_are_checked(cache):
 
 
 def test_images_of_several_sizes_are_named(config):
-    hook, runner = teacher_of(config)
+    teacher, runner = teacher_of(config)
     path = runner.train_dataloader.dataset.get_data_info(2)['img_path']
-    hook._cache.image.size = (64, 64)
+    teacher.cache.image.size = (64, 64)
     with pytest.raises(UserError, match=f'{path} has 64 x 96.*64 x 64.*one'):
-        hook._cache.whole(2)
+        teacher.cache.whole(2)
 
 
 # -- the store -------------------------------------------------------------

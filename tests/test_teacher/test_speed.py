@@ -1,4 +1,6 @@
 """Options that make the teacher faster: what it teaches stays the same."""
+from contextlib import nullcontext
+
 import pytest
 import torch
 from conftest import TAPS, build_runner, teacher
@@ -7,7 +9,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from seg_kd.errors import UserError
 from seg_kd.hooks import TeacherHook
-from seg_kd.hooks.distill import find_teacher
 from seg_kd.teacher.side_stream import SideStream
 
 FITNET = dict(type='FitNetHook', **TAPS)
@@ -27,16 +28,19 @@ def trained(config, **options):
     """A runner after training, and the teacher's maps of each iteration."""
     config.custom_hooks[0].update(options)
     runner, seen = build_runner(config), []
-    source = find_teacher(runner, None)
     runner.model.distill.fitnet.register_forward_pre_hook(
-        lambda module, args: seen.append(
-            (source.maps[TAPS['teacher']].clone(), args[1].clone())))
+        lambda module, args: seen.append((runner.distiller.steps[
+            'teacher'].maps[TAPS['teacher']].clone(), args[1].clone())))
     runner.train()
     return runner, seen
 
 
+def teacher_of(runner):
+    return runner.distiller.teachers['teacher']
+
+
 def norms(runner):
-    network = find_teacher(runner, None).network
+    network = teacher_of(runner).network
     return [m for m in network.modules() if isinstance(m, _BatchNorm)]
 
 
@@ -107,7 +111,7 @@ def test_memory_format_is_its_own(config, student, own):
     config.channels_last = student
     config.custom_hooks[0].channels_last = own
     runner = build_runner(config)
-    network = find_teacher(runner, None).network
+    network = teacher_of(runner).network
     for model, expected in ((runner.model, student),
                             (network, student if own is None else own)):
         weight = next(m.weight for m in model.backbone.modules()
@@ -156,10 +160,10 @@ def notes(monkeypatch):
 
 
 def test_who_waits_for_whom(notes):
-    side = SideStream(True)
+    side = SideStream()
     images, maps = FakeTensor('images', notes), FakeTensor('map', notes)
     for _ in range(2):
-        with side.beside(images):
+        with side.behind(images):
             notes.append('teacher')
         notes.append('student')
         side.join([maps])
@@ -171,26 +175,33 @@ def test_who_waits_for_whom(notes):
     ] * 2
 
 
-def test_no_stream_where_none_is_wanted(notes):
-    side = SideStream(False)
-    with side.beside(FakeTensor('images', notes)):
-        notes.append('teacher')
-    side.join([FakeTensor('map', notes)])
-    assert notes == ['teacher']
+def test_no_stream_unless_it_is_wanted(config):
+    assert teacher_of(build_runner(config)).side_stream is None
 
 
-def test_terms_wait_for_the_teacher(config, monkeypatch):
+class Ahead:
+    """A stream that is never there, as far as others can tell."""
+
+    def __init__(self, notes):
+        self.notes = notes
+
+    behind = nullcontext
+
+    def join(self, maps):
+        self.notes.append(len(list(maps)))
+
+
+def test_terms_wait_for_the_teacher(config):
     """The student has run by the time that the first term reads a map."""
     notes, hooks = [], [FITNET, dict(FITNET, name='second')]
     config.custom_hooks = [config.custom_hooks[0], *hooks]
     config.train_cfg.max_iters = 1
     runner = build_runner(config)
-    source = find_teacher(runner, None)
+    source = teacher_of(runner)
     source.network.backbone.register_forward_hook(
         lambda *_: notes.append('teacher'))
     runner.model.backbone.register_forward_hook(
         lambda *_: notes.append('student'))
-    monkeypatch.setattr(source._side, 'join',
-                        lambda maps: notes.append(len(list(maps))))
+    source.side_stream = Ahead(notes)
     runner.train()
     assert notes == ['teacher', 'student', 1, 1]

@@ -6,25 +6,24 @@ crops of an image are done to them.
 """
 import hashlib
 import os
-from typing import Any, Callable, Dict, Optional, Sequence, Union
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from mmengine.device import get_device
 from mmengine.logging import print_log
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_kd.datasets import SeededDataset
 from seg_kd.errors import UserError
-from seg_kd.hooks.requests import differentiated_paths
 from seg_kd.networks.unwrap import unwrap_model
-from seg_kd.teacher.build import teacher_config
 from seg_kd.teacher.cache.map_store import MapStore
 from seg_kd.teacher.cache.replay import (NotExact, check_moves,
                                          check_preprocessor, replay, split,
                                          strides)
 from seg_kd.teacher.cache.whole_images import WholeImages
+from seg_kd.teacher.teacher import Maps, Teacher
 
-Maps = Dict[str, Tensor]
 Forward = Callable[[Tensor], Maps]
 DTYPES = 'float16', 'bfloat16', 'float32'
 
@@ -44,7 +43,7 @@ class TeacherCache:
     """
 
     def __init__(self, forward: Forward, image: Callable[[int], Tensor],
-                 strides: Dict[str, int], store: MapStore,
+                 strides: dict[str, int], store: MapStore,
                  dtype: torch.dtype) -> None:
         self.forward, self.image, self.strides = forward, image, strides
         self.store, self.dtype = store, dtype
@@ -87,16 +86,32 @@ class TeacherCache:
         return rounded
 
 
-def open_cache(hook, runner, forward: Forward) -> Optional[TeacherCache]:
-    """The cache of ``hook``, with the options in ``hook.cache``.
+def open_cache(teacher: Teacher, runner, identity: Sequence[str],
+               folder: str | None, max_gib: float,
+               dtype: str) -> TeacherCache | None:
+    """The cache of a teacher that is ready to run.
 
-    None where there are none, or where replaying would not be exact: one
-    line of the log says why.
+    None where replaying would not be exact: one line of the log says why.
+
+    Args:
+        teacher: Gives the maps that are not stored.
+        runner: Has the data.
+        identity: What decides about a map, besides weights and images.
+        folder: Of all caches; ``teacher_cache`` next to the run by default.
+        max_gib: Largest size of this one.
+        dtype: Of the stored maps.
     """
-    if hook.cache is None:
-        return None
+    folder = folder or os.path.join(os.path.dirname(runner.work_dir),
+                                    'teacher_cache')
+    preprocessor = unwrap_model(runner.model).data_preprocessor
+    pipeline = getattr(runner.cfg.train_dataloader.dataset, 'pipeline', [])
+    identity = [
+        *identity,
+        *(repr(t) for t in pipeline if t['type'] != 'Albumentations')
+    ]
     try:
-        cache = build(hook, runner, forward, **hook.cache)
+        cache = build(teacher, runner.train_dataloader.dataset, preprocessor,
+                      identity, folder, max_gib, getattr(torch, dtype))
     except NotExact as reason:
         print_log(f'Teacher cache off: {reason}', 'current')
         return None
@@ -104,8 +119,7 @@ def open_cache(hook, runner, forward: Forward) -> Optional[TeacherCache]:
     return cache
 
 
-def cache_options(
-        cache: Union[bool, Dict[str, Any]]) -> Optional[Dict[str, Any]]:
+def cache_options(cache: bool | dict[str, Any]) -> dict[str, Any] | None:
     """Folder, size and type that ``TeacherHook(cache=)`` names, if any."""
     found = dict(folder=None, max_gib=4., dtype='float16')
     if isinstance(cache, bool):
@@ -118,76 +132,60 @@ def cache_options(
     return {**found, **cache}
 
 
-def build(hook, runner, forward: Forward, folder: Optional[str],
-          max_gib: float, dtype: str) -> TeacherCache:
-    """For a teacher that is ready to run.
-
-    Args:
-        hook: The teacher's.
-        forward: From images, normalised for the student, to maps.
-        folder: Of all caches; ``teacher_cache`` beside the run by default.
-        max_gib: Largest size of this one.
-        dtype: Of the stored maps.
+def build(teacher: Teacher, dataset: Any, preprocessor: nn.Module,
+          identity: Sequence[str], folder: str, max_gib: float,
+          dtype: torch.dtype) -> TeacherCache:
+    """See :func:`open_cache`.
 
     Raises:
         NotExact: Maps cannot follow the augmentation.
     """
-    check_teacher(hook, runner)
-    dataset = runner.train_dataloader.dataset
+    check_teacher(teacher)
     if not isinstance(dataset, SeededDataset) or not hasattr(
             dataset.dataset, 'pipeline'):
         raise NotExact('images need a number; take one data set with a '
                        'pipeline of its own, and an InfiniteSampler')
-    preprocessor = unwrap_model(runner.model).data_preprocessor
     fixed, moves = split(dataset.pipeline.transforms)
     images = WholeImages(dataset, fixed, preprocessor)
     first = images(0)
-    shapes = {p: kept.shape[1:] for p, kept in forward(first).items()}
+    shapes = {p: kept.shape[1:] for p, kept in teacher.maps(first).items()}
     found = strides(images.size, shapes)
     size = check_moves(moves, images.size, found)
     check_preprocessor(preprocessor, size)
-    name = fingerprint(hook, runner, dataset, first, str((shapes, dtype)))
-    beside = os.path.dirname(runner.work_dir)
-    folder = folder or os.path.join(beside, 'teacher_cache')
+    name = fingerprint([*identity, str((shapes, str(dtype)))], dataset, first,
+                       teacher.network)
     store = MapStore(os.path.join(folder, name), shapes, len(dataset), max_gib,
-                     getattr(torch, dtype))
-    return TeacherCache(forward, images, found, store, getattr(torch, dtype))
+                     dtype)
+    return TeacherCache(teacher.maps, images, found, store, dtype)
 
 
-def check_teacher(hook, runner) -> None:
+def check_teacher(teacher: Teacher) -> None:
     """Raises NotExact where the maps of an image do not depend on it alone.
     """
-    if hook.teacher_mode != 'eval':
+    if teacher.mode != 'eval':
         raise NotExact('in bn_train mode the maps of an image depend on its '
                        "batch; set teacher_mode='eval'")
-    if differentiated_paths(runner):
+    if teacher.task_gradients is not None:
         raise NotExact("gradients of the teacher's task are not stored; take "
                        'a hook without teacher_logits (ATHook: '
                        "mode='activation')")
 
 
-def fingerprint(hook, runner, dataset: Any, image: Tensor, stored: str) -> str:
+def fingerprint(identity: Sequence[str], dataset: Any, image: Tensor,
+                network: nn.Module) -> str:
     """Name of a cache: another one wherever a map could be another.
 
     It is made of the teacher's config and weights, how it runs, what is
     stored, the fixed part of the pipeline, the image files (path, size, time)
-    and the first image, normalised.
+    and the first image, normalized.
     """
-    config, _ = teacher_config(hook.model, hook.checkpoint)
-    wrapper = runner.cfg.get('optim_wrapper', {})
-    running = (hook.precision, hook.fold_bn, hook.compile, hook.channels_last,
-               wrapper.get('type'), wrapper.get('dtype'))
-    parts = [repr(config), repr(running), stored]
-    parts += [
-        repr(t) for t in runner.cfg.train_dataloader.dataset.pipeline
-        if t['type'] != 'Albumentations'
-    ]
+    parts = list(identity)
     for index in range(len(dataset)):
         path = dataset.get_data_info(index)['img_path']
         status = os.stat(path)
         parts.append(repr((path, status.st_size, status.st_mtime_ns)))
     digest = hashlib.sha256('\n'.join(parts).encode())
-    for tensor in (image, *hook.network.state_dict().values()):
+    for tensor in (image, *network.state_dict().values()):
         flat = tensor.detach().cpu().contiguous().flatten()
         digest.update(flat.view(torch.uint8).numpy())
     return digest.hexdigest()[:16]

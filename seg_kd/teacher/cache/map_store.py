@@ -2,7 +2,7 @@
 import os
 import re
 import shutil
-from typing import Dict, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ class MapStore:
         UserError: The disk has too little room.
     """
 
-    def __init__(self, folder: str, shapes: Dict[str, Sequence[int]],
+    def __init__(self, folder: str, shapes: dict[str, Sequence[int]],
                  images: int, max_gib: float, dtype: torch.dtype) -> None:
         self.folder, self.images = folder, images
         per_path = {
@@ -44,7 +44,7 @@ class MapStore:
         sizes.update((file_name(i, path), self.slots * size)
                      for i, (path, size) in enumerate(per_path.items()))
         self.bytes = sum(sizes.values())
-        self._files: Dict[str, Tensor] = {}
+        self._files: dict[str, Tensor] = {}
         if not self.slots:
             return
         reserve(folder, sizes)
@@ -63,11 +63,11 @@ class MapStore:
     def __contains__(self, index: int) -> bool:
         return index < self.slots and bool(self._filled[index])
 
-    def read(self, index: int) -> Dict[str, Tensor]:
+    def read(self, index: int) -> dict[str, Tensor]:
         """The maps of an image, ``(C, h, w)``: views of the files."""
         return {path: file[index] for path, file in self._files.items()}
 
-    def write(self, index: int, maps: Dict[str, Tensor]) -> None:
+    def write(self, index: int, maps: dict[str, Tensor]) -> None:
         """Stores the maps of an image, if it has a slot."""
         if index >= self.slots:
             return
@@ -85,7 +85,7 @@ def file_name(number: int, path: str) -> str:
     return f'{number}_' + re.sub(r'\W+', '_', path).strip('_')
 
 
-def reserve(folder: str, sizes: Dict[str, int]) -> None:
+def reserve(folder: str, sizes: dict[str, int]) -> None:
     """Files of these sizes, in bytes, with room on the disk for all of it."""
     os.makedirs(folder, exist_ok=True)
     paths = {os.path.join(folder, name): n for name, n in sizes.items()}

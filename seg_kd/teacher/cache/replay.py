@@ -4,7 +4,8 @@ A flip is the same flip of a map; a crop whose corner and size lie on the grid
 of a map's stride is a crop of the map. Nothing else is: a map of a scaled or
 recoloured image is another map.
 """
-from typing import Any, Dict, List, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any
 
 from albumentations import HorizontalFlip, VerticalFlip
 from mmcv.transforms import LoadImageFromFile
@@ -20,14 +21,14 @@ from seg_kd.errors import UserError
 FIXED = (LoadImageFromFile, LoadAnnotations, CheckLabels, Resize,
          ResizeToMultiple)
 MOVES = (HorizontalFlip, VerticalFlip, CropWithClassCap)
-Size = Tuple[int, int]  # height, width
+Size = tuple[int, int]  # height, width
 
 
 class NotExact(UserError):
     """Maps cannot follow this augmentation; says why, and what to change."""
 
 
-def split(pipeline: Sequence[Any]) -> Tuple[List[Any], List[Any]]:
+def split(pipeline: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """A train pipeline in two parts.
 
     Returns:
@@ -37,8 +38,8 @@ def split(pipeline: Sequence[Any]) -> Tuple[List[Any], List[Any]]:
     Raises:
         NotExact: There is a transform of another kind.
     """
-    fixed: List[Any] = []
-    moves: List[Any] = []
+    fixed: list[Any] = []
+    moves: list[Any] = []
     for transform in unpacked(pipeline):
         known = type(transform) in FIXED and not moves
         if type(transform) in MOVES:
@@ -56,9 +57,9 @@ def split(pipeline: Sequence[Any]) -> Tuple[List[Any], List[Any]]:
     return fixed, moves
 
 
-def unpacked(pipeline: Sequence[Any]) -> List[Any]:
+def unpacked(pipeline: Sequence[Any]) -> list[Any]:
     """The transforms inside ``Cached`` and ``Albumentations`` as well."""
-    found: List[Any] = []
+    found: list[Any] = []
     for transform in pipeline:
         if isinstance(transform, Cached):
             found += transform.transforms.transforms
@@ -69,7 +70,7 @@ def unpacked(pipeline: Sequence[Any]) -> List[Any]:
     return found
 
 
-def strides(size: Size, shapes: Dict[str, Sequence[int]]) -> Dict[str, int]:
+def strides(size: Size, shapes: dict[str, Sequence[int]]) -> dict[str, int]:
     """Stride of each map ``(..., h, w)`` of an image of ``size``.
 
     Raises:
@@ -86,7 +87,7 @@ def strides(size: Size, shapes: Dict[str, Sequence[int]]) -> Dict[str, int]:
     return found
 
 
-def check_moves(moves: Sequence[Any], size: Size, strides: Dict[str,
+def check_moves(moves: Sequence[Any], size: Size, strides: dict[str,
                                                                 int]) -> Size:
     """Size of the image after the moves; every crop must be on the grid.
 
@@ -126,7 +127,7 @@ def check_preprocessor(preprocessor: nn.Module, size: Size) -> None:
                        'ways that are not recorded; remove them')
 
 
-def replay(kept: Tensor, geometry: Sequence[Tuple], stride: int) -> Tensor:
+def replay(kept: Tensor, geometry: Sequence[tuple], stride: int) -> Tensor:
     """What the recorded moves of an image make of its map.
 
     Args:

@@ -1,5 +1,6 @@
 """Training images as the teacher of a cache sees them."""
-from typing import Any, Callable, Dict, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
@@ -30,14 +31,14 @@ class WholeImages:
                            f'{show(self.size)} pixels; let a Resize make '
                            'them as large as it wants them')
 
-    def _load(self, index: int) -> Dict[str, Any]:
+    def _load(self, index: int) -> dict[str, Any]:
         results = self.dataset.get_data_info(index)
         for transform in self.fixed:
             results = transform(results)
         return results
 
     def __call__(self, index: int) -> Tensor:
-        """Normalised for the student, ``(1, 3, H, W)``.
+        """Normalized for the student, ``(1, C, H, W)``.
 
         Raises:
             UserError: It is not as large as the first of the data set.

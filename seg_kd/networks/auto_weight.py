@@ -1,18 +1,18 @@
 """Weights that are measured, not copied from another data set."""
-from typing import Dict, List
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from mmengine.dist import all_reduce
-from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from seg_kd.errors import UserError
 
 
 class AutoWeight(nn.Module):
-    """The weight at which a term pulls ``ratio`` times as hard as the task.
+    """The weight at which a term's gradient is ``ratio`` times the task's.
 
-    Both pulls are norms of gradients at the student's tapped maps. They are
+    Both gradients are taken at the student's tapped maps. Their norms are
     summed over the first ``iterations`` (and over all processes), in which
     the weight is the one found so far; then it stays. What was measured is in
     the checkpoint.
@@ -29,15 +29,17 @@ class AutoWeight(nn.Module):
             raise UserError('auto_ratio must be positive and auto_iters at '
                             f'least 1, not {ratio} and {iterations}')
         self.name, self.ratio, self.iterations = name, ratio, iterations
-        self.register_buffer('pulls', torch.zeros(2))  # of task, of term
+        # Sums of norms, of task and term. Checkpoints know them as "pulls".
+        self.register_buffer('pulls', torch.zeros(2))
         self.register_buffer('measured', torch.zeros((), dtype=torch.long))
         self._frozen = False  # asking the buffer would wait for a GPU
 
     def extra_repr(self) -> str:
         return f'ratio={self.ratio}, iterations={self.iterations}'
 
-    def measure(self, task: Tensor, term: Tensor, maps: List[Tensor]) -> None:
-        """Takes the pulls of one iteration into account, the first ones only.
+    def measure(self, task: Tensor, term: Tensor,
+                maps: Sequence[Tensor]) -> None:
+        """Takes the norms of one iteration into account, the first ones only.
 
         Raises:
             UserError: The task has no gradient at these maps.
@@ -45,28 +47,29 @@ class AutoWeight(nn.Module):
         self._frozen = self._frozen or bool(self.measured >= self.iterations)
         if self._frozen:
             return
-        pulls = torch.stack([pull(task, maps), pull(term, maps)])
-        all_reduce(pulls)
-        if pulls[0] == 0:
+        norms = torch.stack([grad_norm(task, maps), grad_norm(term, maps)])
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(norms)
+        if norms[0] == 0:
             raise UserError(
                 f"{self.name}: weight='auto' compares with the gradient of "
                 'the task, and that is 0 at the tapped map of the student; '
                 'give the weight as a number')
-        self.pulls += pulls
+        self.pulls += norms
         self.measured += 1
         if self.measured == self.iterations:
-            print_log(
+            logging.getLogger(__name__).info(
                 f'{self.name}: weight {self.value():.4g}, {self.ratio:g} '
                 f'times the gradient of the task over {self.iterations} '
-                'iterations', 'current')
+                'iterations')
 
     def value(self) -> Tensor:
-        """0 as long as the term has not pulled at all."""
+        """0 as long as the term has had no gradient at all."""
         task, term = self.pulls
         return torch.where(term > 0, self.ratio * task / term, 0.)
 
 
-def pull(value: Tensor, maps: List[Tensor]) -> Tensor:
+def grad_norm(value: Tensor, maps: Sequence[Tensor]) -> Tensor:
     """Norm of the gradient of ``value`` at all ``maps`` together."""
     if not value.requires_grad:
         return maps[0].new_zeros((), dtype=torch.float)
@@ -78,8 +81,11 @@ def pull(value: Tensor, maps: List[Tensor]) -> Tensor:
     return sum(squares, maps[0].new_zeros((), dtype=torch.float)).sqrt()
 
 
-def total(losses: Dict[str, object]) -> Tensor:
-    """The sum that MMEngine minimises, of a model's named losses."""
+def total(losses: Mapping[str, Any]) -> Tensor:
+    """The sum that is minimized, of a task's named losses.
+
+    As MMEngine names them: what has no "loss" in its name is only logged.
+    """
     values = [v for name, v in losses.items() if 'loss' in name]
     flat = [t for v in values for t in (v if isinstance(v, list) else [v])]
     return sum(t.mean() for t in flat) if flat else torch.zeros(())

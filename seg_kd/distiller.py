@@ -1,0 +1,526 @@
+"""Distillation around any student, in any training loop.
+
+A :class:`Term` is one loss between maps of student and teacher, with its
+weight. A :class:`Distiller` runs the teacher once per batch, reads the maps
+and adds the terms; the hooks for MMEngine are adapters of these two.
+"""
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seg_kd.errors import UserError
+from seg_kd.losses.sharing import once, sharing
+from seg_kd.networks.auto_weight import AutoWeight, total
+from seg_kd.networks.taps import Taps
+from seg_kd.networks.unwrap import unwrap_model
+from seg_kd.teacher.teacher import Step, Teacher
+
+Path = str | Sequence[str]
+Shape = torch.Size | list[torch.Size]
+Losses = Mapping[str, Any]
+Shapes = Mapping[str, torch.Size]
+
+
+@dataclass
+class Requests:
+    """What a term needs of the two networks.
+
+    Attributes:
+        student: Paths of maps.
+        teacher: Paths of maps.
+        teacher_logits: Path of the logits of the task whose gradients at the
+            teacher's maps are needed.
+        student_gradients: Whether the student's task is differentiated at
+            its maps.
+        weights: Is handed the teacher's state dict and where it came from.
+    """
+
+    student: list[str]
+    teacher: list[str]
+    teacher_logits: str | None = None
+    student_gradients: bool = False
+    weights: Callable[[dict[str, Tensor], str], None] | None = None
+
+
+class Term:
+    """``weight * loss(student, teacher, mask)`` at tapped maps.
+
+    If the loss's constructor takes ``student_channels`` and
+    ``teacher_channels``, they are filled in; if its ``forward`` takes
+    ``labels``, it gets those of the batch, ``(N, H, W)``; if it takes
+    ``index``, the numbers of the images, where the loop hands them over as
+    ``samples``. It may return one value or a dict of named ones.
+
+    Args:
+        loss: Class of the loss, or the loss itself.
+        student: Layer path, or several where the loss compares several.
+        teacher: The same in the teacher.
+        name: In logs and checkpoints; by default that of the class.
+        weight: Factor of the term. ``'auto'`` measures it: the term gets
+            ``auto_ratio`` times the gradient that the task has at the
+            student's tapped maps, over the first ``auto_iters`` iterations
+            from ``start`` (:class:`~seg_kd.networks.auto_weight.AutoWeight`).
+        start: First iteration with a weight other than 0.
+        end: First iteration at which the weight is 0 again.
+        warmup: Iterations over which the weight grows linearly from ``start``.
+        auto_ratio: See ``weight``.
+        auto_iters: See ``weight``.
+        teacher_name: Which of several teachers; may be left out with one.
+        arguments: Of the loss, as a dict; for those that are named like one
+            of these.
+        more: Of the loss.
+    """
+
+    def __init__(self,
+                 loss: type[nn.Module] | nn.Module,
+                 student: Path,
+                 teacher: Path,
+                 name: str | None = None,
+                 weight: float | str = 1.,
+                 start: int = 0,
+                 end: int | None = None,
+                 warmup: int = 0,
+                 auto_ratio: float = 1.,
+                 auto_iters: int = 50,
+                 teacher_name: str | None = None,
+                 arguments: Mapping[str, Any] | None = None,
+                 **more: Any) -> None:
+        kind = type(loss) if isinstance(loss, nn.Module) else loss
+        self.loss, self.kind = loss, getattr(kind, '__name__', repr(kind))
+        self.student, self.teacher = student, teacher
+        self.name = name or self.kind.removesuffix('Loss').lower()
+        self.weight, self.teacher_name = weight, teacher_name
+        self.start, self.end, self.warmup = start, end, warmup
+        self.auto_ratio, self.auto_iters = auto_ratio, auto_iters
+        self.arguments = {**more, **(arguments or {})}
+        if '.' in self.name or 'loss' in self.name:
+            raise UserError(f'{self.name!r} cannot name a term: no dots, and '
+                            'not the word loss')
+        if isinstance(weight, str) and weight != 'auto':
+            raise UserError(f'the weight of {self.name!r} is a number or '
+                            f"'auto', not {weight!r}")
+
+    # -- building ----------------------------------------------------------
+
+    def requests(self, student: nn.Module) -> Requests:
+        """What the term needs, when the networks are there."""
+        return Requests(paths(self.student), paths(self.teacher))
+
+    def build(self, student: Shapes, teacher: Shapes) -> dict[str, nn.Module]:
+        """The modules that go with the student, by name.
+
+        The generator is left as it was: a student distilled and a student
+        alone see the same random numbers.
+        """
+        module = self.build_loss(pick(student, self.student),
+                                 pick(teacher, self.teacher))
+        self._takes = set(inspect.signature(module.forward).parameters)
+        parts = {self.name: module}
+        if self.weight == 'auto':
+            parts[f'{self.name}_weight'] = AutoWeight(self.name,
+                                                      self.auto_ratio,
+                                                      self.auto_iters)
+        return parts
+
+    def build_loss(self, student: Shape, teacher: Shape) -> nn.Module:
+        """The loss, for maps of these shapes."""
+        if isinstance(self.loss, nn.Module):
+            return self.loss
+        signature = inspect.signature(self.loss)
+        self._check_names(signature.parameters)
+        given = dict(student_channels=channels(student),
+                     teacher_channels=channels(teacher))
+        given = {k: v for k, v in given.items() if k in signature.parameters}
+        given.update(self.arguments)
+        try:
+            signature.bind(**given)
+        except TypeError as error:
+            raise UserError(f'{self.name}: {error}; {self.kind} takes '
+                            f'{", ".join(signature.parameters)}') from error
+        with self._explained():
+            return self.loss(**given)
+
+    def _check_names(self, known: Mapping[str, Any]) -> None:
+        """Raises UserError where one name could mean two arguments."""
+        for name, mine in inspect.signature(Term).parameters.items():
+            value = getattr(self, name, mine.default)
+            if (name in known and name not in {*self.arguments, 'more'}
+                    and value != mine.default):
+                raise UserError(
+                    f'{self.name}: {name}= is an argument of the hook or term '
+                    f'and of {self.kind}; write that of {self.kind} as '
+                    f'loss=dict({name}=...) in a hook, as '
+                    f'arguments=dict({name}=...) in a Term')
+
+    def _explained(self) -> AbstractContextManager:
+        return _Explained(f'{self.name}: {self.kind}')
+
+    def check(self, module: nn.Module, student: Shapes,
+              teacher: Shapes) -> None:
+        """Computes a copy of the loss once, on noise of two images.
+
+        Raises:
+            UserError: It does not take maps of these shapes.
+        """
+        pair = [[torch.randn(2, *shapes[p][1:]) for p in paths(path)]
+                for shapes, path in ((student, self.student), (teacher,
+                                                               self.teacher))]
+        mine, theirs = (maps[0] if isinstance(path, str) else maps
+                        for maps, path in zip(pair, (self.student,
+                                                     self.teacher)))
+        labels = torch.zeros(2, 8, 8, dtype=torch.long)
+        step = Step(labels, labels == 0, labels[:, 0, 0])
+        module = copy.deepcopy(module).cpu()
+        with torch.no_grad():
+            try:
+                self.compute(module, mine, theirs, step)
+            except UserError:
+                raise
+            except Exception:  # training will say it, with its traceback
+                pass
+
+    # -- training ----------------------------------------------------------
+
+    def level(self, iteration: int) -> float:
+        """Factor of the weight at ``iteration``, from 0 to 1.
+
+        Outside ``[start, end)`` the term is computed all the same: under DDP
+        each parameter must take part in each iteration.
+        """
+        ended = self.end is not None and iteration >= self.end
+        if iteration < self.start or ended:
+            return 0.
+        if self.warmup == 0:
+            return 1.
+        return min(1., (iteration - self.start + 1) / self.warmup)
+
+    def __call__(self, parts: Mapping[str, nn.Module],
+                 maps: Mapping[str, Tensor], step: Step, task: Losses,
+                 iteration: int) -> dict[str, Tensor]:
+        """The term with its weight: one value, or several by name.
+
+        Args:
+            parts: What :meth:`build` has made, by name.
+            maps: The student's.
+            step: The teacher's.
+            task: What the student is trained for besides.
+            iteration: Decides about the weight.
+        """
+        student = pick(maps, self.student)
+        check_gradient(student, self.student)
+        teacher = pick(step.maps, self.teacher)
+        device = next(iter(step.maps.values())).device
+        # float32 even under AMP: Gram sums over a map overflow float16.
+        with torch.autocast(device.type, enabled=False), sharing(step.shared):
+            pair = self.compared(student, teacher, step, task)
+            terms = self.compute(parts[self.name], *map(in_float, pair), step)
+        factor, level = self.weight, self.level(iteration)
+        if self.weight == 'auto':
+            auto = parts[f'{self.name}_weight']
+            if level > 0:
+                term = sum(value.mean() for value in terms.values())
+                auto.measure(total(task), term, in_list(student))
+            factor = step.logged[f'{self.name}_weight'] = auto.value()
+        factor = level * factor
+        return {name: factor * value for name, value in terms.items()}
+
+    def compared(self, student, teacher, step: Step, task: Losses):
+        """What the loss compares: the tapped maps of student and teacher."""
+        return student, teacher
+
+    def compute(self, loss: nn.Module, student, teacher,
+                step: Step) -> dict[str, Tensor]:
+        """The terms, without weight; ``step.logged`` takes what is no term."""
+        device = in_list(teacher)[0].device
+        extras = {
+            k: v if v is None else v.to(device)
+            for k, v in self.extras(step).items() if k in self._takes
+        }
+        with self._explained():
+            return self.named(loss(student, teacher, step.mask, **extras))
+
+    def extras(self, step: Step) -> dict[str, Any]:
+        """What the loss is given besides maps and mask, if it takes it."""
+        numbers = isinstance(step.samples, Tensor)
+        return dict(labels=step.labels,
+                    index=step.samples if numbers else None)
+
+    def named(self, value: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
+        if isinstance(value, Tensor):
+            return {self.name: value}
+        return {f'{self.name}_{key}': term for key, term in value.items()}
+
+
+class _Explained:
+    """A ValueError is the user's: of arguments, or of maps that do not fit."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if isinstance(error, ValueError):
+            raise UserError(f'{self.what}: {error}') from error
+
+
+class Distiller(nn.Module):
+    """Trains a student with the terms of a teacher::
+
+        distiller = Distiller(student, teacher, [Term(...)], image, task)
+        losses = distiller(images, labels)
+        sum(losses.values()).backward()
+
+    It is the trainable parts of the terms and what was measured: they alone
+    are its parameters and its state dict. The student is the caller's; the
+    teacher is frozen and in eval mode, and in nobody's state dict. Under DDP
+    wrap :meth:`joined`. ``eval()`` stops the count of iterations.
+
+    Args:
+        student: Any module.
+        teacher: Any module, a :class:`Teacher`, or several by name.
+        terms: What is added.
+        image: Images for a dry forward of both, ``(N, C, H, W)``, as large as
+            in training.
+        task: From the student's output and the labels to a loss, or to a
+            dict of named losses. Without it, or without labels, there are
+            the terms alone.
+        ignore_index: Label that does not count.
+        seed: Of the terms' parameters; the current one by default.
+
+    Raises:
+        UserError: A path names no map, or a loss does not take the maps.
+    """
+
+    def __init__(self,
+                 student: nn.Module,
+                 teacher: nn.Module | Teacher | Mapping[str, Any],
+                 terms: Sequence[Term],
+                 image: Tensor,
+                 task: Callable[[Any, Tensor], Any] | None = None,
+                 ignore_index: int = 255,
+                 seed: int | None = None) -> None:
+        super().__init__()
+        several = isinstance(teacher, Mapping)
+        teachers = teacher if several else {'teacher': teacher}
+        self.teachers: dict[str, Teacher] = {
+            name:
+            t if isinstance(t, Teacher) else Teacher(t,
+                                                     ignore_index=ignore_index)
+            for name, t in teachers.items()
+        }
+        self.terms, self.task = list(terms), task
+        self.parts = nn.ModuleDict()
+        self.iteration = 0
+        #: Is entered around the teachers' forward and around each term, with
+        #: ``'teacher'`` or the term's name: to time them, say.
+        self.around: Callable[[str], AbstractContextManager] = nullcontext
+        self.steps: dict[str, Step] = {}
+        self._student = (student, )  # no submodule
+        self._build(image, torch.initial_seed() if seed is None else seed)
+
+    @property
+    def student(self) -> nn.Module:
+        return self._student[0]
+
+    # -- building ----------------------------------------------------------
+
+    def _build(self, image: Tensor, seed: int) -> None:
+        student = unwrap_model(self.student)
+        image = image.to(next(student.parameters(), image).device)
+        requests = {term: term.requests(student) for term in self.terms}
+        self.taps = Taps(student,
+                         [p for r in requests.values() for p in r.student])
+        self.student_shapes = self.taps.shapes(image)
+        self.taps.leaves = {
+            p
+            for r in requests.values() if r.student_gradients
+            for p in r.student
+        }
+        for term in self.terms:
+            term.teacher_name = self._teacher_of(term)
+        self.teacher_shapes: dict[str, dict[str, torch.Size]] = {}
+        for name, teacher in self.teachers.items():
+            asked = [r for t, r in requests.items() if t.teacher_name == name]
+            self.teacher_shapes[name] = tap(teacher, asked, image)
+        for term in self.terms:
+            for name, part in self._parts_of(term, seed).items():
+                if name in self.parts:
+                    raise UserError(f'two terms are named {name!r}: give one '
+                                    'of them another name=')
+                self.parts[name] = part.to(image.device)
+
+    def _parts_of(self, term: Term, seed: int) -> dict[str, nn.Module]:
+        shapes = self.student_shapes, self.teacher_shapes[term.teacher_name]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            parts = term.build(*shapes)
+            term.check(parts[term.name], *shapes)
+        return parts
+
+    def _teacher_of(self, term: Term) -> str:
+        """Name of the term's teacher."""
+        names = list(self.teachers)
+        if term.teacher_name is None and len(names) == 1:
+            return names[0]
+        if term.teacher_name not in self.teachers:
+            raise UserError(f'{term.name}: teacher_name= is one of {names}, '
+                            f'not {term.teacher_name!r}')
+        return term.teacher_name
+
+    def joined(self) -> nn.Module:
+        """Student and distiller in one module, for DDP and the like."""
+        return _Joined(self)
+
+    # -- training ----------------------------------------------------------
+
+    def forward(self,
+                images: Tensor,
+                labels: Tensor | None = None,
+                samples: Any = None) -> dict[str, Tensor]:
+        """The losses of a batch: ``task``, and one of each term.
+
+        What a term consists of, and measured weights, are in :attr:`logged`.
+        """
+        with self.taps.attached():
+            self.teach(images, labels, samples)
+            output = self.student(images)
+            task: dict[str, Tensor] = {}
+            if self.task is not None and labels is not None:
+                found = self.task(output, labels)
+                task = found if isinstance(found, dict) else dict(task=found)
+            terms, logged = self.add_terms({
+                f'loss_{name}': value
+                for name, value in task.items()
+            })
+        for values in terms.values():
+            logged.update(values)
+        self.logged = {name: value.detach() for name, value in logged.items()}
+        self.steps = {}
+        self.iteration += self.training
+        return {
+            **task,
+            **{
+                name: sum(values.values())
+                for name, values in terms.items()
+            }
+        }
+
+    def teach(self,
+              images: Tensor,
+              labels: Tensor | None = None,
+              samples: Any = None) -> None:
+        """The teachers' part of a step: before the student's forward."""
+        with self.around('teacher'):
+            self.steps = {
+                name: teacher(images, labels, samples)
+                for name, teacher in self.teachers.items()
+            }
+        one = next(iter(self.steps.values()))
+        for step in self.steps.values():
+            step.terms, step.logged, step.shared = (one.terms, one.logged,
+                                                    one.shared)
+
+    def add_terms(
+        self, task: Losses
+    ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+        """The terms' part: after the student's forward, with taps attached.
+
+        Args:
+            task: Named losses that the student is trained for besides; what
+                has no "loss" in its name is none.
+
+        Returns:
+            The values of each term, by its name; and what is only logged.
+        """
+        maps = self.taps.take()
+        found, logged = {}, {}
+        for term in self.terms:
+            step = self.steps[term.teacher_name]
+            with self.around(term.name):
+                found[term.name] = values = term(self.parts, maps, step, task,
+                                                 self.iteration)
+            step.terms.update(values)
+            logged = step.logged
+        return found, dict(logged)
+
+    def get_extra_state(self) -> dict[str, int]:
+        return dict(iteration=self.iteration)
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.iteration = state['iteration']
+
+
+class _Joined(nn.Module):
+    """A student and its distiller."""
+
+    def __init__(self, distiller: Distiller) -> None:
+        super().__init__()
+        self.student, self.distiller = distiller.student, distiller
+
+    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        return self.distiller(*args, **kwargs)
+
+
+def tap(teacher: Teacher, requests: Sequence[Requests],
+        image: Tensor) -> dict[str, torch.Size]:
+    """Has the teacher give what is asked for; the shapes of its maps."""
+    wanted = [p for r in requests for p in r.teacher]
+    tasks: dict[str, list[str]] = {}
+    for request in requests:
+        if request.teacher_logits:
+            wanted.append(request.teacher_logits)
+            known = tasks.setdefault(request.teacher_logits, [])
+            known += [p for p in request.teacher if p not in known]
+        if request.weights is not None:
+            request.weights(teacher.network.state_dict(), teacher.source)
+    return teacher.tap(wanted, image, tasks)
+
+
+def paths(path: Path) -> list[str]:
+    return [path] if isinstance(path, str) else list(path)
+
+
+def pick(found: Mapping[str, Any], path: Path) -> Any:
+    """What was found at the path, or the list of it at several paths."""
+    if isinstance(path, str):
+        return found[path]
+    return [found[p] for p in path]
+
+
+def channels(shape: Shape) -> int | list[int]:
+    return shape[1] if isinstance(shape, torch.Size) else [s[1] for s in shape]
+
+
+def in_list(maps: Tensor | list[Tensor]) -> list[Tensor]:
+    return [maps] if isinstance(maps, Tensor) else maps
+
+
+def in_float(maps: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    return as_float(maps) if isinstance(maps,
+                                        Tensor) else [*map(as_float, maps)]
+
+
+@once
+def as_float(kept: Tensor) -> Tensor:
+    return kept.float()
+
+
+def check_gradient(student: Tensor | list[Tensor], path: Path) -> None:
+    if not torch.is_grad_enabled():
+        return
+    for name, kept in zip(paths(path), in_list(student)):
+        if not kept.requires_grad:
+            raise UserError(
+                f'the student map {name!r} has no gradient, so nothing would '
+                'be distilled; is the layer frozen, or inside a checkpointed '
+                'block (with_cp=True, activation_checkpointing)?')

@@ -1,0 +1,209 @@
+"""Distillation in MMEngine's loop, around its model."""
+import logging
+from collections.abc import Sequence
+
+import torch
+from mmengine.device import get_device
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import BaseModel
+from mmengine.structures import PixelData
+from torch import Tensor, nn
+
+from seg_kd.distiller import Distiller
+from seg_kd.errors import UserError
+from seg_kd.hooks.distill import DistillHook
+from seg_kd.hooks.teacher import TeacherHook
+from seg_kd.networks.normalization import image_channels
+from seg_kd.networks.unwrap import unwrap_model
+
+
+class StudentHook(Hook):
+    """Builds the :class:`~seg_kd.distiller.Distiller` of a config and runs it.
+
+    :class:`~seg_kd.engine.DistillRunner` adds this hook by itself. It lives
+    in this order of things::
+
+        before_wrap_model   teachers and terms are built, for each other; the
+                            losses become model.distill.<name>, so that DDP,
+                            optimizer, EMA and checkpoints treat their
+                            trainable parts like any layer
+        before_train        torch hooks go onto the tapped layers and onto the
+                            student, which from then on returns more terms
+        each iteration      teacher forward (once, for all hooks), student
+                                forward, terms (what several losses compute
+                            alike is computed once), one backward
+        after_train         the torch hooks go
+    """
+
+    priority = 'VERY_HIGH'
+    distiller: Distiller | None = None
+
+    @property
+    def ignore_index(self) -> int:
+        return next(iter(self.distiller.teachers.values())).ignore_index
+
+    def before_wrap_model(self, runner) -> None:
+        self.teachers = teachers = [
+            hook for hook in runner.hooks if isinstance(hook, TeacherHook)
+        ]
+        hooks = [h for h in runner.hooks if isinstance(h, DistillHook)]
+        check_hooks(teachers, hooks)
+        if not hooks:
+            return
+        for hook in hooks:
+            hook.prepare(runner)
+        student = runner.model.to(get_device())
+        image = dry_image(student)
+        self.distiller = Distiller(
+            student, {hook.name: hook.build(runner)
+                      for hook in teachers}, [hook.term for hook in hooks],
+            image,
+            seed=runner.seed)
+        self._describe(teachers, image)
+        for hook in teachers:
+            hook.make_faster(image)
+        if not all(hook.needs_student for hook in hooks):
+            runner.model = NoStudent(student.data_preprocessor)
+        runner.model.distill = self.distiller.parts
+
+    def _describe(self, teachers: Sequence[TeacherHook],
+                  image: Tensor) -> None:
+        lines, shapes = [], dict(student=self.distiller.student_shapes)
+        for hook in teachers:
+            lines.append(hook.describe())
+            shapes[hook.name] = self.distiller.teacher_shapes[hook.name]
+        for owner, found in shapes.items():
+            for path, shape in found.items():
+                stride = image.shape[2] / shape[2]
+                lines.append(f'  {owner} {path}: {tuple(shape)}, stride '
+                             f'{stride:.3g}')
+        print_log('\n'.join(lines), 'current')
+
+    # -- training ----------------------------------------------------------
+
+    def before_train(self, runner) -> None:
+        if self.distiller is None:
+            return
+        for hook in self.teachers:
+            hook.start(runner)
+        model = unwrap_model(runner.model)
+        taps = [t.taps for t in self.distiller.teachers.values()]
+        self._taps = [self.distiller.taps, *taps]
+        for taps in self._taps:
+            taps.attach()
+        self._handles = [
+            model.register_forward_pre_hook(self._teach, with_kwargs=True),
+            model.register_forward_hook(self._add_terms, with_kwargs=True)
+        ]
+        self._labels_seen = False
+
+    def after_train(self, runner) -> None:
+        if self.distiller is None:
+            return
+        for handle in self._handles:
+            handle.remove()
+        for taps in self._taps:
+            taps.detach()
+        self.distiller.steps = {}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        if self.distiller is not None:
+            self.distiller.iteration = runner.iter
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx,
+                         data_batch=None,
+                         outputs=None) -> None:
+        if self.distiller is not None:
+            self.distiller.steps = {}
+
+    def _teach(self, student: nn.Module, args, kwargs) -> None:
+        if kwargs.get('mode') != 'loss':  # validation, inference
+            return
+        given = {**dict(zip(('inputs', 'data_samples'), args)), **kwargs}
+        images, samples = given['inputs'], given.get('data_samples') or []
+        bare = [k for k, s in enumerate(samples) if 'gt_sem_seg' not in s]
+        labels = stack_labels(samples, bare, images, self.ignore_index)
+        self.distiller.teach(images, labels, samples)
+        for step in self.distiller.steps.values():
+            if step.mask is not None and bare:
+                step.mask[bare] = True
+        if not self._labels_seen:
+            self._labels_seen = True
+            check_labels(self.distiller)
+
+    def _add_terms(self, student: nn.Module, args, kwargs, output):
+        if kwargs.get('mode') != 'loss':
+            return None
+        terms, logged = self.distiller.add_terms(output)
+        losses = {
+            f'loss_{name}': value
+            for values in terms.values()
+            for name, value in values.items()
+        }
+        return {**output, **losses, **logged}
+
+
+class NoStudent(BaseModel):
+    """Stands for the student in a stage that trains distillation parts alone.
+
+    Its loss is what the hooks add.
+    """
+
+    def forward(self, inputs, data_samples=None, mode: str = 'tensor'):
+        return {} if mode == 'loss' else []
+
+
+def check_hooks(teachers: Sequence[TeacherHook],
+                hooks: Sequence[DistillHook]) -> None:
+    """Raises UserError where the hooks do not fit each other."""
+    for what, names in (('teachers', [hook.name for hook in teachers]),
+                        ('hooks', [hook.name for hook in hooks])):
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f'two {what} are named {name!r}: give one of '
+                                'them another name=')
+    for hook in hooks:
+        if not teachers:
+            raise UserError(
+                f'{type(hook).__name__} needs a teacher: put '
+                "dict(type='TeacherHook', model=...) into custom_hooks")
+    if teachers and not hooks:
+        raise UserError('TeacherHook is alone: add a distillation hook to '
+                        'custom_hooks, or remove the teacher')
+
+
+def dry_image(student: nn.Module) -> Tensor:
+    """One grey image of the size that training uses, else 512 x 512."""
+    size = getattr(student.data_preprocessor, 'size', None) or (512, 512)
+    return torch.zeros(1, image_channels(student), *size, device=get_device())
+
+
+def stack_labels(samples: Sequence,
+                 bare: Sequence[int] = (),
+                 images: Tensor | None = None,
+                 ignore_index: int = 255) -> Tensor | None:
+    """Labels of the batch, ``(N, H, W)``; None if there are none.
+
+    The ``bare`` samples get some for the student's own task: of these it
+    learns nothing by that.
+    """
+    for k in bare:
+        labels = images.new_full((1, *images.shape[2:]), ignore_index)
+        samples[k].gt_sem_seg = PixelData(data=labels.long())
+    if len(bare) == len(samples):
+        return None
+    return torch.cat([sample.gt_sem_seg.data for sample in samples])
+
+
+def check_labels(distiller: Distiller) -> None:
+    """Says so where no label of the first batch counts."""
+    for step in distiller.steps.values():
+        if step.mask is not None and not step.mask.any():
+            print_log(
+                'No pixel of the first batch has a label that counts: there '
+                'every loss is 0. Are these the right label files?', 'current',
+                logging.WARNING)
+            return

@@ -1,0 +1,207 @@
+"""The frozen teacher: one pass per batch, for all that learns from it."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from seg_kd.errors import UserError
+from seg_kd.networks.taps import Taps, parse
+from seg_kd.teacher.side_stream import SideStream
+from seg_kd.teacher.task_gradients import TaskGradients
+
+if TYPE_CHECKING:
+    from seg_kd.teacher.cache.cache import TeacherCache
+
+MODES = 'eval', 'bn_train'
+Maps = dict[str, Tensor]
+
+
+@dataclass
+class Step:
+    """What the teacher says of one batch, and what distillation makes of it.
+
+    Attributes:
+        labels: ``(N, H, W)``, if the batch has any.
+        mask: Where the labels count, ``(N, H, W)``; None: everywhere.
+        samples: What the training loop knows of each image.
+        terms: The losses that distillation has added, weighted, by name.
+        logged: What it found besides: measured weights and their like.
+        shared: What several losses compute alike.
+    """
+
+    labels: Tensor | None = None
+    mask: Tensor | None = None
+    samples: Any = None
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    logged: dict[str, Tensor] = field(default_factory=dict)
+    shared: dict = field(default_factory=dict)
+    side_stream: SideStream | None = None
+    _maps: Maps = field(default_factory=dict)
+    _gradients: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+
+    @property
+    def maps(self) -> Maps:
+        """The teacher's, by layer path."""
+        self._join()
+        return self._maps
+
+    @property
+    def gradients(self) -> dict[tuple[str, str], Tensor]:
+        """Of its task, by (path of the logits, path of the map)."""
+        self._join()
+        return self._gradients
+
+    def _join(self) -> None:
+        if self.side_stream is not None:
+            self.side_stream.join(
+                [*self._maps.values(), *self._gradients.values()])
+
+
+class Teacher:
+    """A network that is tapped, frozen, and no part of any module::
+
+        teacher = Teacher(network)
+        shapes = teacher.tap(['backbone[3]'], image)
+        step = teacher(images, labels)
+        step.maps['backbone[3]']
+
+    It runs without gradients, in eval mode, and only as far as to the deepest
+    tapped layer. All that follows the network is a part that may be absent.
+
+    Args:
+        network: Any module that takes images.
+        mode: ``'eval'``, or ``'bn_train'``: batch norm with the statistics of
+            the batch, the running ones untouched.
+        renormalize: From the student's images to the teacher's.
+        precision: Autocast of its own
+            (:class:`~seg_kd.teacher.precision.Precision`).
+        side_stream: Where it is enqueued on a GPU.
+        ignore_index: Label that does not count.
+        align_corners: How the network enlarges its logits.
+        source: Where its weights came from, for messages.
+    """
+
+    cache: TeacherCache | None = None  # gives the maps in the network's place
+    task_gradients: TaskGradients | None = None
+
+    def __init__(self,
+                 network: nn.Module,
+                 mode: str = 'eval',
+                 renormalize: Callable[[Tensor], Tensor] | None = None,
+                 precision: Callable[[torch.device], AbstractContextManager]
+                 | None = None,
+                 side_stream: SideStream | None = None,
+                 ignore_index: int = 255,
+                 align_corners: bool = False,
+                 source: str = '') -> None:
+        self.network, self.mode = network.requires_grad_(False), mode
+        self.renormalize, self.precision = renormalize, precision
+        self.side_stream = side_stream
+        self.ignore_index, self.align_corners = ignore_index, align_corners
+        self.source = source or type(network).__name__
+        self.taps = Taps(network, ())
+        set_mode(network, mode)
+
+    def __deepcopy__(self, memo: dict) -> Teacher:
+        return self  # a copy of what it teaches needs no teacher of its own
+
+    def tap(
+        self,
+        paths: Iterable[str],
+        image: Tensor,
+        differentiated: Mapping[str, list[str]] | None = None
+    ) -> dict[str, torch.Size]:
+        """Has the maps at ``paths`` read from now on; their shapes.
+
+        Args:
+            paths: Layer paths.
+            image: For a dry forward, as the network takes it.
+            differentiated: Paths of maps, by the path of the logits: where
+                the gradient of the cross entropy is asked for.
+
+        Raises:
+            UserError: A path names no map.
+        """
+        self.taps = Taps(self.network.to(image.device), paths)
+        shapes = self.taps.shapes(image)
+        set_mode(self.network, self.mode)
+        if differentiated:
+            self.task_gradients = TaskGradients(differentiated,
+                                                self.ignore_index,
+                                                self.align_corners)
+            self.taps.leaves = {p for v in differentiated.values() for p in v}
+        return shapes
+
+    def __call__(self,
+                 images: Tensor,
+                 labels: Tensor | None = None,
+                 samples: Any = None) -> Step:
+        """One pass.
+
+        Args:
+            images: ``(N, C, H, W)``, as the student sees them.
+            labels: ``(N, H, W)``.
+            samples: What is known of each image; a cache looks there.
+        """
+        mask = None if labels is None else labels.ne(self.ignore_index)
+        step = Step(labels, mask, samples, side_stream=self.side_stream)
+        stream = self.side_stream
+        with nullcontext() if stream is None else stream.behind(images):
+            if self.cache is not None:
+                step._maps = self.cache.maps(samples)
+            else:
+                step._maps, step._gradients = self._run(images, labels)
+        return step
+
+    def maps(self, images: Tensor) -> Maps:
+        """The tapped maps alone, without cache and stream."""
+        return self._run(images, None, gradients=False)[0]
+
+    def _run(self,
+             images: Tensor,
+             labels: Tensor | None,
+             gradients: bool = True) -> tuple[Maps, dict]:
+        differentiate = self.task_gradients if gradients else None
+        if self.network.training:  # somebody called train() on it
+            set_mode(self.network, self.mode)
+        first = next(self.network.parameters(), images)
+        if first.device != images.device:
+            self.network.to(images.device)
+        autocast = nullcontext()
+        if self.precision is not None:
+            autocast = self.precision(images.device)
+        # not inference_mode: losses save these maps
+        with torch.set_grad_enabled(differentiate is not None), autocast:
+            if self.renormalize is not None:
+                images = self.renormalize(images)
+            if differentiate is None:
+                return self.taps.run(images), {}
+            # One of several maps may be behind another: no graph can start
+            # there.
+            if any(parse(path)[1] is not None for path in self.taps.leaves):
+                images = images.detach().requires_grad_()
+            maps = self.taps.run(images)
+            found = differentiate(maps, labels)
+        return {path: kept.detach() for path, kept in maps.items()}, found
+
+
+def set_mode(network: nn.Module, mode: str) -> None:
+    """``'eval'`` or ``'bn_train'``, for all of a network.
+
+    Raises:
+        UserError: It is neither.
+    """
+    if mode not in MODES:
+        raise UserError(f"teacher_mode is 'eval' or 'bn_train', not {mode!r}")
+    network.eval()
+    if mode == 'bn_train':
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                module.train()
+                module.momentum = 0.  # the running statistics stay
