@@ -4,7 +4,7 @@ After "Knowledge Transfer via Distillation of Activation Boundaries Formed by
 Hidden Neurons" and ``cifar10_AB_distillation.py`` of bhheo/AB_distillation.
 """
 import math
-from typing import Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,8 @@ from seg_kd.losses._functional import (as_list, check_channels, check_form,
                                        full_precision, prepare, tiles,
                                        with_gradient)
 
-Channels = Union[int, Sequence[int]]
-Maps = Union[Tensor, Sequence[Tensor]]
+Channels = int | Sequence[int]
+Maps = Tensor | Sequence[Tensor]
 
 
 class ABLoss(nn.Module):
@@ -79,7 +79,7 @@ class ABLoss(nn.Module):
     def forward(self,
                 student: Maps,
                 teacher: Maps,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         pairs = list(zip(as_list(student), as_list(teacher)))
         if len(pairs) != len(self.connectors):
             raise ValueError(f'{len(pairs)} maps for {len(self.connectors)} '
@@ -90,7 +90,7 @@ class ABLoss(nn.Module):
         return total
 
     def _layer(self, index: int, student: Tensor, teacher: Tensor,
-               mask: Optional[Tensor]) -> Tensor:
+               mask: Tensor | None) -> Tensor:
         check_channels(student, 'student', self.channels[index][0])
         check_channels(teacher, 'teacher', self.channels[index][1])
         connect = self.connectors[index]
@@ -107,7 +107,7 @@ class ABLoss(nn.Module):
 
     @torch.no_grad()
     def _batch(self, student: Tensor, teacher: Tensor, valid: Tensor,
-               scale) -> Tuple[Tensor, Tensor]:
+               scale) -> tuple[Tensor, Tensor]:
         """The loss and its derivative by the connected map."""
         value = student.new_zeros((), dtype=torch.double)
         gradient = torch.empty_like(student,
@@ -124,7 +124,7 @@ class ABLoss(nn.Module):
 
 
 def connector(before: int, after: int) -> nn.Module:
-    """1x1 conv and BN, initialised as the authors do; nothing if they agree.
+    """1x1 conv and BN, initialized as the authors do; nothing if they agree.
 
     Shape:
         ``(N, before, H, W) -> (N, after, H, W)``.

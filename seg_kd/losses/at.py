@@ -3,7 +3,6 @@
 After "Paying More Attention to Attention" and ``utils.py`` of
 szagoruyko/attention-transfer; winycg/CIRKD has the same on maps.
 """
-from typing import List, Optional, Union
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from seg_kd.losses._functional import check_map, full_precision, prepare, tiles
 
 FORMS = ('dense', 'code', 'paper', 'jacobian')
-Maps = Union[Tensor, List[Tensor]]
+Maps = Tensor | list[Tensor]
 
 
 class ATLoss(nn.Module):
@@ -75,7 +74,7 @@ class ATLoss(nn.Module):
     def forward(self,
                 student: Maps,
                 teacher: Maps,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         if isinstance(student, Tensor):
             student, teacher = [student], [teacher]
         if len(student) != len(teacher):
@@ -87,7 +86,7 @@ class ATLoss(nn.Module):
                                 for pair in pairs]).sum()
 
     def _pair(self, student: Tensor, teacher: Tensor,
-              mask: Optional[Tensor]) -> Tensor:
+              mask: Tensor | None) -> Tensor:
         check_map(student, 'student')
         check_map(teacher, 'teacher')
         if self.form != 'jacobian':

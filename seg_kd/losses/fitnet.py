@@ -3,7 +3,6 @@
 After equation (3) of the paper, ``losses/fitnet.py`` of winycg/CIRKD and
 ``distiller_zoo/FitNet.py`` of HobbitLong/RepDistiller.
 """
-from typing import Optional
 
 from torch import Tensor, nn
 
@@ -78,7 +77,7 @@ class FitNetLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         weight = self.regressor[0].weight
         check_channels(student, 'student', weight.shape[1])
         check_channels(teacher, 'teacher', weight.shape[0])

@@ -4,7 +4,7 @@ After "Paraphrasing Complex Network: Network Compression via Factor Transfer"
 and ``train_Paraphraser.py``, ``train_student.py`` and
 ``Models/FeatureProjection.py`` of Jangho-Kim/Factor-Transfer-pytorch.
 """
-from typing import Dict, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from seg_kd.losses._functional import (check_channels, check_form,
                                        full_precision, inverse, prepare, tiles,
                                        with_gradient)
-from seg_kd.losses.translator import SLOPE, Autoencoder, initialise
+from seg_kd.losses.translator import SLOPE, Autoencoder, initialize
 
 
 class Paraphraser(Autoencoder):
@@ -25,7 +25,7 @@ class Paraphraser(Autoencoder):
     0.1. Trained alone on the teacher's map; then the decoder is dropped and
     ``encoder`` frozen (``FTLoss``).
 
-    Dense: F is standardised (``Encoder``), the decoder's last layer is linear
+    Dense: F is standardized (``Encoder``), the decoder's last layer is linear
     and starts at zero, so that the paper's learning rate of 0.1 serves maps of
     any magnitude. With ``form='paper'`` F is as it is, and a LeakyReLU ends
     the decoder.
@@ -54,7 +54,7 @@ class Paraphraser(Autoencoder):
     def __init__(self,
                  channels: int,
                  ratio: float = .5,
-                 widths: Optional[Sequence[int]] = None,
+                 widths: Sequence[int] | None = None,
                  form: str = 'dense') -> None:
         super().__init__(channels, 1, ratio, widths)
         check_form(form)
@@ -63,12 +63,12 @@ class Paraphraser(Autoencoder):
             self.encoder.measured.fill_(True)
 
     def _terms(self, teacher: Tensor, valid: Tensor,
-               mask: Optional[Tensor]) -> Dict[str, Tensor]:
+               mask: Tensor | None) -> dict[str, Tensor]:
         code, sizes = self.encoder.trace(teacher)
         back = self.decoder(code, sizes)
         if self.form == 'paper':
             back = F.leaky_relu(back, SLOPE)
-        error = back - self.encoder.standardise(teacher)
+        error = back - self.encoder.standardize(teacher)
         error = torch.where(valid, error, 0.)
         self._compare(error.detach().square().sum(), teacher, valid)
         count = valid.sum().clamp(min=1) * teacher.shape[1]
@@ -120,7 +120,7 @@ class FTLoss(nn.Module):
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
-                 paraphraser: Optional[nn.Module] = None,
+                 paraphraser: nn.Module | None = None,
                  p: int = 1,
                  form: str = 'dense') -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class FTLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         check_channels(student, 'student', self.channels[0])
         check_channels(teacher, 'teacher', self.channels[1])
         dtype = self.translator[0].weight.dtype
@@ -160,7 +160,7 @@ class FTLoss(nn.Module):
 
     @torch.no_grad()
     def _batch(self, student: Tensor, teacher: Tensor,
-               valid: Tensor) -> Tuple[Tensor, Tensor]:
+               valid: Tensor) -> tuple[Tensor, Tensor]:
         """The loss and its derivative by the student's factor."""
         share = 1 / (valid.sum().clamp(min=1) * student.shape[1]).to(
             student.dtype)
@@ -223,6 +223,6 @@ def translator(channels: int, width: int) -> nn.Sequential:
     for before, after in ((channels, channels), (channels, width), (width,
                                                                     width)):
         conv = nn.Conv2d(before, after, 3, padding=1)
-        initialise(conv, SLOPE, 9 * before)
+        initialize(conv, SLOPE, 9 * before)
         layers += [conv, nn.LeakyReLU(SLOPE, inplace=True)]
     return nn.Sequential(*layers)

@@ -4,7 +4,6 @@ After "Distilled Split Deep Neural Networks for Edge-Assisted Real-Time
 Systems" and its code, yoshitomo-matsubara/head-network-distillation: Adam
 1e-3 on ``MSELoss(reduction='sum')``, no labels.
 """
-from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +52,7 @@ class HNDLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         check_map(teacher, 'teacher')
         check_channels(student, 'student', teacher.shape[1])
         with full_precision(teacher):

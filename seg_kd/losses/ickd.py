@@ -4,7 +4,6 @@ Follows ADLab-AutoDrive/ICKD: ``ICKDLoss`` of its CIFAR code and ``ChSimLoss``
 of its ImageNet code. Its code for segmentation was never released: the grid
 is after the paper and the README.
 """
-from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -57,13 +56,13 @@ class ICKDLoss(nn.Module):
     Raises:
         ValueError: For a grid below 1, an even ``kernel_size``, maps of other
             channels or batches, or a mask that is not ``(N, ., .)`` bool; in
-            training also for a single 1x1 map, which BN cannot normalise.
+            training also for a single 1x1 map, which BN cannot normalize.
     """
 
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
-                 grid: Tuple[int, int] = (4, 4),
+                 grid: tuple[int, int] = (4, 4),
                  kernel_size: int = 1) -> None:
         super().__init__()
         if min(grid) < 1 or kernel_size % 2 == 0:
@@ -84,7 +83,7 @@ class ICKDLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         self._check(student, teacher)
         with full_precision(teacher):
             student = self.embed(student.to(self.embed[0].weight.dtype))
@@ -104,7 +103,7 @@ class ICKDLoss(nn.Module):
 
     @torch.no_grad()
     def _batch(self, student: Tensor, teacher: Tensor,
-               mask: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
+               mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """The loss and its derivative by the embedded student."""
         gradient = student.clone(memory_format=torch.contiguous_format)
         valid = [valid_positions(x, mask) for x in (student, teacher)]
@@ -131,7 +130,7 @@ def clear_(x: Tensor, valid: Tensor) -> Tensor:
     return x
 
 
-def cells(x: Tensor, grid: List[int]) -> List[Tensor]:
+def cells(x: Tensor, grid: list[int]) -> list[Tensor]:
     """Views of the cells of one map, ``(..., H, W)``, row by row."""
     return [
         cell for band in x.tensor_split(grid[0], -2)
@@ -139,7 +138,7 @@ def cells(x: Tensor, grid: List[int]) -> List[Tensor]:
     ]
 
 
-def compare_cell(s: Tensor, t: Tensor, *keep: Tensor) -> Tuple[Tensor, Tensor]:
+def compare_cell(s: Tensor, t: Tensor, *keep: Tensor) -> tuple[Tensor, Tensor]:
     """Value of a cell, and whether it shows anything in both maps.
 
     The derivative by ``s`` replaces it.
@@ -174,7 +173,7 @@ def compare_channels(s: Tensor, t: Tensor) -> Tensor:
     return value
 
 
-def unit_gram(x: Tensor) -> Tuple[Tensor, Tensor]:
+def unit_gram(x: Tensor) -> tuple[Tensor, Tensor]:
     """Rows of length 1, and 1 over the lengths that they had."""
     gram = x @ x.T
     length = inverse(gram.norm(dim=1, keepdim=True))

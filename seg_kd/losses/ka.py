@@ -3,7 +3,6 @@
 After "Knowledge Adaptation for Efficient Semantic Segmentation"; there is no
 official code.
 """
-from typing import Dict, Optional
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +36,7 @@ class KALoss(nn.Module):
         adaptation_weight: Paper: 50.
         affinity_weight: Paper: 1, and for ``affinity_per='map'``.
         p: Order of the adaptation's distance. Paper: 1.
-        q: Order of its normalisation. Paper: 2.
+        q: Order of its normalization. Paper: 2.
         affinity_per: ``'map'``, or ``'position'``; see ``AffinityLoss``.
 
     Attributes:
@@ -52,13 +51,13 @@ class KALoss(nn.Module):
 
     Raises:
         ValueError: For maps of other channels; in training also for a single
-            1x1 map, which BN cannot normalise.
+            1x1 map, which BN cannot normalize.
     """
 
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
-                 translator: Optional[nn.Module] = None,
+                 translator: nn.Module | None = None,
                  adaptation_weight: float = 50.,
                  affinity_weight: float = 1.,
                  p: float = 1,
@@ -91,7 +90,7 @@ class KALoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Dict[str, Tensor]:
+                mask: Tensor | None = None) -> dict[str, Tensor]:
         self._check(student, teacher)
         dtype = self.adapter_feature[0].weight.dtype
         with full_precision(teacher):
@@ -105,7 +104,7 @@ class KALoss(nn.Module):
                         affinity=self.weights['affinity'] * affinity)
 
     @torch.no_grad()
-    def _translate(self, teacher: Tensor, mask: Optional[Tensor]):
+    def _translate(self, teacher: Tensor, mask: Tensor | None):
         """``E(T)`` and the mask on its grid."""
         if self.translator is not None:
             teacher = self.translator(teacher)

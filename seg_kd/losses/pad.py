@@ -5,14 +5,14 @@ There is no official code; the arithmetic is that of ``PADL2Loss`` and
 it from the paper's.
 """
 import math
-from typing import Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (channel_errors, check_channels, cleared,
-                                       full_precision, match_size, prepare,
-                                       tiles, with_gradient)
+from seg_kd.losses._functional import (channel_errors, check_channels,
+                                       full_precision, mask_invalid,
+                                       match_size, prepare, tiles,
+                                       with_gradient)
 
 
 class PADLoss(nn.Module):
@@ -84,7 +84,7 @@ class PADLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         check_channels(student, 'student', self.channels[0])
         check_channels(teacher, 'teacher', self.channels[1])
         with full_precision(teacher):
@@ -103,7 +103,7 @@ class PADLoss(nn.Module):
 
     @torch.no_grad()
     def _batch(self, mean: Tensor, spread: Tensor, teacher: Tensor,
-               valid: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+               valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The loss, its derivatives by mean and log-variance."""
         share = 1 / (valid.sum().clamp(min=1) * mean.shape[1]).to(mean.dtype)
         value = mean.new_zeros((), dtype=torch.double)
@@ -116,15 +116,15 @@ class PADLoss(nn.Module):
                                    for x in (m, v, t, keep, *out))
             for tile in tiles(len(m), m.shape[1], m.device):
                 terms = self._positions(
-                    cleared(m[:, tile] - t[:, tile], keep[tile]),
-                    cleared(v[:, tile], keep[tile]), keep[tile])
+                    mask_invalid(m[:, tile] - t[:, tile], keep[tile]),
+                    mask_invalid(v[:, tile], keep[tile]), keep[tile])
                 value += terms[0].sum(dtype=torch.double)
                 out[0][:, tile] = terms[1].mul_(share)
                 out[1][:, tile] = terms[2].mul_(share)
         return (value * share).to(mean.dtype), *slopes
 
     def _positions(self, gap: Tensor, spread: Tensor,
-                   keep: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+                   keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Value and derivatives of each element; those by v of each of v."""
         precision = 1 / (spread.exp() + self.eps)
         slope = gap * precision

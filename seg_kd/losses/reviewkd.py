@@ -4,7 +4,7 @@ Follows dvlab-research/ReviewKD (``CIFAR-100/model/reviewkd.py``, and
 ``Detection/model/kd_trans.py`` for maps that need not be square); its port to
 segmentation is RuipingL/TransKD ``train/ReviewKD.py``.
 """
-from typing import Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +35,8 @@ class Fusion(nn.Module):
         self.attention = nn.Conv2d(2 * mid_channels, 2, 1) if fuses else None
         self.expand = conv_bn(mid_channels, out_channels, 3)
 
-    def forward(self, student: Tensor, deeper: Optional[Tensor],
-                size: torch.Size) -> Tuple[Tensor, Tensor]:
+    def forward(self, student: Tensor, deeper: Tensor | None,
+                size: torch.Size) -> tuple[Tensor, Tensor]:
         fused = self.reduce(student)
         if self.attention is not None:
             fused = self._fuse(fused, nearest(deeper, fused.shape[2:]))
@@ -55,7 +55,7 @@ class Fusion(nn.Module):
 
 
 def conv_bn(in_channels: int, out_channels: int, size: int) -> nn.Sequential:
-    """Conv without bias, initialised as the authors', and BN."""
+    """Conv without bias, initialized as the authors', and BN."""
     conv = nn.Conv2d(in_channels,
                      out_channels,
                      size,
@@ -103,16 +103,15 @@ class ReviewKDLoss(nn.Module):
 
     Raises:
         ValueError: For other numbers of levels or channels; in training also
-            for a single 1x1 map, which BN cannot normalise.
+            for a single 1x1 map, which BN cannot normalize.
     """
 
     def __init__(
         self,
         student_channels: Sequence[int],
         teacher_channels: Sequence[int],
-        mid_channels: Optional[int] = None,
-        grids: Sequence[int] = (4, 2, 1)
-    ) -> None:
+        mid_channels: int | None = None,
+        grids: Sequence[int] = (4, 2, 1)) -> None:
         super().__init__()
         levels = list(zip(student_channels, teacher_channels))
         if not len(student_channels) == len(teacher_channels) == len(
@@ -129,7 +128,7 @@ class ReviewKDLoss(nn.Module):
     def forward(self,
                 student: Sequence[Tensor],
                 teacher: Sequence[Tensor],
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         self._check(student, teacher)
         dtype = self.levels[0].reduce[0].weight.dtype
         total, fused = 0., None

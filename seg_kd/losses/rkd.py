@@ -2,7 +2,6 @@
 
 Follows ``metric/loss.py`` of lenscloth/RKD, the authors' code.
 """
-from typing import Dict, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -43,7 +42,7 @@ class RKDLoss(RelationLoss):
             has 1 and 2, HobbitLong/RepDistiller 25 and 50.
         instances: Kind of instances: ``'pixel'``, ``'image'``, ``'map'``,
             ``'region'`` or ``'class'``. ``'class'`` needs ``labels``.
-        max_instances: Bound on M; more are thinned out at random. None: no
+        max_instances: Bound on M; more are subsampled at random. None: no
             bound.
         angle_instances: Bound on the instances between which are angles.
             None: no further bound.
@@ -66,10 +65,9 @@ class RKDLoss(RelationLoss):
         distance_weight: float = 1.,
         angle_weight: float = 2.,
         instances: str = 'pixel',
-        max_instances: Optional[int] = 2048,
-        angle_instances: Optional[int] = 128,
-        grid: Tuple[int, int] = (4, 8)
-    ) -> None:
+        max_instances: int | None = 2048,
+        angle_instances: int | None = 128,
+        grid: tuple[int, int] = (4, 8)) -> None:
         super().__init__(instances, max_instances, grid)
         weights = dict(distance=distance_weight, angle=angle_weight)
         if min(weights.values()) < 0 or not any(weights.values()):
@@ -83,7 +81,7 @@ class RKDLoss(RelationLoss):
     def extra_repr(self) -> str:
         return f'{self.weights}, angle_instances={self.angle_instances}'
 
-    def relate(self, student: Tensor, teacher: Tensor) -> Dict[str, Tensor]:
+    def relate(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
         chosen = subset(len(student), self.angle_instances).to(student.device)
         terms = dict(distance=(distance, student, teacher),
                      angle=(angle, student[chosen], teacher[chosen]))
@@ -103,7 +101,7 @@ def differentiable(term, student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def distance(student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:
+def distance(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     r"""The mean over the pairs, and its derivative by the student.
 
     With the slope :math:`c_{ij} = h'`, the derivative by a distance d is
@@ -146,7 +144,7 @@ class Distances:
         self.total = matrix.new_zeros((), dtype=torch.double)
         self.count = matrix.new_zeros((), dtype=torch.long)
 
-    def between(self, rows: slice, columns: slice) -> Tuple[Tensor, Tensor]:
+    def between(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
         """Distances, and 1 over them or 0."""
         both = self.squares[rows] + self.squares[columns].T
         square = torch.addmm(both,
@@ -164,7 +162,7 @@ class Distances:
         return inverse(self.total / self.count.clamp(min=1))
 
 
-def root(square: Tensor, terms: Tensor) -> Tuple[Tensor, Tensor]:
+def root(square: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
     """Distance, and 1 over it; both 0 where the square is but rounding.
 
     Args:
@@ -185,7 +183,7 @@ def huber(gap: Tensor, slope: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def angle(student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:
+def angle(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     r"""The mean over the triplets, and its derivative by the student.
 
     All follows from the inner products of pairs, in float64. With
@@ -226,7 +224,7 @@ class Corners:
         both = self.squares.unsqueeze(1) + self.squares
         self.one_over = root(both - 2 * self.products, both)[1]
 
-    def at(self, corner: Tensor) -> Tuple[Tensor, Tensor]:
+    def at(self, corner: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines ``(I, M, M)``, and 1 over the distances ``(I, M)``."""
         one_over, rows = self.one_over[corner], self.products[corner]
         cosine = self.products - rows.unsqueeze(1) - rows.unsqueeze(2)

@@ -3,7 +3,6 @@
 The paper form is that of ``distiller_zoo/SP.py`` of HobbitLong/RepDistiller,
 which the paper's author verified.
 """
-from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -40,7 +39,7 @@ class SPLoss(RelationLoss):
         form: ``'dense'`` or ``'paper'``.
         instances: Kind of instances: ``'pixel'``, ``'image'``, ``'map'``,
             ``'region'`` or ``'class'``. ``'class'`` needs ``labels``.
-        max_instances: Bound on M; more are thinned out at random.
+        max_instances: Bound on M; more are subsampled at random.
         grid: Rows and columns of ``'region'``.
 
     Shape:
@@ -57,9 +56,8 @@ class SPLoss(RelationLoss):
         self,
         form: str = 'dense',
         instances: str = 'pixel',
-        max_instances: Optional[int] = None,
-        grid: Tuple[int, int] = (4, 8)
-    ) -> None:
+        max_instances: int | None = None,
+        grid: tuple[int, int] = (4, 8)) -> None:
         super().__init__(instances, max_instances, grid)
         check_form(form)
         self.form = form
@@ -79,14 +77,14 @@ class SPLoss(RelationLoss):
 
 
 def similarities(x: Tensor) -> Tensor:
-    """The row-normalised Gram matrix itself."""
-    x = x * level(x.detach())
+    """The row-normalized Gram matrix itself."""
+    x = x * power_of_two_scale(x.detach())
     matrix = x @ x.T
     length = torch.linalg.vector_norm(matrix, dim=1, keepdim=True)
     return matrix * inverse(length)
 
 
-def level(x: Tensor) -> Tensor:
+def power_of_two_scale(x: Tensor) -> Tensor:
     """Power of 2 that brings the root mean square to about 1.
 
     Fourth powers of the maps must not overflow; this scaling is exact.
@@ -96,15 +94,15 @@ def level(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def decomposed(student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:
+def decomposed(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """The sum over the rows, and its derivative by the student."""
-    scale = level(student)
-    s, t = Rows(student * scale), Rows(teacher * level(teacher))
+    scale = power_of_two_scale(student)
+    s, t = Rows(student * scale), Rows(teacher * power_of_two_scale(teacher))
     value, gradient = from_grams(s, t, accurate_grams(s, t))
     return value, gradient.mul_(-2 * scale)
 
 
-def from_grams(s: Rows, t: Rows, grams: Grams) -> Tuple[Tensor, Tensor]:
+def from_grams(s: Rows, t: Rows, grams: Grams) -> tuple[Tensor, Tensor]:
     r"""The sum over the rows, and -1/2 of its derivative.
 
     With the cosine :math:`c_i` of the rows of the two Gram matrices,

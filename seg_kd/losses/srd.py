@@ -4,16 +4,16 @@ After "Understanding the Role of the Projector in Knowledge Distillation" and
 roymiles/Simple-Recipe-Distillation: ``OurDistillationLoss`` of its ImageNet
 code, ``DistillationLoss`` of its DeiT code.
 """
-from typing import Iterator, Optional, Tuple
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from seg_kd.losses._functional import (check_channels, cleared, full_precision,
-                                       prepare, tiles, valid_positions,
-                                       with_gradient)
+from seg_kd.losses._functional import (check_channels, full_precision,
+                                       mask_invalid, prepare, tiles,
+                                       valid_positions, with_gradient)
 
 FORMS = ('dense', 'paper')
 PROJECTORS = ('linear', 'mlp', 'none')
@@ -85,7 +85,7 @@ class SRDLoss(nn.Module):
                  alpha: float = 4.,
                  log: bool = True,
                  correlate: bool = False,
-                 hidden_channels: Optional[int] = None,
+                 hidden_channels: int | None = None,
                  eps: float = 1e-4,
                  floor: float = 1e-5) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class SRDLoss(nn.Module):
         self.norm, self.form, self.eps = norm, form, eps
         self.alpha, self.log, self.floor = alpha, log, floor
         self.correlate = correlate
-        self.correlation: Optional[Tensor] = None
+        self.correlation: Tensor | None = None
 
     def extra_repr(self) -> str:
         return (f'norm={self.norm!r}, form={self.form!r}, '
@@ -121,7 +121,7 @@ class SRDLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         check_channels(student, 'student', self.channels['student'])
         check_channels(teacher, 'teacher', self.channels['teacher'])
         with full_precision(teacher):
@@ -131,8 +131,7 @@ class SRDLoss(nn.Module):
                                                 valid_positions(student, mask))
             return self._compare(*prepare(projected, teacher, mask))
 
-    def _inputs(self, student: Tensor, teacher: Tensor,
-                mask: Optional[Tensor]):
+    def _inputs(self, student: Tensor, teacher: Tensor, mask: Tensor | None):
         """In the projector's precision; in the paper's form one an image."""
         dtype = torch.promote_types(student.dtype, torch.float32)
         for parameter in self.projector.parameters():
@@ -148,7 +147,7 @@ class SRDLoss(nn.Module):
     def _compare(self, student: Tensor, teacher: Tensor,
                  valid: Tensor) -> Tensor:
         count = valid.sum()
-        student, teacher = (self._normalise(x, valid)
+        student, teacher = (self._normalize(x, valid)
                             for x in (student, teacher))
         if self.correlate:
             student = (student * teacher).sum((0, 2, 3), keepdim=True)
@@ -158,7 +157,7 @@ class SRDLoss(nn.Module):
         value, slope = self._distance(student.detach(), teacher, valid)
         return with_gradient(student, value, slope) * (count > 0)
 
-    def _normalise(self, x: Tensor, valid: Tensor) -> Tensor:
+    def _normalize(self, x: Tensor, valid: Tensor) -> Tensor:
         if self.norm == 'batch':
             return standardize(x, valid, self.eps)
         # a new map in any case: _distance writes into the teacher's
@@ -167,7 +166,7 @@ class SRDLoss(nn.Module):
 
     @torch.no_grad()
     def _distance(self, student: Tensor, teacher: Tensor,
-                  valid: Tensor) -> Tuple[Tensor, Tensor]:
+                  valid: Tensor) -> tuple[Tensor, Tensor]:
         """Of masked maps, and its derivative by the student's.
 
         The derivative takes the place of the teacher's.
@@ -207,7 +206,7 @@ def make_projector(kind: str, student: int, hidden: int, teacher: int,
 
 def image_means(x: Tensor, valid: Tensor) -> Tensor:
     """``(N, C, H, W), (N, H, W) -> (N, C, 1, 1)``, over valid positions."""
-    total = cleared(x, valid.unsqueeze(1)).sum((2, 3), keepdim=True)
+    total = mask_invalid(x, valid.unsqueeze(1)).sum((2, 3), keepdim=True)
     count = valid.sum((1, 2)).clamp(min=1)
     return total / count[:, None, None, None]
 
@@ -229,7 +228,7 @@ class _Standardize(torch.autograd.Function):
         scale = x.new_empty((x.shape[1], 1, 1))
         keep, count = valid.to(x), valid.sum().clamp(min=1)
         for tile in channel_tiles(x):
-            part = cleared(x[:, tile], valid)
+            part = mask_invalid(x[:, tile], valid)
             mean = channel_sums(part) / count
             part = torch.addcmul(part, mean, keep, value=-1)
             variance = channel_sums(part.square()) / count
@@ -244,7 +243,7 @@ class _Standardize(torch.autograd.Function):
         z, scale, valid, count = ctx.saved_tensors
         keep, out = valid.to(z), torch.empty_like(z)
         for tile in channel_tiles(z):
-            part = cleared(grad_output[:, tile], valid)
+            part = mask_invalid(grad_output[:, tile], valid)
             along = channel_sums(part * z[:, tile]) / count
             mean = channel_sums(part) / count
             part = torch.addcmul(part, mean, keep, value=-1)

@@ -4,7 +4,6 @@ After ``distiller_zoo/VID.py`` of HobbitLong/RepDistiller, which has it from
 the authors.
 """
 import math
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +53,7 @@ class VIDLoss(nn.Module):
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
-                 hidden_channels: Optional[int] = None,
+                 hidden_channels: int | None = None,
                  form: str = 'dense',
                  init_variance: float = 5.,
                  eps: float = 1e-5) -> None:
@@ -80,7 +79,7 @@ class VIDLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         check_channels(student, 'student', self.mean[0].weight.shape[1])
         check_channels(teacher, 'teacher', len(self.raw_variance))
         with full_precision(teacher):
