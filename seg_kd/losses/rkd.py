@@ -28,8 +28,9 @@ class RKDLoss(RelationLoss):
     code: those of an instance with itself count, with 0. The values do
     not depend on the crop, so this is paper and dense form in one.
 
-    Distances that rounding may have made count as 0: in float32 those under
-    about 0.001 of the two instances' distance from the mean of all.
+    The distance of an instance from itself is 0, and so is any that rounding
+    may have made: in float32 and with 256 channels those under about 0.002 of
+    the two instances' distance from the mean of all.
 
     The distances run in tiles: memory is linear in M and time quadratic, so M
     is bounded. The angles are between the triplets of a random subset of the
@@ -151,7 +152,9 @@ class Distances:
                              self.rows[rows],
                              self.rows[columns].T,
                              alpha=-2)
-        return root(square, both)
+        if rows == columns:  # an instance and itself
+            square.fill_diagonal_(0.)
+        return root(square, both, self.rows.width)
 
     def count_in(self, tile: Tensor, times: int) -> None:
         self.total += times * tile.sum(dtype=torch.double)
@@ -162,14 +165,15 @@ class Distances:
         return inverse(self.total / self.count.clamp(min=1))
 
 
-def root(square: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
+def root(square: Tensor, terms: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """Distance, and 1 over it; both 0 where the square is but rounding.
 
     Args:
         square: Of the distance.
         terms: The sum of squares of which it was the difference.
+        width: Length of the vectors: rounding grows with its root.
     """
-    noise = 16 * torch.finfo(square.dtype).eps
+    noise = (16 + width**.5) * torch.finfo(square.dtype).eps
     one_over = torch.where(square > noise * terms, square.rsqrt(), 0.)
     return square.mul_(one_over), one_over
 
@@ -222,7 +226,8 @@ class Corners:
         self.products = x @ x.T
         self.squares = self.products.diagonal()
         both = self.squares.unsqueeze(1) + self.squares
-        self.one_over = root(both - 2 * self.products, both)[1]
+        self.one_over = root(both - 2 * self.products, both,
+                             matrix.shape[1])[1]
 
     def at(self, corner: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines ``(I, M, M)``, and 1 over the distances ``(I, M)``."""

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from seg_kd.losses._functional import check_form, inverse, with_gradient
-from seg_kd.losses._gram import (Grams, Quadratic, Rows, accurate_grams,
-                                 add_symmetric, dot, mirrored, product)
+from seg_kd.losses._gram import (CLOSE, Grams, Quadratic, Rows, add_symmetric,
+                                 dot, grams_of, mirrored, product,
+                                 product_dtype)
 from seg_kd.losses._instances import RelationLoss
 
 
@@ -98,12 +99,19 @@ def decomposed(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """The sum over the rows, and its derivative by the student."""
     scale = power_of_two_scale(student)
     s, t = Rows(student * scale), Rows(teacher * power_of_two_scale(teacher))
-    value, gradient = from_grams(s, t, accurate_grams(s, t))
+    found = from_grams(s, t, grams_of(s, t, product_dtype(student)))
+    if found is None:  # the rows nearly agree: float32 would cancel
+        found = from_grams(s, t, grams_of(s, t, torch.double))
+    value, gradient = found
     return value, gradient.mul_(-2 * scale)
 
 
-def from_grams(s: Rows, t: Rows, grams: Grams) -> tuple[Tensor, Tensor]:
-    r"""The sum over the rows, and -1/2 of its derivative.
+def from_grams(s: Rows, t: Rows,
+               grams: Grams) -> tuple[Tensor, Tensor] | None:
+    r"""The sum over the rows, and -1/2 of its gradient.
+
+    None where float32 is too coarse for it. That is seen from the rows of
+    length 1 themselves: the scale of a map does not matter.
 
     With the cosine :math:`c_i` of the rows of the two Gram matrices,
     :math:`w_i = 1 / (|G_{s,i}| |G_{t,i}|)` and
@@ -130,6 +138,8 @@ def from_grams(s: Rows, t: Rows, grams: Grams) -> tuple[Tensor, Tensor]:
         gradient[tile] = other.mul_(w).addcmul_(own, u)
         weighted_st += (x * w).T @ y
         add_symmetric(weighted_ss, x * u, x)
+    if s.dtype is torch.float32 and value < CLOSE**2 * len(s):
+        return None
     weighted_ss = mirrored(weighted_ss)
     for tile in s.steps():
         gradient[tile] += product(t[tile], weighted_st.T)
