@@ -149,6 +149,11 @@ def mask_invalid(x: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid, x, 0.)
 
 
+def finite(x: Tensor) -> bool:
+    """Whether all is finite, as far as a CPU can tell without a copy."""
+    return x.device.type == 'cpu' and bool(x.detach().sum().isfinite())
+
+
 def mask_nonfinite(x: Tensor, mask: Tensor | None) -> Tensor:
     """``x``, but 0 where it is not finite and not valid.
 
@@ -158,8 +163,7 @@ def mask_nonfinite(x: Tensor, mask: Tensor | None) -> Tensor:
     Shape:
         ``(N, C, H, W), (N, ., .) -> (N, C, H, W)``.
     """
-    if mask is None or x.device.type == 'cpu' and x.detach().sum(
-            dtype=torch.double).isfinite():
+    if mask is None or finite(x):
         return x
     harmless = x.isfinite() | valid_positions(x, mask).unsqueeze(1)
     return torch.where(harmless, x, 0.)
@@ -210,6 +214,12 @@ def inverse(norm: Tensor) -> Tensor:
     return torch.where(norm > EPS, 1 / norm.clamp(min=EPS), 0.)
 
 
+def inverse_root(square: Tensor) -> Tensor:
+    """``inverse`` of a length, from its square; no gradient where it is 0."""
+    alive = square > EPS**2
+    return torch.where(alive, torch.where(alive, square, 1.).rsqrt(), 0.)
+
+
 class _PrecomputedGrad(torch.autograd.Function):
 
     @staticmethod
@@ -225,7 +235,7 @@ class _PrecomputedGrad(torch.autograd.Function):
 
 
 def with_gradient(student: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-    """``value``, whose derivative by ``student`` is known to be ``gradient``.
+    """``value``, whose gradient with respect to ``student`` is known.
 
     A loss that computes both in one pass over tiles keeps one map for the
     backward pass, where autograd keeps one for every operation. Such a loss
@@ -234,33 +244,23 @@ def with_gradient(student: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
     return _PrecomputedGrad.apply(student, value, gradient)
 
 
-class _ChannelErrors(torch.autograd.Function):
-
-    @staticmethod
-    def forward(ctx, student, teacher, valid, count):
-        gap = mask_invalid(student - teacher, valid.unsqueeze(1))
-        ctx.save_for_backward(gap, count)
-        lengths = torch.linalg.vector_norm(gap, dim=(2, 3))
-        return lengths.square().sum(0) / count
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_output):
-        gap, count = ctx.saved_tensors
-        return gap * (2 * grad_output / count)[:, None, None], None, None, None
-
-
 def channel_errors(student: Tensor, teacher: Tensor,
                    mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Mean squared difference in each channel, over all valid positions.
-
-    One map is kept for the backward pass; it can be done once.
 
     Shape:
         ``(N, C, h, w), (N, C, H, W), (N, ., .) -> (C,), ()``, the second the
         number of valid positions.
     """
     student, teacher, valid = prepare(student, teacher, mask)
-    count = valid.sum()
-    return _ChannelErrors.apply(student, teacher, valid,
-                                count.clamp(min=1)), count
+    gap = mask_invalid(student - teacher, valid.unsqueeze(1))
+    total = square_sums(gap).sum(0, dtype=torch.double)
+    return (total / number_of(valid)).to(gap.dtype), valid.sum()
+
+
+def square_sums(x: Tensor) -> Tensor:
+    """``x.square().sum((2, 3))``, without a map of squares.
+
+    Not over everything at once: float32 would lose four digits.
+    """
+    return torch.linalg.vector_norm(x, dim=(2, 3)).square()

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (check_map, full_precision, resize,
-                                       tiles, valid_positions, with_gradient)
+from seg_kd.losses._functional import (check_map, full_precision,
+                                       mask_nonfinite, resize, tiles,
+                                       valid_positions, with_gradient)
 
 GRIDS = ('teacher', 'mask')
 
@@ -37,7 +38,10 @@ class LogitLoss(nn.Module):
         with full_precision(teacher):
             dtype = torch.promote_types(student.dtype, torch.float32)
             student, teacher = student.to(dtype), teacher.detach().to(dtype)
-            strips = Strips(student, teacher, self._valid(teacher, mask))
+            valid = self._valid(teacher, mask)
+            strips = Strips(
+                *(x if x.shape[2:] == valid.shape[1:] else mask_nonfinite(
+                    x, mask) for x in (student, teacher)), valid)
             with torch.no_grad():
                 value = self._value_and_grad(strips)
             return with_gradient(student, value.to(dtype), strips.gradient)

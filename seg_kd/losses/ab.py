@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from seg_kd.losses._functional import (as_list, check_channels, check_form,
-                                       full_precision, prepare, tiles,
-                                       with_gradient)
+                                       check_norm, full_precision,
+                                       mask_nonfinite, number_of, prepare,
+                                       tiles, with_gradient)
 
 Channels = int | Sequence[int]
 Maps = Tensor | Sequence[Tensor]
@@ -35,8 +36,9 @@ class ABLoss(nn.Module):
     it is the authors' sum over an image, times 3/1000, mean over images: the
     dense form of a layer times :math:`0.003\, C_l m_l` for m positions.
 
-    The gradient by the connected map is found together with the value, and
-    cannot be differentiated again.
+    Ignored positions count in no term, but the connectors' BN sees them. The
+    gradient with respect to the connected map is found together with the
+    value, and cannot be differentiated again.
 
     Args:
         student_channels: Of the student's map, or of each, first to last.
@@ -55,7 +57,8 @@ class ABLoss(nn.Module):
     Raises:
         ValueError: For another ``form``, a margin that is not positive, maps
             of other number, channels or batches, or a mask that is not
-            ``(N, ., .)`` bool.
+            ``(N, ., .)`` bool; in training also for a single 1x1 map, which
+            BN cannot normalize.
     """
 
     def __init__(self,
@@ -94,13 +97,14 @@ class ABLoss(nn.Module):
         check_channels(student, 'student', self.channels[index][0])
         check_channels(teacher, 'teacher', self.channels[index][1])
         connect = self.connectors[index]
+        check_norm(connect, student)
         weight = next(connect.parameters(), student)
         with full_precision(teacher):
-            student = connect(
-                student.to(torch.promote_types(weight.dtype, torch.float)))
+            dtype = torch.promote_types(weight.dtype, torch.float32)
+            student = connect(mask_nonfinite(student.to(dtype), mask))
             student, teacher, valid = prepare(student, teacher, mask)
             scale = (.003 / len(student) if self.form == 'paper' else 1 /
-                     (valid.sum().clamp(min=1) * student.shape[1]))
+                     (number_of(valid) * student.shape[1]))
             value, gradient = self._batch(student.detach(), teacher, valid,
                                           scale)
             return with_gradient(student, value, gradient)
@@ -108,7 +112,7 @@ class ABLoss(nn.Module):
     @torch.no_grad()
     def _batch(self, student: Tensor, teacher: Tensor, valid: Tensor,
                scale) -> tuple[Tensor, Tensor]:
-        """The loss and its derivative by the connected map."""
+        """The loss, and its gradient with respect to the connected map."""
         value = student.new_zeros((), dtype=torch.double)
         gradient = torch.empty_like(student,
                                     memory_format=torch.contiguous_format)

@@ -3,12 +3,12 @@
 After "Paying More Attention to Attention" and ``utils.py`` of
 szagoruyko/attention-transfer; winycg/CIRKD has the same on maps.
 """
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import check_map, full_precision, prepare, tiles
+from seg_kd.losses._functional import (check_map, finite, full_precision,
+                                       prepare, tiles)
 
 FORMS = ('dense', 'code', 'paper', 'jacobian')
 Maps = Tensor | list[Tensor]
@@ -139,11 +139,14 @@ class _Attention(torch.autograd.Function):
         out = features.new_empty((n, h * w))
         for tile in tiles(n * c, h * w, maps.device):
             out[:, tile] = power(maps[..., tile], p).mean(1)
+        ctx.finite = finite(out)
         return out.view(n, 1, h, w)
 
     @staticmethod
     def backward(ctx, grad_output):
         features, = ctx.saved_tensors
+        if not ctx.finite:  # times 0 a NaN under the mask would stay one
+            features = torch.where(grad_output == 0, 0., features)
         factor = grad_output * (ctx.p / features.shape[1])
         if ctx.p == 2:
             return features * factor, None

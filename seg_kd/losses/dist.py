@@ -33,10 +33,11 @@ class DISTLoss(LogitLoss):
 
     :math:`10^{-8}` is added to the product of the lengths, as the authors do:
     a class that is nowhere likely has correlation 0 rather than that of its
-    tiny probabilities. Constant ones get no gradient. The authors' float32 sums over a million positions
-    are off by 1 % on a CPU; here they are added in float64, and nothing
-    cancels where the two nearly agree. Value and gradient are found in two
-    passes over strips of rows, and cannot be differentiated again.
+    tiny probabilities. Constant probabilities get no gradient. The authors'
+    float32 sums over a million positions are off by 1 % on a CPU; here they
+    are added in float64, and nothing cancels where the two nearly agree.
+    Value and gradient are found in two passes over strips of rows, and cannot
+    be differentiated again.
 
     Args:
         beta: Weight of the relations between classes.

@@ -4,13 +4,11 @@ After "A Gift from Knowledge Distillation: Fast Optimization, Network
 Minimization and Transfer Learning"; there is no official code. The arithmetic
 is that of ``distiller_zoo/FSP.py`` of HobbitLong/RepDistiller.
 """
-import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from seg_kd.losses._functional import (as_list, check_channels, check_form,
                                        full_precision, valid_positions)
@@ -178,34 +176,9 @@ def pooled(features: Tensor, mask: Tensor | None, size: tuple[int, int],
 
 
 def average(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """``adaptive_avg_pool2d``, in half of its time where the cells are equal.
-
-    Its gradient cannot be differentiated again then.
-
-    Shape:
-        ``(N, C, H, W) -> (N, C, *size)``.
-    """
+    """``adaptive_avg_pool2d``, which is slow where all cells are equal."""
     if x.shape[2] % size[0] or x.shape[3] % size[1]:
         return F.adaptive_avg_pool2d(x, size)
-    return _Average.apply(x, size)
-
-
-class _Average(torch.autograd.Function):
-
-    @staticmethod
-    def forward(ctx, x, size):
-        rows = x.unflatten(2, (size[0], -1)).sum(3)
-        cells = rows.unflatten(3, (size[1], -1)).unbind(4)
-        ctx.cell = x.shape[2] // size[0], len(cells)
-        return sum(cells) / math.prod(ctx.cell)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_output):
-        n, c, h, w = grad_output.shape
-        height, width = ctx.cell
-        cells = grad_output.new_empty((n, c, h, height, w, width))
-        for column in cells[:, :, :, 0].unbind(4):
-            torch.div(grad_output, height * width, out=column)
-        cells[:, :, :, 1:] = cells[:, :, :, :1]
-        return cells.view(n, c, h * height, w * width), None
+    sums = x.unflatten(2, (size[0], -1)).sum(3)
+    sums = sums.unflatten(3, (size[1], -1)).sum(4)
+    return sums * (sums.numel() / x.numel())

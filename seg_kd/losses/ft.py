@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_kd.losses._functional import (check_channels, check_form,
-                                       full_precision, inverse, prepare, tiles,
-                                       with_gradient)
+                                       full_precision, inverse_root,
+                                       mask_invalid, mask_nonfinite, number_of,
+                                       prepare)
 from seg_kd.losses.translator import SLOPE, Autoencoder, initialize
 
 
@@ -71,7 +72,7 @@ class Paraphraser(Autoencoder):
         error = back - self.encoder.standardize(teacher)
         error = torch.where(valid, error, 0.)
         self._compare(error.detach().square().sum(), teacher, valid)
-        count = valid.sum().clamp(min=1) * teacher.shape[1]
+        count = (number_of(valid) * teacher.shape[1]).to(teacher.dtype)
         return dict(reconstruction=error.abs().sum() / count)
 
 
@@ -92,8 +93,8 @@ class FTLoss(nn.Module):
     C = 32 channels and m = 8 * 8 is 11 here. RepDistiller's loss of this name
     compares attention maps, and is another method.
 
-    The gradient by the factor is found together with the value, tile by tile,
-    and cannot be differentiated again.
+    Ignored positions count in no term, but the 3x3 convs of both encoders see
+    them.
 
     Args:
         student_channels: Of the student's map.
@@ -147,70 +148,35 @@ class FTLoss(nn.Module):
         check_channels(teacher, 'teacher', self.channels[1])
         dtype = self.translator[0].weight.dtype
         with full_precision(teacher):
-            target = self._paraphrase(teacher.to(dtype))
-            factor, target, valid = prepare(self.translator(student.to(dtype)),
-                                            target, mask)
-            value, gradient = self._batch(factor.detach(), target, valid)
-            return with_gradient(factor, value, gradient)
+            target = self._paraphrase(mask_nonfinite(teacher.to(dtype), mask))
+            factor = self.translator(mask_nonfinite(student.to(dtype), mask))
+            factor, target, valid = prepare(factor, target, mask)
+            total = self._distances(factor, target, valid).sum()
+            count = number_of(valid) * factor.shape[1]
+            return (total / count).to(factor.dtype)
 
     @torch.no_grad()
     def _paraphrase(self, teacher: Tensor) -> Tensor:
         return teacher if self.paraphraser is None else self.paraphraser(
             teacher)
 
-    @torch.no_grad()
-    def _batch(self, student: Tensor, teacher: Tensor,
-               valid: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss and its derivative by the student's factor."""
-        share = 1 / (valid.sum().clamp(min=1) * student.shape[1]).to(
-            student.dtype)
-        value = student.new_zeros((), dtype=torch.double)
-        gradient = torch.empty_like(student,
-                                    memory_format=torch.contiguous_format)
-        for s, t, keep, out in zip(student, teacher, valid, gradient):
-            value += self._image(s.flatten(1), t.flatten(1), keep.flatten(),
-                                 share, out.flatten(1))
-        return (value * share).to(student.dtype), gradient
-
-    def _image(self, student: Tensor, teacher: Tensor, valid: Tensor,
-               share: Tensor, gradient: Tensor) -> Tensor:
-        """Sum of the distances; fills ``gradient``.
-
-        Shape:
-            ``(C, P), (C, P), (P,), (), (C, P) -> ()``.
-        """
-        size = len(student) * valid.sum() if self.form == 'dense' else 1.
-        steps = list(tiles(*student.shape, student.device))
-        to_unit = [
-            inverse_length(x, valid, steps) * size**.5
-            for x in (student, teacher)
-        ]
-
-        def unit(x, tile, scale):
-            return (x[:, tile] * scale).masked_fill_(~valid[tile], 0.)
-
-        total = along = student.new_zeros((), dtype=torch.double)
-        for tile in steps:
-            s = unit(student, tile, to_unit[0])
-            gap = s - unit(teacher, tile, to_unit[1])
-            total = total + gap.abs().pow_(self.p).sum(dtype=torch.double)
-            slope = gap.sign_() if self.p == 1 else gap.mul_(2)
-            gradient[:, tile] = slope.mul_(share)
-            along = along + slope.mul_(s).sum(dtype=torch.double)
-        along = (along / max(size, 1)).to(student.dtype)
-        for tile in steps:
-            gradient[:, tile].sub_(unit(student, tile, to_unit[0] * along))
-            gradient[:, tile].mul_(to_unit[0])
-        return total
+    def _distances(self, student: Tensor, teacher: Tensor,
+                   valid: Tensor) -> Tensor:
+        """Sum over each image, float64: ``(N, C, H, W)`` twice to ``(N,)``."""
+        root = 1.
+        if self.form == 'dense':
+            root = (valid.sum((1, 2)) * student.shape[1]).to(student).sqrt()
+        s, t = (unit_images(mask_invalid(x, valid.unsqueeze(1)), root)
+                for x in (student, teacher))
+        gap = s - t
+        gap = gap.abs() if self.p == 1 else gap.square()
+        return gap.sum((2, 3)).sum(1, dtype=torch.double)
 
 
-def inverse_length(x: Tensor, valid: Tensor, steps: Sequence[slice]) -> Tensor:
-    """One over the length of all columns together; 0 if there is none."""
-    squares = x.new_zeros((), dtype=torch.double)
-    for tile in steps:
-        column = x[:, tile].square().sum(0).masked_fill_(~valid[tile], 0.)
-        squares += column.sum(dtype=torch.double)
-    return inverse(squares.sqrt()).to(x.dtype)
+def unit_images(x: Tensor, scale: Tensor | float) -> Tensor:
+    """Whole images of length ``scale``; of a zero one no gradient."""
+    square = x.square().sum((2, 3)).sum(1, dtype=torch.double)
+    return x * (inverse_root(square) * scale).to(x.dtype)[:, None, None, None]
 
 
 def translator(channels: int, width: int) -> nn.Sequential:

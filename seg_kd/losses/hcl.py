@@ -133,7 +133,7 @@ def averages(size: int, grids: list[int]) -> Tensor:
 @torch.no_grad()
 def half_squares(student: Tensor, teacher: Tensor, valid: Tensor,
                  cells: Cells) -> tuple[Tensor, Tensor]:
-    """Half the sum of all squares, and its derivative by the student."""
+    """Half the sum of all squares; its gradient with respect to student."""
     n, c, h, w = student.shape
     value = student.new_zeros((), dtype=torch.double)
     gradient = torch.empty_like(student, memory_format=torch.contiguous_format)

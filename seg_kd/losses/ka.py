@@ -7,7 +7,8 @@ official code.
 import torch
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (check_map, full_precision,
+from seg_kd.losses._functional import (check_channels, check_norm,
+                                       full_precision, mask_nonfinite,
                                        valid_positions)
 from seg_kd.losses.adaptation import AdaptationLoss
 from seg_kd.losses.affinity import AffinityLoss
@@ -25,8 +26,9 @@ class KALoss(nn.Module):
     ``Translator``. The known port applies a stride-1 autoencoder to the
     logits, and one affinity per channel; neither is the paper's.
 
-    Dense: masked positions count in no term, but BN sees them. A student on
-    another grid than :math:`E(T)` is resized after its adapter.
+    Dense: masked positions count in no term, but BN and the 3x3 convs see
+    them. A student on another grid than :math:`E(T)` is resized after its
+    adapter.
 
     Args:
         student_channels: Of the student's map.
@@ -94,8 +96,9 @@ class KALoss(nn.Module):
         self._check(student, teacher)
         dtype = self.adapter_feature[0].weight.dtype
         with full_precision(teacher):
-            student = student.to(dtype)
-            target, mask = self._translate(teacher.to(dtype), mask)
+            student = mask_nonfinite(student.to(dtype), mask)
+            target, mask = self._translate(
+                mask_nonfinite(teacher.to(dtype), mask), mask)
             adaptation = self.adaptation(self.adapter_feature(student), target,
                                          mask)
             affinity = self.affinity(self.adapter_affinity(student), target,
@@ -112,13 +115,8 @@ class KALoss(nn.Module):
 
     def _check(self, student: Tensor, teacher: Tensor) -> None:
         for name, tensor in dict(student=student, teacher=teacher).items():
-            check_map(tensor, name)
-            if tensor.shape[1] != self.channels[name]:
-                raise ValueError(f'{name} has {tensor.shape[1]} channels, '
-                                 f'not {self.channels[name]}')
-        if self.training and student[:, 0].numel() == 1:
-            raise ValueError('BN cannot train on a single 1x1 map: use a '
-                             'larger crop or batch')
+            check_channels(tensor, name, self.channels[name])
+        check_norm(self.adapter_feature, student)
 
 
 def adapter(in_channels: int, out_channels: int) -> nn.Sequential:

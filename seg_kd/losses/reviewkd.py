@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seg_kd.losses._functional import check_channels, full_precision
+from seg_kd.losses._functional import (check_channels, check_norm,
+                                       full_precision, mask_nonfinite)
 from seg_kd.losses.hcl import HCLLoss
 
 
@@ -85,7 +86,8 @@ class ReviewKDLoss(nn.Module):
 
     Dense: the authors' code on maps of any shape: their CIFAR code asks for
     squares, their detection code for equal strides. Without a mask the value
-    is theirs on theirs. A mask counts in ``HCLLoss``; BN sees all.
+    is theirs on theirs. A mask counts in ``HCLLoss``; BN and the 3x3
+    convs see all.
 
     Args:
         student_channels: Of each level, shallow to deep.
@@ -134,8 +136,8 @@ class ReviewKDLoss(nn.Module):
         total, fused = 0., None
         with full_precision(teacher[0]):
             for k in reversed(range(len(student))):  # deep to shallow
-                output, fused = self.levels[k](student[k].to(dtype), fused,
-                                               teacher[k].shape[2:])
+                output, fused = self.levels[k](mask_nonfinite(
+                    student[k].to(dtype), mask), fused, teacher[k].shape[2:])
                 total = total + self.hcl(output, teacher[k], mask)
         return total
 
@@ -147,6 +149,4 @@ class ReviewKDLoss(nn.Module):
         for s, t, channels in zip(student, teacher, self.channels):
             check_channels(s, 'student', channels[0])
             check_channels(t, 'teacher', channels[1])
-            if self.training and 1 in (s[:, 0].numel(), t[:, 0].numel()):
-                raise ValueError('BN cannot train on a single 1x1 map: use a '
-                                 'larger crop or batch')
+            check_norm(self, s, t)

@@ -106,8 +106,7 @@ def decomposed(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     return value, gradient.mul_(-2 * scale)
 
 
-def from_grams(s: Rows, t: Rows,
-               grams: Grams) -> tuple[Tensor, Tensor] | None:
+def from_grams(s: Rows, t: Rows, grams: Grams) -> tuple[Tensor, Tensor] | None:
     r"""The sum over the rows, and -1/2 of its gradient.
 
     None where float32 is too coarse for it. That is seen from the rows of

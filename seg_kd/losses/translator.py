@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from seg_kd.losses._functional import (check_map, full_precision,
+                                       mask_nonfinite, number_of,
                                        valid_positions)
 
 SLOPE = .1  # of the LeakyReLUs
@@ -161,7 +162,8 @@ class Autoencoder(nn.Module):
                              f'{type(self).__name__.lower()} '
                              f'{self.encoder.in_channels}')
         with full_precision(teacher):
-            teacher = teacher.detach().to(self.encoder.convs[0].weight.dtype)
+            teacher = mask_nonfinite(
+                teacher.detach().to(self.encoder.convs[0].weight.dtype), mask)
             valid = valid_positions(teacher, mask).unsqueeze(1)
             if self.training:
                 self.encoder.measure(teacher, valid)
@@ -235,7 +237,7 @@ class Translator(Autoencoder):
         error = torch.where(valid, error, 0.).sum()
         kept = valid_positions(code, mask).unsqueeze(1)
         size = torch.where(kept, code, 0.).abs().sum()
-        count = valid.sum().clamp(min=1) * teacher.shape[1]
+        count = (number_of(valid) * teacher.shape[1]).to(teacher.dtype)
         self._compare(error, teacher, valid)
         return dict(reconstruction=error / count,
                     sparsity=self.alpha * size / count)

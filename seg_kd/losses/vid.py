@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_kd.losses._functional import (channel_errors, check_channels,
-                                       full_precision)
+                                       full_precision, mask_nonfinite)
 
 FORMS = ('dense', 'paper')
 
@@ -83,9 +83,10 @@ class VIDLoss(nn.Module):
         check_channels(student, 'student', self.mean[0].weight.shape[1])
         check_channels(teacher, 'teacher', len(self.raw_variance))
         with full_precision(teacher):
-            student = student.to(self.raw_variance.dtype)
+            student = mask_nonfinite(student.to(self.raw_variance.dtype), mask)
             if self.form == 'paper':
-                student, teacher = to_smaller_grid(student, teacher)
+                student, teacher = to_smaller_grid(
+                    student, mask_nonfinite(teacher, mask))
             errors, count = channel_errors(self.mean(student), teacher, mask)
             variance = F.softplus(self.raw_variance) + self.eps
             nll = (errors / variance + variance.log()).mean() / 2

@@ -128,7 +128,7 @@ def test_ignored_positions_are_out(kind):
     student, teacher = pair()
     mask = torch.ones(2, 5, 7, dtype=torch.bool)
     mask[0, 1:3] = False
-    bad = student.clone().masked_value_and_grad(~mask[:, None], float('nan'))
+    bad = student.clone().masked_fill(~mask[:, None], float('nan'))
     bad.requires_grad_()
     s, _ = Instances(kind)(student, teacher, mask, labels())
     other, _ = Instances(kind)(bad, teacher, mask, labels())
