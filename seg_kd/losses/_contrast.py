@@ -1,6 +1,5 @@
 """Where contrastive losses take their negatives from: banks, or a queue."""
 import math
-from typing import Optional, Tuple
 
 import torch
 import torch.distributed as dist
@@ -70,7 +69,7 @@ class Banks(nn.Module):
         sides = (student, self.teacher), (teacher, self.student)
         counts = self.draw(len(index))
         scores = [v.detach() @ b.T / self.temperature for v, b in sides]
-        shift = self.normalisers(scores, counts, index) + math.log(noise + EPS)
+        shift = self.normalizers(scores, counts, index) + math.log(noise + EPS)
         constant = len(index) * self.k * math.log1p(EPS / noise)
         batch, total = max(1, len(index)), 0.
         for (vectors, bank), score, s in zip(sides, scores, shift):
@@ -90,7 +89,7 @@ class Banks(nn.Module):
         return counts.scatter_add_(1, picks, counts.new_ones(picks.shape))
 
     @torch.no_grad()
-    def normalisers(self, scores, counts: Tensor, index: Tensor) -> Tensor:
+    def normalizers(self, scores, counts: Tensor, index: Tensor) -> Tensor:
         """``log Z`` of both sides: n times the mean of the first scores."""
         if not self.log_z.isnan().any():
             return self.log_z
@@ -98,7 +97,7 @@ class Banks(nn.Module):
         counts[torch.arange(len(index), device=index.device), index] += 1
         sums = [(s + counts.log()).flatten().logsumexp(0) for s in scores]
         sums = torch.stack([*sums, counts.sum().log()])
-        *sums, drawn = gathered(sums.unsqueeze(0)).logsumexp(0)
+        *sums, drawn = all_gather_rows(sums.unsqueeze(0)).logsumexp(0)
         log_z = torch.stack(sums) - drawn + math.log(len(self.student))
         if self.training:
             self.log_z.copy_(log_z)
@@ -107,18 +106,18 @@ class Banks(nn.Module):
     @torch.no_grad()
     def update(self, student: Tensor, teacher: Tensor, index: Tensor) -> None:
         """Moves the rows of these images, of all processes."""
-        index = gathered(index)
+        index = all_gather_rows(index)
         if not len(index):
             return
         same = index.unsqueeze(1) == index
         last = len(index) - 1 - same.flip(1).long().argmax(1)
         for bank, new in (self.student, student), (self.teacher, teacher):
-            new = torch.lerp(gathered(new), bank[index], self.momentum)
+            new = torch.lerp(all_gather_rows(new), bank[index], self.momentum)
             bank[index] = unit(new)[last]
 
 
 def noise_contrast(logits: Tensor, counts: Tensor,
-                   index: Tensor) -> Tuple[Tensor, Tensor]:
+                   index: Tensor) -> tuple[Tensor, Tensor]:
     """Sum of the batch, and its derivative by the logits.
 
     Logits are those of being the image itself and not noise; a logit counts
@@ -181,7 +180,7 @@ class Queue(nn.Module):
                 f'temperature={self.temperature}')
 
     def forward(self, student: Tensor, teacher: Tensor,
-                classes: Optional[Tensor]) -> Tensor:
+                classes: Tensor | None) -> Tensor:
         filled = slice(min(int(self.written), len(self.student)))
         if classes is None:  # everyone for himself
             own = torch.arange(len(student), device=student.device)
@@ -207,7 +206,7 @@ class Queue(nn.Module):
         size = len(self.student)
         # drawn on the CPU: the same on every device
         order = torch.randperm(len(student))[:self.enqueue].to(student.device)
-        rows = [gathered(x[order]) for x in (student, teacher, classes)]
+        rows = [all_gather_rows(x[order]) for x in (student, teacher, classes)]
         rows = [x[-size:] for x in rows]
         start = int(self.written)
         end = start + len(rows[0])
@@ -219,7 +218,7 @@ class Queue(nn.Module):
 
 
 def contrast(anchors: Tensor, others: Tensor, queue: Tensor, ids: Tensor,
-             temperature: float) -> Tuple[Tensor, Tensor, Tensor]:
+             temperature: float) -> tuple[Tensor, Tensor, Tensor]:
     """Cross entropy of finding anchor i's own, row i of the others.
 
     Rows of equal ``ids`` are not compared, but for one's own.
@@ -252,7 +251,7 @@ def unit(vectors: Tensor) -> Tensor:
     return vectors * inverse(vectors.norm(dim=1, keepdim=True))
 
 
-def gathered(rows: Tensor) -> Tensor:
+def all_gather_rows(rows: Tensor) -> Tensor:
     """The rows of all processes, in their order; counts may differ."""
     if not (dist.is_available() and dist.is_initialized()):
         return rows

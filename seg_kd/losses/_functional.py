@@ -1,11 +1,13 @@
 """What all losses share: sizes, masks, precision, ready gradients."""
 import math
-from typing import Any, Iterator, List, Optional, Tuple
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from seg_kd.losses.sharing import once
 
@@ -24,13 +26,13 @@ def match_size(student: Tensor, teacher: Tensor) -> Tensor:
     return once(resize)(student, tuple(teacher.shape[2:]))
 
 
-def resize(student: Tensor, size: Tuple[int, int]) -> Tensor:
+def resize(student: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear, with half-pixel centres: ``(N, C, h, w) -> (N, C, *size)``."""
     return F.interpolate(student, size, mode='bilinear', align_corners=False)
 
 
 @once
-def resize_mask(mask: Tensor, size: Tuple[int, int]) -> Tensor:
+def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """Valid positions of a grid, from valid pixels at any resolution.
 
     A position is valid if at least half of the pixels that it covers are.
@@ -53,11 +55,12 @@ def resize_mask(mask: Tensor, size: Tuple[int, int]) -> Tensor:
 
 
 def prepare(student: Tensor, teacher: Tensor,
-            mask: Optional[Tensor]) -> Tuple[Tensor, Tensor, Tensor]:
+            mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Two comparable maps: one precision, one grid, no teacher gradient.
 
     Half precision becomes float32 (sums over a map overflow float16, and
-    bfloat16 has no digits to lose); float64 stays.
+    bfloat16 has no digits to lose); float64 stays. What is not finite in an
+    ignored position stays there: resizing does not spread it.
 
     Shape:
         ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .)`` to
@@ -73,6 +76,8 @@ def prepare(student: Tensor, teacher: Tensor,
                          f'{len(teacher)}')
     dtype = torch.promote_types(student.dtype, torch.float32)
     teacher = teacher.detach().to(dtype)
+    if student.shape[2:] != teacher.shape[2:]:
+        student = mask_nonfinite(student, mask)
     student = match_size(student.to(dtype), teacher)
     return student, teacher, valid_positions(teacher, mask)
 
@@ -84,7 +89,7 @@ def check_map(tensor: Tensor, name: str) -> None:
                          f'{tuple(tensor.shape)}')
 
 
-def as_list(value: Any) -> List:
+def as_list(value: Any) -> list:
     """What a method takes of one layer or of several, as of several."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
@@ -103,7 +108,16 @@ def check_channels(tensor: Tensor, name: str, channels: int) -> None:
                          f'{channels}')
 
 
-def valid_positions(features: Tensor, mask: Optional[Tensor]) -> Tensor:
+def check_norm(layers: nn.Module, *maps: Tensor) -> None:
+    """Raise ValueError where a batch norm would train on one position."""
+    if any(x[:, 0].numel() == 1 for x in maps) and any(
+            isinstance(m, _BatchNorm) and m.training
+            for m in layers.modules()):
+        raise ValueError('BN cannot train on a single 1x1 map: use a larger '
+                         'crop or batch')
+
+
+def valid_positions(features: Tensor, mask: Tensor | None) -> Tensor:
     """``mask`` on the grid of ``features``; all True without a mask."""
     n, _, h, w = features.shape
     if mask is None:
@@ -113,7 +127,15 @@ def valid_positions(features: Tensor, mask: Optional[Tensor]) -> Tensor:
     return resize_mask(mask, (h, w))
 
 
-def cleared(x: Tensor, valid: Tensor) -> Tensor:
+def number_of(valid: Tensor) -> Tensor:
+    """How many are valid, at least 1; in float64.
+
+    An integer tensor under ``/`` or ``**`` would round float64 to float32.
+    """
+    return valid.sum().clamp(min=1).double()
+
+
+def mask_invalid(x: Tensor, valid: Tensor) -> Tensor:
     """``x``, but 0 where not valid, even in place of a NaN.
 
     ``x`` itself where everything is valid: do not write into it. A GPU would
@@ -125,6 +147,26 @@ def cleared(x: Tensor, valid: Tensor) -> Tensor:
     if valid.device.type == 'cpu' and valid.all():
         return x
     return torch.where(valid, x, 0.)
+
+
+def finite(x: Tensor) -> bool:
+    """Whether all is finite, as far as a CPU can tell without a copy."""
+    return x.device.type == 'cpu' and bool(x.detach().sum().isfinite())
+
+
+def mask_nonfinite(x: Tensor, mask: Tensor | None) -> Tensor:
+    """``x``, but 0 where it is not finite and not valid.
+
+    For what sees ignored positions: times a weight of 0 a NaN stays one, in
+    an interpolation, and in the gradient of a convolution's weight.
+
+    Shape:
+        ``(N, C, H, W), (N, ., .) -> (N, C, H, W)``.
+    """
+    if mask is None or finite(x):
+        return x
+    harmless = x.isfinite() | valid_positions(x, mask).unsqueeze(1)
+    return torch.where(harmless, x, 0.)
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:
@@ -141,7 +183,7 @@ def tiles(channels: int, positions: int,
         yield slice(start, start + step)
 
 
-def norm_and_slope(x: Tensor, order: float) -> Tuple[Tensor, Tensor]:
+def norm_and_slope(x: Tensor, order: float) -> tuple[Tensor, Tensor]:
     r"""Length of each column, and its derivative by the column.
 
     .. math:: \|x\|_p, \quad \partial\|x\|_p / \partial x_c
@@ -172,7 +214,13 @@ def inverse(norm: Tensor) -> Tensor:
     return torch.where(norm > EPS, 1 / norm.clamp(min=EPS), 0.)
 
 
-class _Ready(torch.autograd.Function):
+def inverse_root(square: Tensor) -> Tensor:
+    """``inverse`` of a length, from its square; no gradient where it is 0."""
+    alive = square > EPS**2
+    return torch.where(alive, torch.where(alive, square, 1.).rsqrt(), 0.)
+
+
+class _PrecomputedGrad(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, student, value, gradient):
@@ -187,42 +235,32 @@ class _Ready(torch.autograd.Function):
 
 
 def with_gradient(student: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-    """``value``, whose derivative by ``student`` is known to be ``gradient``.
+    """``value``, whose gradient with respect to ``student`` is known.
 
     A loss that computes both in one pass over tiles keeps one map for the
     backward pass, where autograd keeps one for every operation. Such a loss
     can be differentiated once: a second time raises RuntimeError.
     """
-    return _Ready.apply(student, value, gradient)
-
-
-class _ChannelErrors(torch.autograd.Function):
-
-    @staticmethod
-    def forward(ctx, student, teacher, valid, count):
-        gap = cleared(student - teacher, valid.unsqueeze(1))
-        ctx.save_for_backward(gap, count)
-        lengths = torch.linalg.vector_norm(gap, dim=(2, 3))
-        return lengths.square().sum(0) / count
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_output):
-        gap, count = ctx.saved_tensors
-        return gap * (2 * grad_output / count)[:, None, None], None, None, None
+    return _PrecomputedGrad.apply(student, value, gradient)
 
 
 def channel_errors(student: Tensor, teacher: Tensor,
-                   mask: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
+                   mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Mean squared difference in each channel, over all valid positions.
-
-    One map is kept for the backward pass; it can be done once.
 
     Shape:
         ``(N, C, h, w), (N, C, H, W), (N, ., .) -> (C,), ()``, the second the
         number of valid positions.
     """
     student, teacher, valid = prepare(student, teacher, mask)
-    count = valid.sum()
-    return _ChannelErrors.apply(student, teacher, valid,
-                                count.clamp(min=1)), count
+    gap = mask_invalid(student - teacher, valid.unsqueeze(1))
+    total = square_sums(gap).sum(0, dtype=torch.double)
+    return (total / number_of(valid)).to(gap.dtype), valid.sum()
+
+
+def square_sums(x: Tensor) -> Tensor:
+    """``x.square().sum((2, 3))``, without a map of squares.
+
+    Not over everything at once: float32 would lose four digits.
+    """
+    return torch.linalg.vector_norm(x, dim=(2, 3)).square()

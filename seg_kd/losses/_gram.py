@@ -3,7 +3,7 @@
 What decomposes comes from C x C products (``gram``), the rest from tiles of
 the matrix (``blocks``), of which only one exists at a time.
 """
-from typing import Iterator, Optional, Tuple
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from seg_kd.losses._functional import inverse, tiles
 from seg_kd.losses.sharing import once
 
 CLOSE = .05  # relative difference of relations below which float32 cancels
-Grams = Tuple[Tensor, Tensor, Tensor]
+Grams = tuple[Tensor, Tensor, Tensor]
 
 
 def exact_products() -> bool:
@@ -82,7 +82,7 @@ class Rows:
     def zeros(self, *shape: int) -> Tensor:
         return self.matrix.new_zeros(shape, dtype=self.dtype)
 
-    def sum(self, weight: Optional[Tensor] = None) -> Tensor:
+    def sum(self, weight: Tensor | None = None) -> Tensor:
         """Of all rows, times their weights ``(M, 1)``: ``(1, C)``."""
         total = self.zeros(1, self.width).double()
         for tile in self.steps():
@@ -152,7 +152,7 @@ def product(x: Tensor, matrix: Tensor) -> Tensor:
     return (matrix.T @ x.T).T if x.stride(0) == 1 else x @ matrix
 
 
-def strips(width: int) -> Iterator[Tuple[slice, slice]]:
+def strips(width: int) -> Iterator[tuple[slice, slice]]:
     """Of a symmetric matrix: columns, and the rows from its diagonal on.
 
     They hold it all, in five eighths of the products.
@@ -205,7 +205,7 @@ def tangential(slope: Tensor, unit: Tensor) -> Tensor:
 # -- tiles of M x M --------------------------------------------------------
 
 
-def blocks(x: Rows) -> Iterator[Tuple[slice, slice, int]]:
+def blocks(x: Rows) -> Iterator[tuple[slice, slice, int]]:
     """Tiles of the upper triangle of a symmetric matrix.
 
     Yields rows, columns, and how many tiles of the whole matrix it stands

@@ -1,15 +1,14 @@
 """From maps to instances: the vectors that relation losses compare."""
-from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import cleared, full_precision, prepare
+from seg_kd.losses._functional import full_precision, mask_invalid, prepare
 from seg_kd.losses.sharing import once
 
 KINDS = ('image', 'map', 'pixel', 'region', 'class')
-Pair = Tuple[Tensor, Tensor]
+Pair = tuple[Tensor, Tensor]
 
 
 class Instances(nn.Module):
@@ -26,7 +25,7 @@ class Instances(nn.Module):
               ``grid``;
             - ``'class'``: mean over the positions of a class in an image,
               by the labels.
-        max_instances: More are thinned out, at random under torch's seed; the
+        max_instances: More are subsample out, at random under torch's seed; the
             same in both maps.
         grid: Rows and columns of ``'region'``.
 
@@ -44,9 +43,8 @@ class Instances(nn.Module):
     def __init__(
         self,
         kind: str = 'pixel',
-        max_instances: Optional[int] = None,
-        grid: Tuple[int, int] = (4, 8)
-    ) -> None:
+        max_instances: int | None = None,
+        grid: tuple[int, int] = (4, 8)) -> None:
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f'instances must be one of {KINDS}, not {kind!r}')
@@ -62,8 +60,8 @@ class Instances(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None,
-                labels: Optional[Tensor] = None) -> Pair:
+                mask: Tensor | None = None,
+                labels: Tensor | None = None) -> Pair:
         student, teacher, valid = prepare(student, teacher, mask)
         if self.kind == 'pixel':
             return pixels(student, teacher, valid, self.max_instances)
@@ -82,7 +80,7 @@ class Instances(nn.Module):
         index = index[subset(len(index), self.max_instances).to(index.device)]
         return pair[0][index], pair[1][index]
 
-    def _weights(self, valid: Tensor, labels: Optional[Tensor]) -> Tensor:
+    def _weights(self, valid: Tensor, labels: Tensor | None) -> Tensor:
         """Which positions each instance of an image averages.
 
         Shape:
@@ -106,7 +104,7 @@ class Instances(nn.Module):
 
 @once
 def pixels(student: Tensor, teacher: Tensor, valid: Tensor,
-           most: Optional[int]) -> Pair:
+           most: int | None) -> Pair:
     """The vectors at valid positions: ``(M, Cs), (M, Ct)``.
 
     Losses that share a step compare the same positions.
@@ -120,7 +118,7 @@ def pixels(student: Tensor, teacher: Tensor, valid: Tensor,
     return pair[0].T, pair[1].T
 
 
-def subset(count: int, most: Optional[int]) -> Tensor:
+def subset(count: int, most: int | None) -> Tensor:
     """At most ``most`` of ``range(count)``, at random, in ascending order."""
     if most is None or count <= most:
         return torch.arange(count)
@@ -128,8 +126,7 @@ def subset(count: int, most: Optional[int]) -> Tensor:
     return torch.randperm(count)[:most].sort()[0]
 
 
-def resize_labels(labels: Optional[Tensor], size: Tuple[int, int,
-                                                        int]) -> Tensor:
+def resize_labels(labels: Tensor | None, size: tuple[int, int, int]) -> Tensor:
     """The label at the centre of each position; ``size`` is (N, H, W)."""
     if labels is None:
         raise ValueError("instances='class' needs labels")
@@ -139,7 +136,7 @@ def resize_labels(labels: Optional[Tensor], size: Tuple[int, int,
     return at_centres(labels, size).long()
 
 
-def at_centres(image: Tensor, size: Tuple[int, int, int]) -> Tensor:
+def at_centres(image: Tensor, size: tuple[int, int, int]) -> Tensor:
     """The entry at the centre of each position, as float64.
 
     Labels are exact there, and integers have no interpolation.
@@ -156,7 +153,7 @@ def means(features: Tensor, weight: Tensor) -> Tensor:
         ``(N, C, H, W), (N, K, H * W) -> (N * K, C)``.
     """
     used = (weight.sum(1) > 0).unsqueeze(1)  # a NaN elsewhere does no harm
-    flat = cleared(features.flatten(2), used)
+    flat = mask_invalid(features.flatten(2), used)
     weight = weight.to(flat.dtype)
     if weight.shape[1] == 1:  # whatever is used is of the one instance
         sums = flat.sum(2).unsqueeze(1)
@@ -175,16 +172,16 @@ class RelationLoss(nn.Module):
         instances, max_instances, grid: Of :class:`Instances`.
     """
 
-    def __init__(self, instances: str, max_instances: Optional[int],
-                 grid: Tuple[int, int]) -> None:
+    def __init__(self, instances: str, max_instances: int | None,
+                 grid: tuple[int, int]) -> None:
         super().__init__()
         self.instances = Instances(instances, max_instances, grid)
 
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None,
-                labels: Optional[Tensor] = None):
+                mask: Tensor | None = None,
+                labels: Tensor | None = None):
         with full_precision(teacher):
             return self.relate(*self.instances(student, teacher, mask, labels))
 

@@ -1,12 +1,14 @@
 """What losses on logits share: one grid, and a few of its rows at a time."""
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Callable, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (check_map, full_precision, resize,
-                                       tiles, valid_positions, with_gradient)
+from seg_kd.losses._functional import (check_map, full_precision,
+                                       mask_nonfinite, resize, tiles,
+                                       valid_positions, with_gradient)
 
 GRIDS = ('teacher', 'mask')
 
@@ -15,7 +17,7 @@ class LogitLoss(nn.Module):
     """Base of the losses on logits; none of them has trainable parts.
 
     Value and gradient are found together, strip by strip, and no map is ever
-    resized as a whole. A subclass fills in ``_fill``.
+    resized as a whole. A subclass fills in ``_value_and_grad``.
 
     Args:
         grid: Where the two are compared: on the ``'teacher'``'s grid, or on
@@ -31,17 +33,20 @@ class LogitLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         check_logits(student, teacher)
         with full_precision(teacher):
             dtype = torch.promote_types(student.dtype, torch.float32)
             student, teacher = student.to(dtype), teacher.detach().to(dtype)
-            strips = Strips(student, teacher, self._valid(teacher, mask))
+            valid = self._valid(teacher, mask)
+            strips = Strips(
+                *(x if x.shape[2:] == valid.shape[1:] else mask_nonfinite(
+                    x, mask) for x in (student, teacher)), valid)
             with torch.no_grad():
-                value = self._fill(strips)
+                value = self._value_and_grad(strips)
             return with_gradient(student, value.to(dtype), strips.gradient)
 
-    def _valid(self, teacher: Tensor, mask: Optional[Tensor]) -> Tensor:
+    def _valid(self, teacher: Tensor, mask: Tensor | None) -> Tensor:
         """``(N, H, W)``, valid positions of the grid of the comparison."""
         if self.grid == 'mask':
             if mask is None:
@@ -50,7 +55,7 @@ class LogitLoss(nn.Module):
             return valid_positions(teacher.new_empty(size), mask)
         return valid_positions(teacher, mask)
 
-    def _fill(self, strips: 'Strips') -> Tensor:
+    def _value_and_grad(self, strips: 'Strips') -> Tensor:
         """The value, in float64; gives each strip its derivative."""
         raise NotImplementedError
 
@@ -118,7 +123,7 @@ class Strips:
 
 
 def resized_rows(x: Tensor, rows: slice,
-                 size: Sequence[int]) -> Tuple[Tensor, Tensor, slice]:
+                 size: Sequence[int]) -> tuple[Tensor, Tensor, slice]:
     """Rows of ``match_size``'s result, but without the others.
 
     Also the rows of ``x`` that they are made of, and which these are.

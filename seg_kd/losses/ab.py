@@ -4,17 +4,18 @@ After "Knowledge Transfer via Distillation of Activation Boundaries Formed by
 Hidden Neurons" and ``cifar10_AB_distillation.py`` of bhheo/AB_distillation.
 """
 import math
-from typing import Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from seg_kd.losses._functional import (as_list, check_channels, check_form,
-                                       full_precision, prepare, tiles,
-                                       with_gradient)
+                                       check_norm, full_precision,
+                                       mask_nonfinite, number_of, prepare,
+                                       tiles, with_gradient)
 
-Channels = Union[int, Sequence[int]]
-Maps = Union[Tensor, Sequence[Tensor]]
+Channels = int | Sequence[int]
+Maps = Tensor | Sequence[Tensor]
 
 
 class ABLoss(nn.Module):
@@ -35,8 +36,9 @@ class ABLoss(nn.Module):
     it is the authors' sum over an image, times 3/1000, mean over images: the
     dense form of a layer times :math:`0.003\, C_l m_l` for m positions.
 
-    The gradient by the connected map is found together with the value, and
-    cannot be differentiated again.
+    Ignored positions count in no term, but the connectors' BN sees them. The
+    gradient with respect to the connected map is found together with the
+    value, and cannot be differentiated again.
 
     Args:
         student_channels: Of the student's map, or of each, first to last.
@@ -55,7 +57,8 @@ class ABLoss(nn.Module):
     Raises:
         ValueError: For another ``form``, a margin that is not positive, maps
             of other number, channels or batches, or a mask that is not
-            ``(N, ., .)`` bool.
+            ``(N, ., .)`` bool; in training also for a single 1x1 map, which
+            BN cannot normalize.
     """
 
     def __init__(self,
@@ -79,7 +82,7 @@ class ABLoss(nn.Module):
     def forward(self,
                 student: Maps,
                 teacher: Maps,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         pairs = list(zip(as_list(student), as_list(teacher)))
         if len(pairs) != len(self.connectors):
             raise ValueError(f'{len(pairs)} maps for {len(self.connectors)} '
@@ -90,25 +93,26 @@ class ABLoss(nn.Module):
         return total
 
     def _layer(self, index: int, student: Tensor, teacher: Tensor,
-               mask: Optional[Tensor]) -> Tensor:
+               mask: Tensor | None) -> Tensor:
         check_channels(student, 'student', self.channels[index][0])
         check_channels(teacher, 'teacher', self.channels[index][1])
         connect = self.connectors[index]
+        check_norm(connect, student)
         weight = next(connect.parameters(), student)
         with full_precision(teacher):
-            student = connect(
-                student.to(torch.promote_types(weight.dtype, torch.float)))
+            dtype = torch.promote_types(weight.dtype, torch.float32)
+            student = connect(mask_nonfinite(student.to(dtype), mask))
             student, teacher, valid = prepare(student, teacher, mask)
             scale = (.003 / len(student) if self.form == 'paper' else 1 /
-                     (valid.sum().clamp(min=1) * student.shape[1]))
+                     (number_of(valid) * student.shape[1]))
             value, gradient = self._batch(student.detach(), teacher, valid,
                                           scale)
             return with_gradient(student, value, gradient)
 
     @torch.no_grad()
     def _batch(self, student: Tensor, teacher: Tensor, valid: Tensor,
-               scale) -> Tuple[Tensor, Tensor]:
-        """The loss and its derivative by the connected map."""
+               scale) -> tuple[Tensor, Tensor]:
+        """The loss, and its gradient with respect to the connected map."""
         value = student.new_zeros((), dtype=torch.double)
         gradient = torch.empty_like(student,
                                     memory_format=torch.contiguous_format)
@@ -124,7 +128,7 @@ class ABLoss(nn.Module):
 
 
 def connector(before: int, after: int) -> nn.Module:
-    """1x1 conv and BN, initialised as the authors do; nothing if they agree.
+    """1x1 conv and BN, initialized as the authors do; nothing if they agree.
 
     Shape:
         ``(N, before, H, W) -> (N, after, H, W)``.

@@ -3,7 +3,6 @@
 After equation (3) of "Knowledge Adaptation for Efficient Semantic
 Segmentation". There is no official code.
 """
-from typing import Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ class AdaptationLoss(nn.Module):
         - \frac{T_j}{\|T_j\|_q} \Bigr\|_p
 
     :math:`j` runs over the :math:`m` valid positions; the norms sum over
-    channels, as in the paper. Each position is normalised by itself: the
+    channels, as in the paper. Each position is normalized by itself: the
     known port divides the whole map by one length, which lets positions with
     large activations decide, and is not the paper's.
 
@@ -29,7 +28,7 @@ class AdaptationLoss(nn.Module):
 
     Args:
         p: Order of the distance, from 1 to inf. Paper: 1.
-        q: Order of the normalisation, from 1 to inf. Paper: 2.
+        q: Order of the normalization, from 1 to inf. Paper: 2.
 
     Shape:
         ``(N, C, h, w), (N, C, H, W), (N, ., .) -> ()``. A student on another
@@ -55,7 +54,7 @@ class AdaptationLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         with full_precision(teacher):
             student, teacher, valid = prepare(student, teacher, mask)
             if student.shape[1] != teacher.shape[1]:
@@ -67,7 +66,7 @@ class AdaptationLoss(nn.Module):
 
     @torch.no_grad()
     def _batch(self, student: Tensor, teacher: Tensor,
-               valid: Tensor) -> Tuple[Tensor, Tensor]:
+               valid: Tensor) -> tuple[Tensor, Tensor]:
         """The loss and its derivative by the student's map."""
         scale = 1 / valid.sum().clamp(min=1).to(student.dtype)
         value = student.new_zeros((), dtype=torch.double)
@@ -83,7 +82,7 @@ class AdaptationLoss(nn.Module):
         return (value * scale).to(student.dtype), gradient
 
     def _positions(self, student: Tensor,
-                   teacher: Tensor) -> Tuple[Tensor, Tensor]:
+                   teacher: Tensor) -> tuple[Tensor, Tensor]:
         """Distance at each position, and its derivative by the student."""
         length, length_slope = norm_and_slope(student, self.q)
         to_unit = inverse(length)

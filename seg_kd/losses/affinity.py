@@ -3,12 +3,11 @@
 After equations (4) and (5) of "Knowledge Adaptation for Efficient Semantic
 Segmentation". There is no official code.
 """
-from typing import Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (cleared, full_precision, prepare,
+from seg_kd.losses._functional import (full_precision, mask_invalid, prepare,
                                        with_gradient)
 from seg_kd.losses._gram import (Quadratic, Rows, accurate_grams,
                                  add_symmetric, dot, mirrored, product,
@@ -69,7 +68,7 @@ class AffinityLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         with full_precision(teacher):
             student, teacher, valid = prepare(student, teacher, mask)
             value, gradient = self._batch(student.detach(), teacher, valid)
@@ -77,7 +76,7 @@ class AffinityLoss(nn.Module):
 
     @torch.no_grad()
     def _batch(self, student: Tensor, teacher: Tensor,
-               valid: Tensor) -> Tuple[Tensor, Tensor]:
+               valid: Tensor) -> tuple[Tensor, Tensor]:
         """The loss and its derivative by the student's map."""
         count = valid.flatten(1).sum(1).double()
         power = 1. if self.per == 'map' else 1.5
@@ -86,7 +85,7 @@ class AffinityLoss(nn.Module):
         gradient = torch.empty_like(student,
                                     memory_format=torch.contiguous_format)
         for n, maps in enumerate(zip(student, teacher)):
-            s, t = (Rows(cleared(x, valid[n]).flatten(1).T, unit=True)
+            s, t = (Rows(mask_invalid(x, valid[n]).flatten(1).T, unit=True)
                     for x in maps)
             rows = row_sum(s, t, FLOOR * count[n].sqrt(), scale[n],
                            gradient[n].flatten(1).T)

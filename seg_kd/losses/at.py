@@ -3,16 +3,15 @@
 After "Paying More Attention to Attention" and ``utils.py`` of
 szagoruyko/attention-transfer; winycg/CIRKD has the same on maps.
 """
-from typing import List, Optional, Union
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import check_map, full_precision, prepare, tiles
+from seg_kd.losses._functional import (check_map, finite, full_precision,
+                                       prepare, tiles)
 
 FORMS = ('dense', 'code', 'paper', 'jacobian')
-Maps = Union[Tensor, List[Tensor]]
+Maps = Tensor | list[Tensor]
 
 
 class ATLoss(nn.Module):
@@ -75,7 +74,7 @@ class ATLoss(nn.Module):
     def forward(self,
                 student: Maps,
                 teacher: Maps,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         if isinstance(student, Tensor):
             student, teacher = [student], [teacher]
         if len(student) != len(teacher):
@@ -87,7 +86,7 @@ class ATLoss(nn.Module):
                                 for pair in pairs]).sum()
 
     def _pair(self, student: Tensor, teacher: Tensor,
-              mask: Optional[Tensor]) -> Tensor:
+              mask: Tensor | None) -> Tensor:
         check_map(student, 'student')
         check_map(teacher, 'teacher')
         if self.form != 'jacobian':
@@ -140,11 +139,14 @@ class _Attention(torch.autograd.Function):
         out = features.new_empty((n, h * w))
         for tile in tiles(n * c, h * w, maps.device):
             out[:, tile] = power(maps[..., tile], p).mean(1)
+        ctx.finite = finite(out)
         return out.view(n, 1, h, w)
 
     @staticmethod
     def backward(ctx, grad_output):
         features, = ctx.saved_tensors
+        if not ctx.finite:  # times 0 a NaN under the mask would stay one
+            features = torch.where(grad_output == 0, 0., features)
         factor = grad_output * (ctx.p / features.shape[1])
         if ctx.p == 2:
             return features * factor, None

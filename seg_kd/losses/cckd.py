@@ -5,7 +5,6 @@ yoshitomo-matsubara/torchdistill ``losses/mid_level.py``; that one takes the
 root of the squared sum, which the paper does not.
 """
 import math
-from typing import List, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -50,7 +49,7 @@ class CCKDLoss(RelationLoss):
         normalize: Give each instance the length 1.
         instances: Kind of instances: ``'pixel'``, ``'image'``, ``'map'``,
             ``'region'`` or ``'class'``. ``'class'`` needs ``labels``.
-        max_instances: Bound on M; more are thinned out at random. None: no
+        max_instances: Bound on M; more are subsampled at random. None: no
             bound. ``'auto'``: 2048 with the Gaussian, else none.
         grid: Rows and columns of ``'region'``.
 
@@ -72,8 +71,8 @@ class CCKDLoss(RelationLoss):
         order: int = 2,
         normalize: bool = True,
         instances: str = 'pixel',
-        max_instances: Union[int, None, str] = 'auto',
-        grid: Tuple[int, int] = (4, 8)
+        max_instances: int | None | str = 'auto',
+        grid: tuple[int, int] = (4, 8)
     ) -> None:
         if max_instances == 'auto':
             max_instances = MOST if kernel == 'gaussian' else None
@@ -98,7 +97,7 @@ class CCKDLoss(RelationLoss):
                              gradient.mul_(scale).to(student.dtype))
 
     @torch.no_grad()
-    def gap(self, student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:
+    def gap(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """The sum over the pairs, and its derivative by the student."""
         s, t = (Rows(x, unit=self.normalize) for x in (student, teacher))
         if self.kernel == 'bilinear' and len(s) > max(s.width, t.width):
@@ -109,7 +108,7 @@ class CCKDLoss(RelationLoss):
             gradient = through_length(gradient, s)
         return value, gradient
 
-    def coefficients(self) -> List[float]:
+    def coefficients(self) -> list[float]:
         """Of the kernel, as a polynomial of the inner product."""
         if self.kernel == 'bilinear':
             return [0., 1.]
@@ -120,7 +119,7 @@ class CCKDLoss(RelationLoss):
         ]
 
 
-def decomposed(s: Rows, t: Rows) -> Tuple[Tensor, Tensor]:
+def decomposed(s: Rows, t: Rows) -> tuple[Tensor, Tensor]:
     """Of the bilinear kernel: ``|S'S|^2 + |T'T|^2 - 2 |S'T|^2``."""
     grams = accurate_grams(s, t)
     ss, st, tt = (x.square().sum() for x in grams)
@@ -132,7 +131,7 @@ def decomposed(s: Rows, t: Rows) -> Tuple[Tensor, Tensor]:
 
 
 def in_tiles(s: Rows, t: Rows,
-             coefficients: List[float]) -> Tuple[Tensor, Tensor]:
+             coefficients: list[float]) -> tuple[Tensor, Tensor]:
     """Of any polynomial of the inner product."""
     slopes = [4 * p * c for p, c in enumerate(coefficients)][1:]
     value = s.matrix.new_zeros((), dtype=torch.double)
@@ -146,7 +145,7 @@ def in_tiles(s: Rows, t: Rows,
     return value, gradient
 
 
-def polynomial(x: Tensor, coefficients: List[float]) -> Tensor:
+def polynomial(x: Tensor, coefficients: list[float]) -> Tensor:
     """By Horner's rule."""
     total = torch.full_like(x, coefficients[-1])
     for c in coefficients[-2::-1]:

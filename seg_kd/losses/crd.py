@@ -3,7 +3,6 @@
 The paper's form follows ``crd/`` of HobbitLong/RepDistiller; the dense form,
 on pixels or classes, is a variant of our own.
 """
-from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +80,7 @@ class CRDLoss(nn.Module):
                  max_instances: int = 1024,
                  queue: int = 2048,
                  enqueue: int = 128,
-                 n_data: Optional[int] = None,
+                 n_data: int | None = None,
                  k: int = 16384,
                  momentum: float = .5) -> None:
         super().__init__()
@@ -116,16 +115,16 @@ class CRDLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None,
-                labels: Optional[Tensor] = None,
-                index: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None,
+                labels: Tensor | None = None,
+                index: Tensor | None = None) -> Tensor:
         with full_precision(teacher):
             student, teacher, valid = prepare(student, teacher, mask)
             owner = self._owner(valid, labels, index)
             if self.by_class and mask is not None:  # as the labels are read
                 valid = valid & (at_centres(mask, valid.shape) > 0)
             if self.instances.kind == 'pixel':
-                valid = thinned(valid, self.max_instances)
+                valid = subsample(valid, self.max_instances)
             s, t = self.instances(student, teacher, valid, labels)
             if owner is not None:  # one value an instance: any mean is it
                 owner, _ = self.instances(owner, owner, valid, labels)
@@ -133,8 +132,8 @@ class CRDLoss(nn.Module):
             return self.contrast(unit(self.student_head(s)),
                                  unit(self.teacher_head(t)), owner)
 
-    def _owner(self, valid: Tensor, labels: Optional[Tensor],
-               index: Optional[Tensor]) -> Optional[Tensor]:
+    def _owner(self, valid: Tensor, labels: Tensor | None,
+               index: Tensor | None) -> Tensor | None:
         """A map of the image's number, or of the classes to tell apart.
 
         Shape:
@@ -153,7 +152,7 @@ class CRDLoss(nn.Module):
         return resize_labels(labels, valid.shape).double().unsqueeze(1)
 
 
-def thinned(valid: Tensor, most: int) -> Tensor:
+def subsample(valid: Tensor, most: int) -> Tensor:
     """At most ``most`` of the valid positions, drawn at random."""
     at = valid.flatten().nonzero().squeeze(1)
     at = at[subset(len(at), most).to(at.device)]

@@ -3,15 +3,15 @@
 "Knowledge Distillation from A Stronger Teacher", after
 ``segmentation/losses/dist_kd.py`` of hunto/DIST_KD.
 """
-from typing import Iterator, Tuple
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from seg_kd.losses._functional import cleared
+from seg_kd.losses._functional import mask_invalid
 from seg_kd.losses._logits import LogitLoss, Strip, Strips, check_temperature
 
-FLOOR = 1e-12  # variance, per squared mean, of what counts as constant
+EPS = 1e-8  # of the authors, added to the product of the lengths
 
 
 class DISTLoss(LogitLoss):
@@ -31,11 +31,13 @@ class DISTLoss(LogitLoss):
     alone is another loss. The authors' classification code has the
     temperature, with weight 2 and :math:`\tau` 1 (4 on CIFAR).
 
-    Constant probabilities have correlation 0, as with the authors' epsilon,
-    and get no gradient. The authors' float32 sums over a million positions
-    are off by 1 % on a CPU; here they are added in float64, and nothing
-    cancels where the two nearly agree. Value and gradient are found in two
-    passes over strips of rows, and cannot be differentiated again.
+    :math:`10^{-8}` is added to the product of the lengths, as the authors do:
+    a class that is nowhere likely has correlation 0 rather than that of its
+    tiny probabilities. Constant probabilities get no gradient. The authors'
+    float32 sums over a million positions are off by 1 % on a CPU; here they
+    are added in float64, and nothing cancels where the two nearly agree.
+    Value and gradient are found in two passes over strips of rows, and cannot
+    be differentiated again.
 
     Args:
         beta: Weight of the relations between classes.
@@ -68,47 +70,45 @@ class DISTLoss(LogitLoss):
         return (f'beta={self.beta}, gamma={self.gamma}, '
                 f'temperature={self.temperature}, grid={self.grid!r}')
 
-    def _fill(self, strips: Strips) -> Tensor:
-        mean, scale, gap = self._classes(strips)
+    def _value_and_grad(self, strips: Strips) -> Tensor:
+        mean, scale, left, lost, gap = self._classes(strips)
         beta = self.beta * self.temperature**2 / strips.count.clamp(min=1)
         gamma = self.gamma * self.temperature**2 / len(gap)
-        # what has no direction has no distance below: it counts 1
-        value = gamma * (scale[0] == 0).sum() * (strips.count > 0)
-        value = value.double()
+        value = gamma * lost.sum(dtype=torch.double) * (strips.count > 0)
         for strip in strips:
             s, t = self._probabilities(strip)
             distance, slope = between_classes(s, t)
             distance, slope = distance.mul_(beta), slope.mul_(beta)
             unit = (s - mean[0]).mul_(scale[0])
             difference = unit - t.sub_(mean[1]).mul_(scale[1])
-            within = difference.square().sum(1, keepdim=True)
+            within = (difference.square() * left).sum(1, keepdim=True)
             distance += within.mul_(gamma / 2)
             difference -= unit.mul_(gap)
-            slope += difference.mul_(scale[0] * gamma)
+            slope += difference.mul_(scale[0] * left * gamma)
             value += torch.where(strip.skip, 0.,
                                  distance).sum(dtype=torch.double)
             slope *= s  # back through the softmax
             slope -= s.mul_(slope.sum(1, keepdim=True))
             slope /= self.temperature
-            strip.add(cleared(slope, ~strip.skip))
+            strip.add(mask_invalid(slope, ~strip.skip))
         return value
 
     def _probabilities(self, strip: Strip) -> Iterator[Tensor]:
         return ((x / self.temperature).softmax(1)
                 for x in (strip.student, strip.teacher))
 
-    def _classes(self, strips: Strips) -> Tuple[Tensor, Tensor, Tensor]:
-        """Mean and 1 over the length of each class, and its ``1 - rho``.
+    def _classes(self, strips: Strips) -> list[Tensor]:
+        """Of each class: means, 1 over lengths, ``shares``, and ``1 - rho``.
 
         Shape:
-            ``(2, C, 1, 1), (2, C, 1, 1), (C, 1, 1)``, student first.
+            ``(2, C, 1, 1)`` twice, student first, then ``(C, 1, 1)``.
         """
         counts, means, products = [], [], []
         for strip in strips:
             valid = ~strip.skip
             keep = valid.to(strips.gradient)
             counts.append(keep.sum())
-            pair = [cleared(x, valid) for x in self._probabilities(strip)]
+            pair = [mask_invalid(x, valid) for x in self._probabilities(strip)]
             mean = torch.stack([x.sum((0, 2, 3)) for x in pair])
             means.append(mean / counts[-1].clamp(min=1))
             s, t = (x.sub_(m[:, None, None]).mul_(keep)
@@ -118,15 +118,35 @@ class DISTLoss(LogitLoss):
                              for a, b in ((s, s), (t, t), (s, t))]))
         mean, products = merged(*(torch.stack(x).double()
                                   for x in (counts, means, products)))
-        flat = products[:2] <= FLOOR * strips.count * mean.square()
-        scale = products[:2].rsqrt().masked_fill(flat.any(0), 0.)
-        gap = 1 - products[2] * scale[0] * scale[1]
-        return tuple(
-            x.to(strips.gradient)[..., None, None] for x in (mean, scale, gap))
+        noise = rounding(strips.gradient)
+        flat = (products[:2] <= noise * strips.count * mean.square()).any(0)
+        scale = products[:2].rsqrt().masked_fill(flat, 0.)
+        left, lost = shares(*products[:2], flat)
+        gap = 1 - left * products[2] * scale[0] * scale[1]
+        return [
+            x.to(strips.gradient)[..., None, None]
+            for x in (mean, scale, left, lost, gap)
+        ]
+
+
+def rounding(x: Tensor) -> float:
+    """Variance, relative to the squared mean, that rounding may have made."""
+    return 64 * torch.finfo(x.dtype).eps**2
+
+
+def shares(square: Tensor, other: Tensor,
+           flat: Tensor) -> tuple[Tensor, Tensor]:
+    """What the epsilon leaves of a cosine, and what it takes.
+
+    Each to its own precision: ``|x||y|`` and EPS over their sum.
+    """
+    product = (square.sqrt() * other.sqrt()).masked_fill_(flat, 0.)
+    total = product + EPS
+    return product / total, EPS / total
 
 
 def merged(counts: Tensor, means: Tensor,
-           products: Tensor) -> Tuple[Tensor, Tensor]:
+           products: Tensor) -> tuple[Tensor, Tensor]:
     """Means and centred products of everything, from those of K parts.
 
     Shape:
@@ -140,8 +160,8 @@ def merged(counts: Tensor, means: Tensor,
     return mean, (products + counts * apart).sum(0)
 
 
-def between_classes(s: Tensor, t: Tensor) -> Tuple[Tensor, Tensor]:
-    """``1 - rho`` over the classes, and its derivative by ``s``.
+def between_classes(s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """``1 - rho`` over the classes, and its gradient with respect to ``s``.
 
     As half the squared distance of the two directions: ``1 - rho`` itself
     cancels where they agree.
@@ -152,9 +172,11 @@ def between_classes(s: Tensor, t: Tensor) -> Tuple[Tensor, Tensor]:
     mean = 1 / s.shape[1]
     s, t = s - mean, t - mean
     squares = [x.square().sum(1, keepdim=True) for x in (s, t)]
-    flat = torch.minimum(*squares) <= FLOOR * mean
+    flat = torch.minimum(*squares) <= rounding(s) * mean
+    left, lost = shares(*squares, flat)
     scale, other = (x.rsqrt_().masked_fill_(flat, 0.) for x in squares)
     difference = s.mul_(scale) - t.mul_(other)
     distance = difference.square().sum(1, keepdim=True).div_(2)
-    slope = difference.sub_(s.mul_(distance)).mul_(scale)
-    return distance.masked_fill_(flat, 1.), slope
+    distance.mul_(left).add_(lost)
+    slope = difference.sub_(s.mul_(distance)).mul_(scale.mul_(left))
+    return distance, slope

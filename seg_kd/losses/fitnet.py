@@ -3,12 +3,12 @@
 After equation (3) of the paper, ``losses/fitnet.py`` of winycg/CIRKD and
 ``distiller_zoo/FitNet.py`` of HobbitLong/RepDistiller.
 """
-from typing import Optional
 
 from torch import Tensor, nn
 
 from seg_kd.losses._functional import (channel_errors, check_channels,
-                                       full_precision)
+                                       check_norm, full_precision,
+                                       mask_nonfinite)
 
 SCALES = {'dense': 1., 'paper': .5}
 
@@ -36,6 +36,8 @@ class FitNetLoss(nn.Module):
             ignored positions too.
         relu: ReLU at the end, as the paper wants it where the hint itself
             comes out of one.
+        bias: Of the convolution. RepDistiller, with ``norm``: True; it
+            changes nothing there but the running mean of BN.
 
     Shape:
         ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .) -> ()``, in squared units of
@@ -44,7 +46,8 @@ class FitNetLoss(nn.Module):
 
     Raises:
         ValueError: For another ``form``, an even kernel, or maps that do not
-            fit.
+            fit; in training and with ``norm`` also for a single 1x1 map, which
+            BN cannot normalize.
     """
 
     def __init__(self,
@@ -53,7 +56,8 @@ class FitNetLoss(nn.Module):
                  form: str = 'dense',
                  kernel_size: int = 1,
                  norm: bool = False,
-                 relu: bool = False) -> None:
+                 relu: bool = False,
+                 bias: bool = False) -> None:
         super().__init__()
         if form not in SCALES:
             raise ValueError(f'form must be one of {list(SCALES)}, not '
@@ -66,7 +70,7 @@ class FitNetLoss(nn.Module):
                       teacher_channels,
                       kernel_size,
                       padding=kernel_size // 2,
-                      bias=False)
+                      bias=bias)
         ]
         layers += [nn.BatchNorm2d(teacher_channels)] if norm else []
         layers += [nn.ReLU(inplace=True)] if relu else []
@@ -78,11 +82,13 @@ class FitNetLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         weight = self.regressor[0].weight
         check_channels(student, 'student', weight.shape[1])
         check_channels(teacher, 'teacher', weight.shape[0])
+        check_norm(self.regressor, student)
         with full_precision(teacher):
-            student = self.regressor(student.to(weight.dtype))
+            student = self.regressor(
+                mask_nonfinite(student.to(weight.dtype), mask))
             errors, _ = channel_errors(student, teacher, mask)
             return SCALES[self.form] * errors.mean()

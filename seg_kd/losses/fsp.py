@@ -4,13 +4,11 @@ After "A Gift from Knowledge Distillation: Fast Optimization, Network
 Minimization and Transfer Learning"; there is no official code. The arithmetic
 is that of ``distiller_zoo/FSP.py`` of HobbitLong/RepDistiller.
 """
-import math
-from typing import Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from seg_kd.losses._functional import (as_list, check_channels, check_form,
                                        full_precision, valid_positions)
@@ -64,7 +62,7 @@ class FSPLoss(nn.Module):
     def __init__(self,
                  student_channels: Channels,
                  teacher_channels: Channels,
-                 pairs: Optional[Sequence[Tuple[int, int]]] = None,
+                 pairs: Sequence[tuple[int, int]] | None = None,
                  pool: str = 'avg',
                  form: str = 'dense') -> None:
         super().__init__()
@@ -93,7 +91,7 @@ class FSPLoss(nn.Module):
     def forward(self,
                 student: Sequence[Tensor],
                 teacher: Sequence[Tensor],
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         student, teacher = as_list(student), as_list(teacher)
         self._check(student, teacher)
         total = 0.
@@ -113,7 +111,7 @@ class FSPLoss(nn.Module):
         return self.connectors[str(layer)] @ matrix
 
     def _distance(self, student: Tensor, teacher: Tensor,
-                  mask: Optional[Tensor]) -> Tensor:
+                  mask: Tensor | None) -> Tensor:
         reduce = torch.sum if self.form == 'paper' else torch.mean
         values = reduce((student - teacher).square(), (1, 2))
         # an image with nothing valid has G = 0 in both
@@ -134,7 +132,7 @@ class FSPLoss(nn.Module):
                                  f'{len(t)}')
 
 
-def flow(first: Tensor, second: Tensor, mask: Optional[Tensor],
+def flow(first: Tensor, second: Tensor, mask: Tensor | None,
          pool: str) -> Tensor:
     """G of each image: mean over positions of the products of two layers.
 
@@ -154,8 +152,8 @@ def flow(first: Tensor, second: Tensor, mask: Optional[Tensor],
     return a.flatten(2) @ b.flatten(2).mT / count
 
 
-def pooled(features: Tensor, mask: Optional[Tensor], size: Tuple[int, int],
-           pool: str) -> Tuple[Tensor, Optional[Tensor]]:
+def pooled(features: Tensor, mask: Tensor | None, size: tuple[int, int],
+           pool: str) -> tuple[Tensor, Tensor | None]:
     """A map on a coarser grid, and which positions had a valid one.
 
     Shape:
@@ -177,35 +175,10 @@ def pooled(features: Tensor, mask: Optional[Tensor], size: Tuple[int, int],
     return features, None if share is None else share > 0
 
 
-def average(x: Tensor, size: Tuple[int, int]) -> Tensor:
-    """``adaptive_avg_pool2d``, in half of its time where the cells are equal.
-
-    Its gradient cannot be differentiated again then.
-
-    Shape:
-        ``(N, C, H, W) -> (N, C, *size)``.
-    """
+def average(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """``adaptive_avg_pool2d``, which is slow where all cells are equal."""
     if x.shape[2] % size[0] or x.shape[3] % size[1]:
         return F.adaptive_avg_pool2d(x, size)
-    return _Average.apply(x, size)
-
-
-class _Average(torch.autograd.Function):
-
-    @staticmethod
-    def forward(ctx, x, size):
-        rows = x.unflatten(2, (size[0], -1)).sum(3)
-        cells = rows.unflatten(3, (size[1], -1)).unbind(4)
-        ctx.cell = x.shape[2] // size[0], len(cells)
-        return sum(cells) / math.prod(ctx.cell)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_output):
-        n, c, h, w = grad_output.shape
-        height, width = ctx.cell
-        cells = grad_output.new_empty((n, c, h, height, w, width))
-        for column in cells[:, :, :, 0].unbind(4):
-            torch.div(grad_output, height * width, out=column)
-        cells[:, :, :, 1:] = cells[:, :, :, :1]
-        return cells.view(n, c, h * height, w * width), None
+    sums = x.unflatten(2, (size[0], -1)).sum(3)
+    sums = sums.unflatten(3, (size[1], -1)).sum(4)
+    return sums * (sums.numel() / x.numel())

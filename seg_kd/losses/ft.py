@@ -4,16 +4,17 @@ After "Paraphrasing Complex Network: Network Compression via Factor Transfer"
 and ``train_Paraphraser.py``, ``train_student.py`` and
 ``Models/FeatureProjection.py`` of Jangho-Kim/Factor-Transfer-pytorch.
 """
-from typing import Dict, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_kd.losses._functional import (check_channels, check_form,
-                                       full_precision, inverse, prepare, tiles,
-                                       with_gradient)
-from seg_kd.losses.translator import SLOPE, Autoencoder, initialise
+                                       full_precision, inverse_root,
+                                       mask_invalid, mask_nonfinite, number_of,
+                                       prepare)
+from seg_kd.losses.translator import SLOPE, Autoencoder, initialize
 
 
 class Paraphraser(Autoencoder):
@@ -25,7 +26,7 @@ class Paraphraser(Autoencoder):
     0.1. Trained alone on the teacher's map; then the decoder is dropped and
     ``encoder`` frozen (``FTLoss``).
 
-    Dense: F is standardised (``Encoder``), the decoder's last layer is linear
+    Dense: F is standardized (``Encoder``), the decoder's last layer is linear
     and starts at zero, so that the paper's learning rate of 0.1 serves maps of
     any magnitude. With ``form='paper'`` F is as it is, and a LeakyReLU ends
     the decoder.
@@ -54,7 +55,7 @@ class Paraphraser(Autoencoder):
     def __init__(self,
                  channels: int,
                  ratio: float = .5,
-                 widths: Optional[Sequence[int]] = None,
+                 widths: Sequence[int] | None = None,
                  form: str = 'dense') -> None:
         super().__init__(channels, 1, ratio, widths)
         check_form(form)
@@ -63,15 +64,15 @@ class Paraphraser(Autoencoder):
             self.encoder.measured.fill_(True)
 
     def _terms(self, teacher: Tensor, valid: Tensor,
-               mask: Optional[Tensor]) -> Dict[str, Tensor]:
+               mask: Tensor | None) -> dict[str, Tensor]:
         code, sizes = self.encoder.trace(teacher)
         back = self.decoder(code, sizes)
         if self.form == 'paper':
             back = F.leaky_relu(back, SLOPE)
-        error = back - self.encoder.standardise(teacher)
+        error = back - self.encoder.standardize(teacher)
         error = torch.where(valid, error, 0.)
         self._compare(error.detach().square().sum(), teacher, valid)
-        count = valid.sum().clamp(min=1) * teacher.shape[1]
+        count = (number_of(valid) * teacher.shape[1]).to(teacher.dtype)
         return dict(reconstruction=error.abs().sum() / count)
 
 
@@ -92,8 +93,8 @@ class FTLoss(nn.Module):
     C = 32 channels and m = 8 * 8 is 11 here. RepDistiller's loss of this name
     compares attention maps, and is another method.
 
-    The gradient by the factor is found together with the value, tile by tile,
-    and cannot be differentiated again.
+    Ignored positions count in no term, but the 3x3 convs of both encoders see
+    them.
 
     Args:
         student_channels: Of the student's map.
@@ -120,7 +121,7 @@ class FTLoss(nn.Module):
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
-                 paraphraser: Optional[nn.Module] = None,
+                 paraphraser: nn.Module | None = None,
                  p: int = 1,
                  form: str = 'dense') -> None:
         super().__init__()
@@ -142,75 +143,40 @@ class FTLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         check_channels(student, 'student', self.channels[0])
         check_channels(teacher, 'teacher', self.channels[1])
         dtype = self.translator[0].weight.dtype
         with full_precision(teacher):
-            target = self._paraphrase(teacher.to(dtype))
-            factor, target, valid = prepare(self.translator(student.to(dtype)),
-                                            target, mask)
-            value, gradient = self._batch(factor.detach(), target, valid)
-            return with_gradient(factor, value, gradient)
+            target = self._paraphrase(mask_nonfinite(teacher.to(dtype), mask))
+            factor = self.translator(mask_nonfinite(student.to(dtype), mask))
+            factor, target, valid = prepare(factor, target, mask)
+            total = self._distances(factor, target, valid).sum()
+            count = number_of(valid) * factor.shape[1]
+            return (total / count).to(factor.dtype)
 
     @torch.no_grad()
     def _paraphrase(self, teacher: Tensor) -> Tensor:
         return teacher if self.paraphraser is None else self.paraphraser(
             teacher)
 
-    @torch.no_grad()
-    def _batch(self, student: Tensor, teacher: Tensor,
-               valid: Tensor) -> Tuple[Tensor, Tensor]:
-        """The loss and its derivative by the student's factor."""
-        share = 1 / (valid.sum().clamp(min=1) * student.shape[1]).to(
-            student.dtype)
-        value = student.new_zeros((), dtype=torch.double)
-        gradient = torch.empty_like(student,
-                                    memory_format=torch.contiguous_format)
-        for s, t, keep, out in zip(student, teacher, valid, gradient):
-            value += self._image(s.flatten(1), t.flatten(1), keep.flatten(),
-                                 share, out.flatten(1))
-        return (value * share).to(student.dtype), gradient
-
-    def _image(self, student: Tensor, teacher: Tensor, valid: Tensor,
-               share: Tensor, gradient: Tensor) -> Tensor:
-        """Sum of the distances; fills ``gradient``.
-
-        Shape:
-            ``(C, P), (C, P), (P,), (), (C, P) -> ()``.
-        """
-        size = len(student) * valid.sum() if self.form == 'dense' else 1.
-        steps = list(tiles(*student.shape, student.device))
-        to_unit = [
-            inverse_length(x, valid, steps) * size**.5
-            for x in (student, teacher)
-        ]
-
-        def unit(x, tile, scale):
-            return (x[:, tile] * scale).masked_fill_(~valid[tile], 0.)
-
-        total = along = student.new_zeros((), dtype=torch.double)
-        for tile in steps:
-            s = unit(student, tile, to_unit[0])
-            gap = s - unit(teacher, tile, to_unit[1])
-            total = total + gap.abs().pow_(self.p).sum(dtype=torch.double)
-            slope = gap.sign_() if self.p == 1 else gap.mul_(2)
-            gradient[:, tile] = slope.mul_(share)
-            along = along + slope.mul_(s).sum(dtype=torch.double)
-        along = (along / max(size, 1)).to(student.dtype)
-        for tile in steps:
-            gradient[:, tile].sub_(unit(student, tile, to_unit[0] * along))
-            gradient[:, tile].mul_(to_unit[0])
-        return total
+    def _distances(self, student: Tensor, teacher: Tensor,
+                   valid: Tensor) -> Tensor:
+        """Sum over each image, float64: ``(N, C, H, W)`` twice to ``(N,)``."""
+        root = 1.
+        if self.form == 'dense':
+            root = (valid.sum((1, 2)) * student.shape[1]).to(student).sqrt()
+        s, t = (unit_images(mask_invalid(x, valid.unsqueeze(1)), root)
+                for x in (student, teacher))
+        gap = s - t
+        gap = gap.abs() if self.p == 1 else gap.square()
+        return gap.sum((2, 3)).sum(1, dtype=torch.double)
 
 
-def inverse_length(x: Tensor, valid: Tensor, steps: Sequence[slice]) -> Tensor:
-    """One over the length of all columns together; 0 if there is none."""
-    squares = x.new_zeros((), dtype=torch.double)
-    for tile in steps:
-        column = x[:, tile].square().sum(0).masked_fill_(~valid[tile], 0.)
-        squares += column.sum(dtype=torch.double)
-    return inverse(squares.sqrt()).to(x.dtype)
+def unit_images(x: Tensor, scale: Tensor | float) -> Tensor:
+    """Whole images of length ``scale``; of a zero one no gradient."""
+    square = x.square().sum((2, 3)).sum(1, dtype=torch.double)
+    return x * (inverse_root(square) * scale).to(x.dtype)[:, None, None, None]
 
 
 def translator(channels: int, width: int) -> nn.Sequential:
@@ -223,6 +189,6 @@ def translator(channels: int, width: int) -> nn.Sequential:
     for before, after in ((channels, channels), (channels, width), (width,
                                                                     width)):
         conv = nn.Conv2d(before, after, 3, padding=1)
-        initialise(conv, SLOPE, 9 * before)
+        initialize(conv, SLOPE, 9 * before)
         layers += [conv, nn.LeakyReLU(SLOPE, inplace=True)]
     return nn.Sequential(*layers)

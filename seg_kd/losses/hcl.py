@@ -3,7 +3,7 @@
 Follows ``hcl`` of dvlab-research/ReviewKD; it is the same function in its
 CIFAR, ImageNet and detection code, and in RuipingL/TransKD. See "dense".
 """
-from typing import List, Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from seg_kd.losses._functional import (as_list, full_precision, inverse,
                                        prepare, tiles, with_gradient)
 
-Maps = Union[Tensor, Sequence[Tensor]]
+Maps = Tensor | Sequence[Tensor]
 
 
 class HCLLoss(nn.Module):
@@ -61,7 +61,7 @@ class HCLLoss(nn.Module):
     def forward(self,
                 student: Maps,
                 teacher: Maps,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         student, teacher = as_list(student), as_list(teacher)
         if len(student) != len(teacher):
             raise ValueError(f'student has {len(student)} levels and teacher '
@@ -69,7 +69,7 @@ class HCLLoss(nn.Module):
         return sum(self._level(s, t, mask) for s, t in zip(student, teacher))
 
     def _level(self, student: Tensor, teacher: Tensor,
-               mask: Optional[Tensor]) -> Tensor:
+               mask: Tensor | None) -> Tensor:
         with full_precision(teacher):
             student, teacher, valid = prepare(student, teacher, mask)
             if student.shape[1] != teacher.shape[1]:
@@ -98,7 +98,7 @@ class Cells:
             worth their weight beside the sum of the map's own squares.
     """
 
-    def __init__(self, grids: List[int], valid: Tensor,
+    def __init__(self, grids: list[int], valid: Tensor,
                  dtype: torch.dtype) -> None:
         self.rows, self.columns = (averages(size,
                                             grids).to(valid.device, dtype)
@@ -114,7 +114,7 @@ class Cells:
             start += g
 
 
-def averages(size: int, grids: List[int]) -> Tensor:
+def averages(size: int, grids: list[int]) -> Tensor:
     """One row a cell of ``adaptive_avg_pool2d``, for all grids in turn.
 
     Where ``size`` is no multiple, neighbours share a position.
@@ -132,8 +132,8 @@ def averages(size: int, grids: List[int]) -> Tensor:
 
 @torch.no_grad()
 def half_squares(student: Tensor, teacher: Tensor, valid: Tensor,
-                 cells: Cells) -> Tuple[Tensor, Tensor]:
-    """Half the sum of all squares, and its derivative by the student."""
+                 cells: Cells) -> tuple[Tensor, Tensor]:
+    """Half the sum of all squares; its gradient with respect to student."""
     n, c, h, w = student.shape
     value = student.new_zeros((), dtype=torch.double)
     gradient = torch.empty_like(student, memory_format=torch.contiguous_format)

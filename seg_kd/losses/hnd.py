@@ -4,13 +4,13 @@ After "Distilled Split Deep Neural Networks for Edge-Assisted Real-Time
 Systems" and its code, yoshitomo-matsubara/head-network-distillation: Adam
 1e-3 on ``MSELoss(reduction='sum')``, no labels.
 """
-from typing import Optional
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_kd.losses._functional import (check_channels, check_map,
-                                       full_precision, prepare, with_gradient)
+                                       full_precision, mask_invalid, number_of,
+                                       prepare)
 
 
 class HNDLoss(nn.Module):
@@ -24,8 +24,7 @@ class HNDLoss(nn.Module):
     depend on batch and crop (Adam's steps do not).
 
     The student has the teacher's channels already, because the teacher's
-    tail runs on its output: there is no adapter. The gradient is found
-    together with the value and cannot be differentiated again.
+    tail runs on its output: there is no adapter.
 
     Args:
         reduction: ``'mean'``, or ``'sum'`` as in the paper.
@@ -53,18 +52,15 @@ class HNDLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         check_map(teacher, 'teacher')
         check_channels(student, 'student', teacher.shape[1])
         with full_precision(teacher):
             student, teacher, valid = prepare(student, teacher, mask)
-            gap = student.detach() - teacher
-            if mask is not None:
-                gap.masked_fill_(~valid.unsqueeze(1), 0.)
-            count = 1
-            if self.reduction == 'mean':
-                count = valid.sum().clamp(min=1) * gap.shape[1]
-            # One sum over everything would lose four digits in float32.
-            squares = torch.linalg.vector_norm(gap, dim=(2, 3)).square()
-            value = (squares.sum(dtype=torch.double) / count).to(gap.dtype)
-            return with_gradient(student, value, gap.mul_(2 / count))
+            total = F.mse_loss(*(mask_invalid(x, valid.unsqueeze(1))
+                                 for x in (student, teacher)),
+                               reduction='sum')
+            if self.reduction == 'sum':
+                return total
+            count = number_of(valid) * student.shape[1]
+            return (total / count).to(total.dtype)

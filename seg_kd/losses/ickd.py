@@ -4,13 +4,14 @@ Follows ADLab-AutoDrive/ICKD: ``ICKDLoss`` of its CIFAR code and ``ChSimLoss``
 of its ImageNet code. Its code for segmentation was never released: the grid
 is after the paper and the README.
 """
-from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (check_channels, full_precision, inverse,
-                                       tiles, valid_positions, with_gradient)
+from seg_kd.losses._functional import (EPS, check_channels, check_norm,
+                                       full_precision, inverse, inverse_root,
+                                       mask_invalid, mask_nonfinite,
+                                       valid_positions)
 
 
 class ICKDLoss(nn.Module):
@@ -36,9 +37,8 @@ class ICKDLoss(nn.Module):
     own grid (Gram matrices need not agree in positions: nothing is resized).
     The mean is over cells with a valid position in both maps. BN sees all.
 
-    The gradient is found together with the value, cell by cell, from C x C
-    matrices or, in small cells, from P x P ones; it cannot be differentiated
-    again. A channel of zeros correlates with nothing: its row is zero.
+    The value comes from C x C matrices or, in small cells, from P x P ones. A
+    channel of zeros correlates with nothing: its row is zero.
 
     Args:
         student_channels: Of the student's map.
@@ -57,13 +57,13 @@ class ICKDLoss(nn.Module):
     Raises:
         ValueError: For a grid below 1, an even ``kernel_size``, maps of other
             channels or batches, or a mask that is not ``(N, ., .)`` bool; in
-            training also for a single 1x1 map, which BN cannot normalise.
+            training also for a single 1x1 map, which BN cannot normalize.
     """
 
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
-                 grid: Tuple[int, int] = (4, 4),
+                 grid: tuple[int, int] = (4, 4),
                  kernel_size: int = 1) -> None:
         super().__init__()
         if min(grid) < 1 or kernel_size % 2 == 0:
@@ -84,13 +84,26 @@ class ICKDLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         self._check(student, teacher)
         with full_precision(teacher):
-            student = self.embed(student.to(self.embed[0].weight.dtype))
-            teacher = teacher.detach().to(student.dtype)
-            value, gradient = self._batch(student.detach(), teacher, mask)
-            return with_gradient(student, value, gradient)
+            dtype = self.embed[0].weight.dtype
+            student = self.embed(mask_nonfinite(student.to(dtype), mask))
+            teacher = teacher.detach().to(dtype)
+            valid = [valid_positions(x, mask) for x in (student, teacher)]
+            maps = [
+                mask_invalid(x, keep.unsqueeze(1))
+                for x, keep in zip((student, teacher), valid)
+            ]
+            sizes = zip(self.grid, student.shape[2:], teacher.shape[2:])
+            grid = [min(size) for size in sizes]
+            value, count = 0., 0
+            for s, t, *keep in zip(*(cells(x, grid) for x in maps + valid)):
+                seen = keep[0].any(1) & keep[1].any(1)
+                value = value + (compare(s, t) * seen).sum()
+                count = count + seen.sum()
+            return (value /
+                    (count.clamp(min=1).double() * s.shape[1])).to(dtype)
 
     def _check(self, student: Tensor, teacher: Tensor) -> None:
         check_channels(student, 'student', self.channels[0])
@@ -98,91 +111,36 @@ class ICKDLoss(nn.Module):
         if len(student) != len(teacher):
             raise ValueError(f'student has {len(student)} images and teacher '
                              f'{len(teacher)}')
-        if self.training and student[:, 0].numel() == 1:
-            raise ValueError('BN cannot train on a single 1x1 map: use a '
-                             'larger crop or batch')
-
-    @torch.no_grad()
-    def _batch(self, student: Tensor, teacher: Tensor,
-               mask: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
-        """The loss and its derivative by the embedded student."""
-        gradient = student.clone(memory_format=torch.contiguous_format)
-        valid = [valid_positions(x, mask) for x in (student, teacher)]
-        sizes = zip(self.grid, student.shape[2:], teacher.shape[2:])
-        grid = [min(size) for size in sizes]
-        value = student.new_zeros((), dtype=torch.double)
-        count = valid[0].new_zeros((), dtype=torch.long)
-        for s, t, *keep in zip(gradient, teacher, *valid):
-            t = t.clone(memory_format=torch.contiguous_format)
-            maps = clear_(s, keep[0]), clear_(t, keep[1]), *keep
-            for cell in zip(*(cells(x, grid) for x in maps)):
-                found, seen = compare_cell(*cell)
-                value += found
-                count += seen
-        scale = 1 / (count.clamp(min=1).double() * student.shape[1])
-        value = (value * scale).to(student.dtype)
-        return value, gradient.mul_(scale)
+        check_norm(self.embed, student)
 
 
-def clear_(x: Tensor, valid: Tensor) -> Tensor:
-    """Zero where not valid, in place; ``(C, H, W), (H, W)``, contiguous."""
-    ignored = (~valid).flatten().nonzero().squeeze(1)
-    x.view(len(x), -1).index_fill_(1, ignored, 0.)
-    return x
-
-
-def cells(x: Tensor, grid: List[int]) -> List[Tensor]:
-    """Views of the cells of one map, ``(..., H, W)``, row by row."""
+def cells(x: Tensor, grid: list[int]) -> list[Tensor]:
+    """The cells of maps ``(..., H, W)``, row by row: each ``(..., P)``."""
     return [
-        cell for band in x.tensor_split(grid[0], -2)
+        cell.flatten(-2) for band in x.tensor_split(grid[0], -2)
         for cell in band.tensor_split(grid[1], -1)
     ]
 
 
-def compare_cell(s: Tensor, t: Tensor, *keep: Tensor) -> Tuple[Tensor, Tensor]:
-    """Value of a cell, and whether it shows anything in both maps.
-
-    The derivative by ``s`` replaces it.
-    """
-    seen = keep[0].any() & keep[1].any()
-    slope = s.flatten(1)  # a copy, unless the cell is as wide as the map
-    value = compare(slope, t.flatten(1))
-    torch.mul(slope.view_as(s), seen, out=s)
-    return value * seen, seen
-
-
 def compare(s: Tensor, t: Tensor) -> Tensor:
-    """``sum_i |S_i - T_i|^2`` of rows; the derivative by ``s`` replaces it.
+    """``sum_i |S_i - T_i|^2`` of the rows of each image, in float64.
 
     Shape:
-        ``(C, P), (C, Q) -> ()``.
+        ``(N, C, P), (N, C, Q) -> (N,)``.
     """
-    few = 4 * (s.shape[1] + t.shape[1]) <= len(s)
+    few = 4 * (s.shape[2] + t.shape[2]) <= s.shape[1]
     return compare_positions(s, t) if few else compare_channels(s, t)
 
 
 def compare_channels(s: Tensor, t: Tensor) -> Tensor:
-    """From the Gram matrices as they are: three products of P C^2."""
-    unit, length = unit_gram(s)
-    gap = unit - unit_gram(t)[0]
-    value = gap.square().sum(dtype=torch.double)
-    slope = gap.addcmul_(unit, (gap * unit).sum(1, keepdim=True), value=-1)
-    slope = slope.mul_(2 * length)
-    slope = slope + slope.T
-    for tile in tiles(len(s), s.shape[1], s.device):
-        s[:, tile] = slope @ s[:, tile]
-    return value
-
-
-def unit_gram(x: Tensor) -> Tuple[Tensor, Tensor]:
-    """Rows of length 1, and 1 over the lengths that they had."""
-    gram = x @ x.T
-    length = inverse(gram.norm(dim=1, keepdim=True))
-    return gram.mul_(length), length
+    """From the Gram matrices as they are."""
+    s, t = (x * inverse(x.norm(dim=2, keepdim=True))
+            for x in (s @ s.mT, t @ t.mT))
+    return (s - t).square().sum((1, 2), dtype=torch.double)
 
 
 def compare_positions(s: Tensor, t: Tensor) -> Tensor:
-    r"""The same without a C x C matrix: ten products of P^2 C.
+    r"""The same without a C x C matrix, in small cells.
 
     .. math::
         S_i T_i' = s_i (s't) t_i', \qquad
@@ -190,14 +148,9 @@ def compare_positions(s: Tensor, t: Tensor) -> Tensor:
 
     in float64, since the two cancel where the rows nearly agree.
     """
-    result, s, t = s, s.double(), t.double()
-    ss, ts, tt = s @ (s.T @ s), t @ (t.T @ s), t @ (t.T @ t)
-    length, other = (inverse((x * y).sum(1, keepdim=True).clamp(min=0).sqrt())
-                     for x, y in ((s, ss), (t, tt)))
-    cross = length * other
-    cosine = cross * (ts * s).sum(1, keepdim=True)
-    own = cosine * length.square()
-    slope = ss * own - ts * cross
-    slope += s @ (s.T @ (own * s)) - t @ (t.T @ (cross * s))
-    result.copy_(2 * slope)
-    return (length > 0).sum() + (other > 0).sum() - 2 * cosine.sum()
+    s, t = s.double(), t.double()
+    ss, st, tt = (((x @ (x.mT @ y)) * y).sum(2)
+                  for x, y in ((s, s), (s, t), (t, t)))
+    cosine = st * inverse_root(ss) * inverse_root(tt)
+    alive = torch.stack((ss, tt)) > EPS**2
+    return alive.sum((0, 2)) - 2 * cosine.sum(1)

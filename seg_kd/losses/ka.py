@@ -3,12 +3,12 @@
 After "Knowledge Adaptation for Efficient Semantic Segmentation"; there is no
 official code.
 """
-from typing import Dict, Optional
 
 import torch
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (check_map, full_precision,
+from seg_kd.losses._functional import (check_channels, check_norm,
+                                       full_precision, mask_nonfinite,
                                        valid_positions)
 from seg_kd.losses.adaptation import AdaptationLoss
 from seg_kd.losses.affinity import AffinityLoss
@@ -26,8 +26,9 @@ class KALoss(nn.Module):
     ``Translator``. The known port applies a stride-1 autoencoder to the
     logits, and one affinity per channel; neither is the paper's.
 
-    Dense: masked positions count in no term, but BN sees them. A student on
-    another grid than :math:`E(T)` is resized after its adapter.
+    Dense: masked positions count in no term, but BN and the 3x3 convs see
+    them. A student on another grid than :math:`E(T)` is resized after its
+    adapter.
 
     Args:
         student_channels: Of the student's map.
@@ -37,7 +38,7 @@ class KALoss(nn.Module):
         adaptation_weight: Paper: 50.
         affinity_weight: Paper: 1, and for ``affinity_per='map'``.
         p: Order of the adaptation's distance. Paper: 1.
-        q: Order of its normalisation. Paper: 2.
+        q: Order of its normalization. Paper: 2.
         affinity_per: ``'map'``, or ``'position'``; see ``AffinityLoss``.
 
     Attributes:
@@ -52,13 +53,13 @@ class KALoss(nn.Module):
 
     Raises:
         ValueError: For maps of other channels; in training also for a single
-            1x1 map, which BN cannot normalise.
+            1x1 map, which BN cannot normalize.
     """
 
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
-                 translator: Optional[nn.Module] = None,
+                 translator: nn.Module | None = None,
                  adaptation_weight: float = 50.,
                  affinity_weight: float = 1.,
                  p: float = 1,
@@ -91,12 +92,13 @@ class KALoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Dict[str, Tensor]:
+                mask: Tensor | None = None) -> dict[str, Tensor]:
         self._check(student, teacher)
         dtype = self.adapter_feature[0].weight.dtype
         with full_precision(teacher):
-            student = student.to(dtype)
-            target, mask = self._translate(teacher.to(dtype), mask)
+            student = mask_nonfinite(student.to(dtype), mask)
+            target, mask = self._translate(
+                mask_nonfinite(teacher.to(dtype), mask), mask)
             adaptation = self.adaptation(self.adapter_feature(student), target,
                                          mask)
             affinity = self.affinity(self.adapter_affinity(student), target,
@@ -105,7 +107,7 @@ class KALoss(nn.Module):
                         affinity=self.weights['affinity'] * affinity)
 
     @torch.no_grad()
-    def _translate(self, teacher: Tensor, mask: Optional[Tensor]):
+    def _translate(self, teacher: Tensor, mask: Tensor | None):
         """``E(T)`` and the mask on its grid."""
         if self.translator is not None:
             teacher = self.translator(teacher)
@@ -113,13 +115,8 @@ class KALoss(nn.Module):
 
     def _check(self, student: Tensor, teacher: Tensor) -> None:
         for name, tensor in dict(student=student, teacher=teacher).items():
-            check_map(tensor, name)
-            if tensor.shape[1] != self.channels[name]:
-                raise ValueError(f'{name} has {tensor.shape[1]} channels, '
-                                 f'not {self.channels[name]}')
-        if self.training and student[:, 0].numel() == 1:
-            raise ValueError('BN cannot train on a single 1x1 map: use a '
-                             'larger crop or batch')
+            check_channels(tensor, name, self.channels[name])
+        check_norm(self.adapter_feature, student)
 
 
 def adapter(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -4,12 +4,11 @@
 of winycg/CIRKD, paper form after ``distiller_zoo/KD.py`` of
 HobbitLong/RepDistiller.
 """
-from typing import Tuple
 
 import torch
 from torch import Tensor
 
-from seg_kd.losses._functional import check_form, cleared
+from seg_kd.losses._functional import check_form, mask_invalid
 from seg_kd.losses._logits import LogitLoss, Strips, check_temperature
 
 
@@ -70,7 +69,7 @@ class KDLoss(LogitLoss):
         return (f'temperature={self.temperature}, form={self.form!r}, '
                 f'grid={self.grid!r}')
 
-    def _fill(self, strips: Strips) -> Tensor:
+    def _value_and_grad(self, strips: Strips) -> Tensor:
         count = strips.count
         if self.form == 'paper':
             count = torch.full_like(count, len(strips.gradient))
@@ -80,11 +79,11 @@ class KDLoss(LogitLoss):
             divergence, slope = self._positions(student, teacher)
             divergence = torch.where(skip, 0., divergence)
             value += divergence.sum(dtype=torch.double)
-            add(cleared(slope.mul_(scale), ~skip))
+            add(mask_invalid(slope.mul_(scale), ~skip))
         return value * scale
 
     def _positions(self, student: Tensor,
-                   teacher: Tensor) -> Tuple[Tensor, Tensor]:
+                   teacher: Tensor) -> tuple[Tensor, Tensor]:
         """The term at each position, and its derivative by the student."""
         log_s, log_t = ((x / self.temperature).log_softmax(1)
                         for x in (student, teacher))

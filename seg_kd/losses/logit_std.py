@@ -3,7 +3,6 @@
 "Logit Standardization in Knowledge Distillation", after
 ``mdistiller/distillers/KD.py`` of sunshangquan/logit-standardization-KD.
 """
-from typing import Tuple
 
 from torch import Tensor
 
@@ -44,7 +43,7 @@ class LogitStdLoss(KDLoss):
         super().__init__(temperature, grid=grid)
 
     def _positions(self, student: Tensor,
-                   teacher: Tensor) -> Tuple[Tensor, Tensor]:
+                   teacher: Tensor) -> tuple[Tensor, Tensor]:
         z, deviation = standardize(student)
         divergence, slope = super()._positions(z, standardize(teacher)[0])
         # KD's slopes add up to 0 over classes: nothing passes by the mean
@@ -55,7 +54,7 @@ class LogitStdLoss(KDLoss):
         return divergence, slope.div_(deviation)
 
 
-def standardize(logits: Tensor) -> Tuple[Tensor, Tensor]:
+def standardize(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Z-scores over the classes, and the standard deviations.
 
     Shape:

@@ -4,15 +4,16 @@ There is no official code; the arithmetic is that of ``PADL2Loss`` and
 ``VarianceBranch4PAD`` of yoshitomo-matsubara/torchdistill, whose author had
 it from the paper's.
 """
+
 import math
-from typing import Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (channel_errors, check_channels, cleared,
-                                       full_precision, match_size, prepare,
-                                       tiles, with_gradient)
+from seg_kd.losses._functional import (channel_errors, check_channels,
+                                       check_norm, full_precision,
+                                       mask_invalid, mask_nonfinite,
+                                       match_size, number_of, prepare)
 
 
 class PADLoss(nn.Module):
@@ -28,7 +29,8 @@ class PADLoss(nn.Module):
     stage, the plain ``mean (T - R(S))^2``, ended.
 
     Dense and paper form are one: on vectors, as maps of one position, it is
-    the reference's Linear, BN and mean.
+    the reference's Linear, BN and mean. Ignored positions count in no term,
+    but V's BN sees them.
 
     Args:
         student_channels: Of the student's map.
@@ -52,7 +54,8 @@ class PADLoss(nn.Module):
     Raises:
         ValueError: For another ``per``, ``eps`` not above 0, maps of other
             channels or unequal batches, or a mask that is not ``(N, ., .)``
-            bool.
+            bool; in training, unless warm, also for a single 1x1 map, which
+            BN cannot normalize.
     """
 
     def __init__(self,
@@ -84,53 +87,25 @@ class PADLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         check_channels(student, 'student', self.channels[0])
         check_channels(teacher, 'teacher', self.channels[1])
+        if not self.warm:
+            check_norm(self.head, student)
         with full_precision(teacher):
-            student = student.to(self.head[0].weight.dtype)
+            student = mask_nonfinite(student.to(self.head[0].weight.dtype),
+                                     mask)
             mean = self.regressor(student)
             if self.warm:
                 idle = sum(p.sum() for p in self.head.parameters()) * 0
                 return channel_errors(mean, teacher, mask)[0].mean() + idle
             mean, teacher, valid = prepare(mean, teacher, mask)
-            spread = match_size(self.head(student), teacher)
-            value, *slopes = self._batch(mean.detach(), spread.detach(),
-                                         teacher, valid)
-            # one term, by whose two parts both gradients go back
-            return with_gradient(mean, value, slopes[0]) + with_gradient(
-                spread, torch.zeros_like(value), slopes[1])
-
-    @torch.no_grad()
-    def _batch(self, mean: Tensor, spread: Tensor, teacher: Tensor,
-               valid: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-        """The loss, its derivatives by mean and log-variance."""
-        share = 1 / (valid.sum().clamp(min=1) * mean.shape[1]).to(mean.dtype)
-        value = mean.new_zeros((), dtype=torch.double)
-        slopes = [
-            torch.empty_like(x, memory_format=torch.contiguous_format)
-            for x in (mean, spread)
-        ]
-        for m, v, t, keep, *out in zip(mean, spread, teacher, valid, *slopes):
-            m, v, t, keep, *out = (x.flatten(-2)
-                                   for x in (m, v, t, keep, *out))
-            for tile in tiles(len(m), m.shape[1], m.device):
-                terms = self._positions(
-                    cleared(m[:, tile] - t[:, tile], keep[tile]),
-                    cleared(v[:, tile], keep[tile]), keep[tile])
-                value += terms[0].sum(dtype=torch.double)
-                out[0][:, tile] = terms[1].mul_(share)
-                out[1][:, tile] = terms[2].mul_(share)
-        return (value * share).to(mean.dtype), *slopes
-
-    def _positions(self, gap: Tensor, spread: Tensor,
-                   keep: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-        """Value and derivatives of each element; those by v of each of v."""
-        precision = 1 / (spread.exp() + self.eps)
-        slope = gap * precision
-        error = gap.mul_(slope)
-        known = torch.sigmoid(spread - math.log(self.eps))  # e^v precision
-        by_spread = keep.to(gap) - error * known
-        if len(spread) < len(gap):
-            by_spread = by_spread.sum(0, keepdim=True)
-        return error.add_(spread), slope.mul_(2), by_spread
+            keep = valid.unsqueeze(1)
+            gap = mask_invalid(teacher - mean, keep)
+            spread = mask_invalid(match_size(self.head(student), teacher),
+                                  keep)
+            # 1 / (eps + e^v), which overflows neither way
+            precision = (math.log(self.eps) - spread).sigmoid() / self.eps
+            terms = gap.square() * precision + spread
+            total = terms.sum((2, 3)).sum(dtype=torch.double)
+            return (total / (number_of(valid) * len(gap[0]))).to(gap.dtype)

@@ -3,7 +3,6 @@
 The paper form is that of ``nn/pkt.py`` of passalis/probabilistic_kt (which
 HobbitLong/RepDistiller has, too), without the 1e-7 added to lengths there.
 """
-from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -42,7 +41,7 @@ class PKTLoss(RelationLoss):
         form: ``'dense'`` or ``'paper'``.
         instances: Kind of instances: ``'pixel'``, ``'image'``, ``'map'``,
             ``'region'`` or ``'class'``. ``'class'`` needs ``labels``.
-        max_instances: Bound on M; more are thinned out at random. None: no
+        max_instances: Bound on M; more are subsampled at random. None: no
             bound.
         grid: Rows and columns of ``'region'``.
 
@@ -60,9 +59,8 @@ class PKTLoss(RelationLoss):
         self,
         form: str = 'dense',
         instances: str = 'pixel',
-        max_instances: Optional[int] = 2048,
-        grid: Tuple[int, int] = (4, 8)
-    ) -> None:
+        max_instances: int | None = 2048,
+        grid: tuple[int, int] = (4, 8)) -> None:
         super().__init__(instances, max_instances, grid)
         check_form(form)
         self.form = form
@@ -82,7 +80,7 @@ class PKTLoss(RelationLoss):
 
 @torch.no_grad()
 def divergence(student: Tensor, teacher: Tensor,
-               eps: float) -> Tuple[Tensor, Tensor]:
+               eps: float) -> tuple[Tensor, Tensor]:
     r"""The sum over the pairs, and its derivative by the student.
 
     With :math:`a = (1 + \cos)/2`, its row sums :math:`Z`, and

@@ -4,13 +4,14 @@ Follows dvlab-research/ReviewKD (``CIFAR-100/model/reviewkd.py``, and
 ``Detection/model/kd_trans.py`` for maps that need not be square); its port to
 segmentation is RuipingL/TransKD ``train/ReviewKD.py``.
 """
-from typing import Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seg_kd.losses._functional import check_channels, full_precision
+from seg_kd.losses._functional import (check_channels, check_norm,
+                                       full_precision, mask_nonfinite)
 from seg_kd.losses.hcl import HCLLoss
 
 
@@ -35,8 +36,8 @@ class Fusion(nn.Module):
         self.attention = nn.Conv2d(2 * mid_channels, 2, 1) if fuses else None
         self.expand = conv_bn(mid_channels, out_channels, 3)
 
-    def forward(self, student: Tensor, deeper: Optional[Tensor],
-                size: torch.Size) -> Tuple[Tensor, Tensor]:
+    def forward(self, student: Tensor, deeper: Tensor | None,
+                size: torch.Size) -> tuple[Tensor, Tensor]:
         fused = self.reduce(student)
         if self.attention is not None:
             fused = self._fuse(fused, nearest(deeper, fused.shape[2:]))
@@ -55,7 +56,7 @@ class Fusion(nn.Module):
 
 
 def conv_bn(in_channels: int, out_channels: int, size: int) -> nn.Sequential:
-    """Conv without bias, initialised as the authors', and BN."""
+    """Conv without bias, initialized as the authors', and BN."""
     conv = nn.Conv2d(in_channels,
                      out_channels,
                      size,
@@ -85,7 +86,8 @@ class ReviewKDLoss(nn.Module):
 
     Dense: the authors' code on maps of any shape: their CIFAR code asks for
     squares, their detection code for equal strides. Without a mask the value
-    is theirs on theirs. A mask counts in ``HCLLoss``; BN sees all.
+    is theirs on theirs. A mask counts in ``HCLLoss``; BN and the 3x3
+    convs see all.
 
     Args:
         student_channels: Of each level, shallow to deep.
@@ -103,16 +105,15 @@ class ReviewKDLoss(nn.Module):
 
     Raises:
         ValueError: For other numbers of levels or channels; in training also
-            for a single 1x1 map, which BN cannot normalise.
+            for a single 1x1 map, which BN cannot normalize.
     """
 
     def __init__(
         self,
         student_channels: Sequence[int],
         teacher_channels: Sequence[int],
-        mid_channels: Optional[int] = None,
-        grids: Sequence[int] = (4, 2, 1)
-    ) -> None:
+        mid_channels: int | None = None,
+        grids: Sequence[int] = (4, 2, 1)) -> None:
         super().__init__()
         levels = list(zip(student_channels, teacher_channels))
         if not len(student_channels) == len(teacher_channels) == len(
@@ -129,14 +130,14 @@ class ReviewKDLoss(nn.Module):
     def forward(self,
                 student: Sequence[Tensor],
                 teacher: Sequence[Tensor],
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         self._check(student, teacher)
         dtype = self.levels[0].reduce[0].weight.dtype
         total, fused = 0., None
         with full_precision(teacher[0]):
             for k in reversed(range(len(student))):  # deep to shallow
-                output, fused = self.levels[k](student[k].to(dtype), fused,
-                                               teacher[k].shape[2:])
+                output, fused = self.levels[k](mask_nonfinite(
+                    student[k].to(dtype), mask), fused, teacher[k].shape[2:])
                 total = total + self.hcl(output, teacher[k], mask)
         return total
 
@@ -148,6 +149,4 @@ class ReviewKDLoss(nn.Module):
         for s, t, channels in zip(student, teacher, self.channels):
             check_channels(s, 'student', channels[0])
             check_channels(t, 'teacher', channels[1])
-            if self.training and 1 in (s[:, 0].numel(), t[:, 0].numel()):
-                raise ValueError('BN cannot train on a single 1x1 map: use a '
-                                 'larger crop or batch')
+            check_norm(self, s, t)

@@ -2,7 +2,6 @@
 
 Follows ``metric/loss.py`` of lenscloth/RKD, the authors' code.
 """
-from typing import Dict, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -29,8 +28,9 @@ class RKDLoss(RelationLoss):
     code: those of an instance with itself count, with 0. The values do
     not depend on the crop, so this is paper and dense form in one.
 
-    Distances that rounding may have made count as 0: in float32 those under
-    about 0.001 of the two instances' distance from the mean of all.
+    The distance of an instance from itself is 0, and so is any that rounding
+    may have made: in float32 and with 256 channels those under about 0.002 of
+    the two instances' distance from the mean of all.
 
     The distances run in tiles: memory is linear in M and time quadratic, so M
     is bounded. The angles are between the triplets of a random subset of the
@@ -43,7 +43,7 @@ class RKDLoss(RelationLoss):
             has 1 and 2, HobbitLong/RepDistiller 25 and 50.
         instances: Kind of instances: ``'pixel'``, ``'image'``, ``'map'``,
             ``'region'`` or ``'class'``. ``'class'`` needs ``labels``.
-        max_instances: Bound on M; more are thinned out at random. None: no
+        max_instances: Bound on M; more are subsampled at random. None: no
             bound.
         angle_instances: Bound on the instances between which are angles.
             None: no further bound.
@@ -66,10 +66,9 @@ class RKDLoss(RelationLoss):
         distance_weight: float = 1.,
         angle_weight: float = 2.,
         instances: str = 'pixel',
-        max_instances: Optional[int] = 2048,
-        angle_instances: Optional[int] = 128,
-        grid: Tuple[int, int] = (4, 8)
-    ) -> None:
+        max_instances: int | None = 2048,
+        angle_instances: int | None = 128,
+        grid: tuple[int, int] = (4, 8)) -> None:
         super().__init__(instances, max_instances, grid)
         weights = dict(distance=distance_weight, angle=angle_weight)
         if min(weights.values()) < 0 or not any(weights.values()):
@@ -83,7 +82,7 @@ class RKDLoss(RelationLoss):
     def extra_repr(self) -> str:
         return f'{self.weights}, angle_instances={self.angle_instances}'
 
-    def relate(self, student: Tensor, teacher: Tensor) -> Dict[str, Tensor]:
+    def relate(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
         chosen = subset(len(student), self.angle_instances).to(student.device)
         terms = dict(distance=(distance, student, teacher),
                      angle=(angle, student[chosen], teacher[chosen]))
@@ -103,7 +102,7 @@ def differentiable(term, student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def distance(student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:
+def distance(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     r"""The mean over the pairs, and its derivative by the student.
 
     With the slope :math:`c_{ij} = h'`, the derivative by a distance d is
@@ -146,14 +145,16 @@ class Distances:
         self.total = matrix.new_zeros((), dtype=torch.double)
         self.count = matrix.new_zeros((), dtype=torch.long)
 
-    def between(self, rows: slice, columns: slice) -> Tuple[Tensor, Tensor]:
+    def between(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
         """Distances, and 1 over them or 0."""
         both = self.squares[rows] + self.squares[columns].T
         square = torch.addmm(both,
                              self.rows[rows],
                              self.rows[columns].T,
                              alpha=-2)
-        return root(square, both)
+        if rows == columns:  # an instance and itself
+            square.fill_diagonal_(0.)
+        return root(square, both, self.rows.width)
 
     def count_in(self, tile: Tensor, times: int) -> None:
         self.total += times * tile.sum(dtype=torch.double)
@@ -164,14 +165,15 @@ class Distances:
         return inverse(self.total / self.count.clamp(min=1))
 
 
-def root(square: Tensor, terms: Tensor) -> Tuple[Tensor, Tensor]:
+def root(square: Tensor, terms: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """Distance, and 1 over it; both 0 where the square is but rounding.
 
     Args:
         square: Of the distance.
         terms: The sum of squares of which it was the difference.
+        width: Length of the vectors: rounding grows with its root.
     """
-    noise = 16 * torch.finfo(square.dtype).eps
+    noise = (16 + width**.5) * torch.finfo(square.dtype).eps
     one_over = torch.where(square > noise * terms, square.rsqrt(), 0.)
     return square.mul_(one_over), one_over
 
@@ -185,7 +187,7 @@ def huber(gap: Tensor, slope: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def angle(student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:
+def angle(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     r"""The mean over the triplets, and its derivative by the student.
 
     All follows from the inner products of pairs, in float64. With
@@ -224,9 +226,10 @@ class Corners:
         self.products = x @ x.T
         self.squares = self.products.diagonal()
         both = self.squares.unsqueeze(1) + self.squares
-        self.one_over = root(both - 2 * self.products, both)[1]
+        self.one_over = root(both - 2 * self.products, both,
+                             matrix.shape[1])[1]
 
-    def at(self, corner: Tensor) -> Tuple[Tensor, Tensor]:
+    def at(self, corner: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines ``(I, M, M)``, and 1 over the distances ``(I, M)``."""
         one_over, rows = self.one_over[corner], self.products[corner]
         cosine = self.products - rows.unsqueeze(1) - rows.unsqueeze(2)

@@ -1,16 +1,17 @@
 """What several losses ask of the same maps is computed once."""
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import Any, Dict
 
 import torch
 from torch import Tensor
 
-_memo: Optional[Dict] = None
+_memo: Dict | None = None
 
 
 @contextmanager
-def sharing(memo: Dict) -> Iterator[None]:
+def sharing(memo: dict) -> Iterator[None]:
     """Functions marked :func:`once` look their results up in ``memo``.
 
     One dict serves one step: hand the same one to all losses of a step, and

@@ -3,14 +3,14 @@
 The paper form is that of ``distiller_zoo/SP.py`` of HobbitLong/RepDistiller,
 which the paper's author verified.
 """
-from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
 
 from seg_kd.losses._functional import check_form, inverse, with_gradient
-from seg_kd.losses._gram import (Grams, Quadratic, Rows, accurate_grams,
-                                 add_symmetric, dot, mirrored, product)
+from seg_kd.losses._gram import (CLOSE, Grams, Quadratic, Rows, add_symmetric,
+                                 dot, grams_of, mirrored, product,
+                                 product_dtype)
 from seg_kd.losses._instances import RelationLoss
 
 
@@ -40,7 +40,7 @@ class SPLoss(RelationLoss):
         form: ``'dense'`` or ``'paper'``.
         instances: Kind of instances: ``'pixel'``, ``'image'``, ``'map'``,
             ``'region'`` or ``'class'``. ``'class'`` needs ``labels``.
-        max_instances: Bound on M; more are thinned out at random.
+        max_instances: Bound on M; more are subsampled at random.
         grid: Rows and columns of ``'region'``.
 
     Shape:
@@ -57,9 +57,8 @@ class SPLoss(RelationLoss):
         self,
         form: str = 'dense',
         instances: str = 'pixel',
-        max_instances: Optional[int] = None,
-        grid: Tuple[int, int] = (4, 8)
-    ) -> None:
+        max_instances: int | None = None,
+        grid: tuple[int, int] = (4, 8)) -> None:
         super().__init__(instances, max_instances, grid)
         check_form(form)
         self.form = form
@@ -79,14 +78,14 @@ class SPLoss(RelationLoss):
 
 
 def similarities(x: Tensor) -> Tensor:
-    """The row-normalised Gram matrix itself."""
-    x = x * level(x.detach())
+    """The row-normalized Gram matrix itself."""
+    x = x * power_of_two_scale(x.detach())
     matrix = x @ x.T
     length = torch.linalg.vector_norm(matrix, dim=1, keepdim=True)
     return matrix * inverse(length)
 
 
-def level(x: Tensor) -> Tensor:
+def power_of_two_scale(x: Tensor) -> Tensor:
     """Power of 2 that brings the root mean square to about 1.
 
     Fourth powers of the maps must not overflow; this scaling is exact.
@@ -96,16 +95,22 @@ def level(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def decomposed(student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:
+def decomposed(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """The sum over the rows, and its derivative by the student."""
-    scale = level(student)
-    s, t = Rows(student * scale), Rows(teacher * level(teacher))
-    value, gradient = from_grams(s, t, accurate_grams(s, t))
+    scale = power_of_two_scale(student)
+    s, t = Rows(student * scale), Rows(teacher * power_of_two_scale(teacher))
+    found = from_grams(s, t, grams_of(s, t, product_dtype(student)))
+    if found is None:  # the rows nearly agree: float32 would cancel
+        found = from_grams(s, t, grams_of(s, t, torch.double))
+    value, gradient = found
     return value, gradient.mul_(-2 * scale)
 
 
-def from_grams(s: Rows, t: Rows, grams: Grams) -> Tuple[Tensor, Tensor]:
-    r"""The sum over the rows, and -1/2 of its derivative.
+def from_grams(s: Rows, t: Rows, grams: Grams) -> tuple[Tensor, Tensor] | None:
+    r"""The sum over the rows, and -1/2 of its gradient.
+
+    None where float32 is too coarse for it. That is seen from the rows of
+    length 1 themselves: the scale of a map does not matter.
 
     With the cosine :math:`c_i` of the rows of the two Gram matrices,
     :math:`w_i = 1 / (|G_{s,i}| |G_{t,i}|)` and
@@ -132,6 +137,8 @@ def from_grams(s: Rows, t: Rows, grams: Grams) -> Tuple[Tensor, Tensor]:
         gradient[tile] = other.mul_(w).addcmul_(own, u)
         weighted_st += (x * w).T @ y
         add_symmetric(weighted_ss, x * u, x)
+    if s.dtype is torch.float32 and value < CLOSE**2 * len(s):
+        return None
     weighted_ss = mirrored(weighted_ss)
     for tile in s.steps():
         gradient[tile] += product(t[tile], weighted_st.T)

@@ -4,16 +4,14 @@ After "Understanding the Role of the Projector in Knowledge Distillation" and
 roymiles/Simple-Recipe-Distillation: ``OurDistillationLoss`` of its ImageNet
 code, ``DistillationLoss`` of its DeiT code.
 """
-from typing import Iterator, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from seg_kd.losses._functional import (check_channels, cleared, full_precision,
-                                       prepare, tiles, valid_positions,
-                                       with_gradient)
+from seg_kd.losses._functional import (check_channels, full_precision,
+                                       mask_invalid, mask_nonfinite, number_of,
+                                       prepare, valid_positions)
 
 FORMS = ('dense', 'paper')
 PROJECTORS = ('linear', 'mlp', 'none')
@@ -57,7 +55,8 @@ class SRDLoss(nn.Module):
             place of the two maps.
         hidden_channels: Of the MLP; the teacher's by default.
         eps: Of BN. ImageNet code: 1e-4, DeiT code: 0.
-        floor: Keeps the logarithm finite. DeiT code: 1e-5, ImageNet code: 0.
+        floor: Added under the logarithm. DeiT code: 1e-5, ImageNet code: 0;
+            equal maps then give that of the least normal float32, about -87.
 
     Attributes:
         correlation: Mean absolute correlation of a channel before the
@@ -73,7 +72,7 @@ class SRDLoss(nn.Module):
 
     Raises:
         ValueError: For another ``form``, ``projector`` or ``norm``, alpha
-            below 1, or maps that do not fit.
+            below 1, a negative floor, or maps that do not fit.
     """
 
     def __init__(self,
@@ -85,7 +84,7 @@ class SRDLoss(nn.Module):
                  alpha: float = 4.,
                  log: bool = True,
                  correlate: bool = False,
-                 hidden_channels: Optional[int] = None,
+                 hidden_channels: int | None = None,
                  eps: float = 1e-4,
                  floor: float = 1e-5) -> None:
         super().__init__()
@@ -99,6 +98,8 @@ class SRDLoss(nn.Module):
             raise ValueError(
                 f'{student_channels} channels cannot be compared with '
                 f"{teacher_channels} without a projector: projector='linear'")
+        if floor < 0:
+            raise ValueError(f'floor must not be negative, but is {floor}')
         if not alpha >= 1:
             raise ValueError(f'alpha must be at least 1, not {alpha}')
         self.channels = dict(student=student_channels,
@@ -111,7 +112,7 @@ class SRDLoss(nn.Module):
         self.norm, self.form, self.eps = norm, form, eps
         self.alpha, self.log, self.floor = alpha, log, floor
         self.correlate = correlate
-        self.correlation: Optional[Tensor] = None
+        self.correlation: Tensor | None = None
 
     def extra_repr(self) -> str:
         return (f'norm={self.norm!r}, form={self.form!r}, '
@@ -121,7 +122,7 @@ class SRDLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         check_channels(student, 'student', self.channels['student'])
         check_channels(teacher, 'teacher', self.channels['teacher'])
         with full_precision(teacher):
@@ -131,13 +132,13 @@ class SRDLoss(nn.Module):
                                                 valid_positions(student, mask))
             return self._compare(*prepare(projected, teacher, mask))
 
-    def _inputs(self, student: Tensor, teacher: Tensor,
-                mask: Optional[Tensor]):
+    def _inputs(self, student: Tensor, teacher: Tensor, mask: Tensor | None):
         """In the projector's precision; in the paper's form one an image."""
         dtype = torch.promote_types(student.dtype, torch.float32)
         for parameter in self.projector.parameters():
             dtype = parameter.dtype
-        student, teacher = student.to(dtype), teacher.to(dtype)
+        student = mask_nonfinite(student.to(dtype), mask)
+        teacher = teacher.to(dtype)
         if self.form == 'paper':
             valid = valid_positions(teacher, mask)
             student = image_means(student, valid_positions(student, mask))
@@ -147,51 +148,34 @@ class SRDLoss(nn.Module):
 
     def _compare(self, student: Tensor, teacher: Tensor,
                  valid: Tensor) -> Tensor:
-        count = valid.sum()
-        student, teacher = (self._normalise(x, valid)
+        count = number_of(valid)
+        student, teacher = (self._normalize(x, valid)
                             for x in (student, teacher))
         if self.correlate:
-            student = (student * teacher).sum((0, 2, 3), keepdim=True)
-            student = student / count.clamp(min=1)
-            teacher = torch.ones_like(student)
-            valid = valid.new_ones((1, 1, 1))
-        value, slope = self._distance(student.detach(), teacher, valid)
-        return with_gradient(student, value, slope) * (count > 0)
+            student = (student * teacher).sum((0, 2, 3)) / count
+            gap, count = student - 1, 1
+        else:
+            gap = student - teacher
+        channels = student.shape[0 if self.correlate else 1]
+        total = power_sums(gap, self.alpha).sum(dtype=torch.double)
+        if self.form == 'dense':
+            total = total / (count * channels)
+        if self.log:  # finite, and flat, where nothing differs
+            least = torch.finfo(torch.float32).tiny
+            total = (total + self.floor).clamp(min=least).log()
+        return total.to(gap.dtype) * valid.any()
 
-    def _normalise(self, x: Tensor, valid: Tensor) -> Tensor:
+    def _normalize(self, x: Tensor, valid: Tensor) -> Tensor:
         if self.norm == 'batch':
             return standardize(x, valid, self.eps)
-        # a new map in any case: _distance writes into the teacher's
-        x = torch.where(valid.unsqueeze(1), x, 0.)
+        x = mask_invalid(x, valid.unsqueeze(1))
         return F.normalize(x) if self.norm == 'l2' else x
 
-    @torch.no_grad()
-    def _distance(self, student: Tensor, teacher: Tensor,
-                  valid: Tensor) -> Tuple[Tensor, Tensor]:
-        """Of masked maps, and its derivative by the student's.
 
-        The derivative takes the place of the teacher's.
-        """
-        value = student.new_zeros((), dtype=torch.double)
-        for tile in channel_tiles(student):
-            gap = student[:, tile] - teacher[:, tile]
-            slope = self._slope(gap)
-            value += torch.dot(slope.flatten(), gap.flatten())
-            teacher[:, tile] = slope
-        scale = self.alpha * torch.ones_like(value)
-        if self.form == 'dense':
-            count = valid.sum().clamp(min=1) * student.shape[1]
-            value, scale = value / count, scale / count
-        if self.log:
-            value, scale = value + self.floor, scale / (value + self.floor)
-            value = value.log()
-        return value.to(student.dtype), teacher.mul_(scale)
-
-    def _slope(self, gap: Tensor) -> Tensor:
-        """Derivative of ``|gap| ** alpha``, over alpha."""
-        if self.alpha == 1:
-            return gap.sign()
-        return gap.abs().pow_(self.alpha - 1).copysign_(gap)
+def power_sums(gap: Tensor, alpha: float) -> Tensor:
+    """``|gap| ** alpha``, added up over positions, and no map of powers."""
+    axes = tuple(range(2, gap.dim()))
+    return torch.linalg.vector_norm(gap, alpha, dim=axes).pow(alpha)
 
 
 def make_projector(kind: str, student: int, hidden: int, teacher: int,
@@ -207,7 +191,7 @@ def make_projector(kind: str, student: int, hidden: int, teacher: int,
 
 def image_means(x: Tensor, valid: Tensor) -> Tensor:
     """``(N, C, H, W), (N, H, W) -> (N, C, 1, 1)``, over valid positions."""
-    total = cleared(x, valid.unsqueeze(1)).sum((2, 3), keepdim=True)
+    total = mask_invalid(x, valid.unsqueeze(1)).sum((2, 3), keepdim=True)
     count = valid.sum((1, 2)).clamp(min=1)
     return total / count[:, None, None, None]
 
@@ -218,49 +202,12 @@ def standardize(x: Tensor, valid: Tensor, eps: float) -> Tensor:
     Shape:
         ``(N, C, H, W), (N, H, W) -> (N, C, H, W)``.
     """
-    return _Standardize.apply(x, valid.unsqueeze(1), eps)
-
-
-class _Standardize(torch.autograd.Function):
-
-    @staticmethod
-    def forward(ctx, x, valid, eps):
-        z = torch.empty_like(x, memory_format=torch.contiguous_format)
-        scale = x.new_empty((x.shape[1], 1, 1))
-        keep, count = valid.to(x), valid.sum().clamp(min=1)
-        for tile in channel_tiles(x):
-            part = cleared(x[:, tile], valid)
-            mean = channel_sums(part) / count
-            part = torch.addcmul(part, mean, keep, value=-1)
-            variance = channel_sums(part.square()) / count
-            scale[tile] = (variance + eps).clamp(min=1e-24).rsqrt()
-            torch.mul(part, scale[tile], out=z[:, tile])
-        ctx.save_for_backward(z, scale, valid, count)
-        return z
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_output):
-        z, scale, valid, count = ctx.saved_tensors
-        keep, out = valid.to(z), torch.empty_like(z)
-        for tile in channel_tiles(z):
-            part = cleared(grad_output[:, tile], valid)
-            along = channel_sums(part * z[:, tile]) / count
-            mean = channel_sums(part) / count
-            part = torch.addcmul(part, mean, keep, value=-1)
-            part.addcmul_(z[:, tile], along, value=-1)
-            torch.mul(part, scale[tile], out=out[:, tile])
-        return out, None, None
-
-
-def channel_sums(x: Tensor) -> Tensor:
-    """``(N, C, H, W) -> (C, 1, 1)``."""
-    return x.sum((0, 2, 3))[:, None, None]
-
-
-def channel_tiles(x: Tensor) -> Iterator[slice]:
-    """Slices over the channels of a map ``(N, C, H, W)``."""
-    return tiles(x[:, 0].numel(), x.shape[1], x.device)
+    keep, count = valid.unsqueeze(1), number_of(valid).to(x.dtype)
+    x = mask_invalid(x, keep)
+    mean = x.sum((0, 2, 3), keepdim=True) / count
+    x = mask_invalid(x - mean, keep)
+    variance = x.square().sum((0, 2, 3), keepdim=True) / count
+    return x * (variance + eps).clamp(min=1e-24).rsqrt()
 
 
 @torch.no_grad()
@@ -279,4 +226,4 @@ def mean_correlation(x: Tensor, y: Tensor, valid: Tensor) -> Tensor:
     x, y, valid = (z[..., ::step, ::step] for z in (x, y, valid))
     x, y = (standardize(z, valid, 0.).flatten(2) for z in (x, y))
     product = sum(a @ b.T for a, b in zip(x, y))
-    return product.abs().mean() / valid.sum().clamp(min=1)
+    return product.abs().mean() / number_of(valid)

@@ -7,13 +7,14 @@ layers are those of the paraphraser of Factor Transfer (Kim et al., NeurIPS
 out there), widths ``C, kC, kC``.
 """
 import math
-from typing import Dict, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from seg_kd.losses._functional import (check_map, full_precision,
+                                       mask_nonfinite, number_of,
                                        valid_positions)
 
 SLOPE = .1  # of the LeakyReLUs
@@ -22,7 +23,7 @@ SLOPE = .1  # of the LeakyReLUs
 class Encoder(nn.Module):
     """Teacher's map to the student's stride: three 3x3 convs and LeakyReLUs.
 
-    The map is standardised by two buffers, ``mean`` of each channel and one
+    The map is standardized by two buffers, ``mean`` of each channel and one
     ``std`` of all, those of the first batch that the encoder is trained on (0
     and 1 until then). The paper has no such step; without it its learning
     rate of 0.1 diverges on maps of a large mean or magnitude. It is a matter
@@ -50,9 +51,9 @@ class Encoder(nn.Module):
         self.register_buffer('std', torch.ones(()))
         self.register_buffer('measured', torch.tensor(False))
         for conv in self.convs:
-            initialise(conv, SLOPE, 9 * conv.in_channels)
+            initialize(conv, SLOPE, 9 * conv.in_channels)
 
-    def standardise(self, teacher: Tensor) -> Tensor:
+    def standardize(self, teacher: Tensor) -> Tensor:
         """The map in units of its spread, around its mean."""
         return (teacher - self.mean[:, None, None]).div_(self.std)
 
@@ -80,9 +81,9 @@ class Encoder(nn.Module):
     def forward(self, teacher: Tensor) -> Tensor:
         return self.trace(teacher)[0]
 
-    def trace(self, teacher: Tensor) -> Tuple[Tensor, List[torch.Size]]:
+    def trace(self, teacher: Tensor) -> tuple[Tensor, list[torch.Size]]:
         """The code, and the sizes of the maps on the way there."""
-        features, sizes = self.standardise(teacher), []
+        features, sizes = self.standardize(teacher), []
         for conv in self.convs:
             sizes.append(features.shape[2:])
             features = nn.functional.leaky_relu_(conv(features), SLOPE)
@@ -111,7 +112,7 @@ class Decoder(nn.Module):
         for conv, slope in zip(self.convs, slopes):
             # a stride of s leaves each output 1/s^2 of the taps
             taps = 9 / conv.stride[0]**2
-            initialise(conv, slope, taps * conv.in_channels)
+            initialize(conv, slope, taps * conv.in_channels)
         nn.init.zeros_(self.convs[-1].weight)
 
     def forward(self, code: Tensor, sizes: Sequence[torch.Size]) -> Tensor:
@@ -136,7 +137,7 @@ class Autoencoder(nn.Module):
                  channels: int,
                  stride: int,
                  ratio: float = .5,
-                 widths: Optional[Sequence[int]] = None) -> None:
+                 widths: Sequence[int] | None = None) -> None:
         super().__init__()
         if widths is None:
             code = max(1, round(ratio * channels))
@@ -144,7 +145,7 @@ class Autoencoder(nn.Module):
         if len(widths) != 3 or min(widths) < 1:
             raise ValueError(f'widths must be three numbers, not {widths}')
         strides = split_stride(stride)
-        self.relative_error: Optional[Tensor] = None
+        self.relative_error: Tensor | None = None
         self.encoder = Encoder(channels, strides, widths)
         self.decoder = Decoder(channels, strides, widths)
 
@@ -154,21 +155,22 @@ class Autoencoder(nn.Module):
 
     def forward(self,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Dict[str, Tensor]:
+                mask: Tensor | None = None) -> dict[str, Tensor]:
         check_map(teacher, 'teacher')
         if teacher.shape[1] != self.encoder.in_channels:
             raise ValueError(f'teacher has {teacher.shape[1]} channels, the '
                              f'{type(self).__name__.lower()} '
                              f'{self.encoder.in_channels}')
         with full_precision(teacher):
-            teacher = teacher.detach().to(self.encoder.convs[0].weight.dtype)
+            teacher = mask_nonfinite(
+                teacher.detach().to(self.encoder.convs[0].weight.dtype), mask)
             valid = valid_positions(teacher, mask).unsqueeze(1)
             if self.training:
                 self.encoder.measure(teacher, valid)
             return self._terms(teacher, valid, mask)
 
     def _terms(self, teacher: Tensor, valid: Tensor,
-               mask: Optional[Tensor]) -> Dict[str, Tensor]:
+               mask: Tensor | None) -> dict[str, Tensor]:
         raise NotImplementedError
 
     @torch.no_grad()
@@ -188,7 +190,7 @@ class Translator(Autoencoder):
     Trained alone; then the decoder is dropped and ``encoder`` frozen
     (``KALoss``). Both sums are divided by the number of valid elements of
     F, so the ratio of the two terms is the paper's, and neither depends on
-    the crop. F is standardised (``Encoder``). SGD at the paper's 0.1 with
+    the crop. F is standardized (``Encoder``). SGD at the paper's 0.1 with
     momentum diverges on maps of real networks, unless the norm of the
     gradient is clipped (to 1: the configs do).
 
@@ -222,20 +224,20 @@ class Translator(Autoencoder):
                  channels: int,
                  stride: int = 2,
                  ratio: float = .5,
-                 widths: Optional[Sequence[int]] = None,
+                 widths: Sequence[int] | None = None,
                  alpha: float = 1e-7) -> None:
         super().__init__(channels, stride, ratio, widths)
         self.alpha = alpha
 
     def _terms(self, teacher: Tensor, valid: Tensor,
-               mask: Optional[Tensor]) -> Dict[str, Tensor]:
+               mask: Tensor | None) -> dict[str, Tensor]:
         code, sizes = self.encoder.trace(teacher)
-        target = self.encoder.standardise(teacher)
+        target = self.encoder.standardize(teacher)
         error = (self.decoder(code, sizes) - target).square()
         error = torch.where(valid, error, 0.).sum()
         kept = valid_positions(code, mask).unsqueeze(1)
         size = torch.where(kept, code, 0.).abs().sum()
-        count = valid.sum().clamp(min=1) * teacher.shape[1]
+        count = (number_of(valid) * teacher.shape[1]).to(teacher.dtype)
         self._compare(error, teacher, valid)
         return dict(reconstruction=error / count,
                     sparsity=self.alpha * size / count)
@@ -258,7 +260,7 @@ def sum_moments(teacher: Tensor, valid: Tensor) -> Tensor:
     return moments
 
 
-def split_stride(stride: int) -> Tuple[int, int, int]:
+def split_stride(stride: int) -> tuple[int, int, int]:
     """Three factors of 1, 2 or 3, largest first: 2 is ``(2, 1, 1)``.
 
     Raises:
@@ -274,7 +276,7 @@ def split_stride(stride: int) -> Tuple[int, int, int]:
                      'or 3 (the convs of the translator)')
 
 
-def initialise(conv: nn.Module, slope: float, fan_in: float) -> None:
+def initialize(conv: nn.Module, slope: float, fan_in: float) -> None:
     """He's normal initialisation: a map keeps its magnitude; no bias."""
     gain = math.sqrt(2 / (1 + slope**2))
     nn.init.normal_(conv.weight, std=gain / math.sqrt(fan_in))

@@ -4,14 +4,13 @@ After ``distiller_zoo/VID.py`` of HobbitLong/RepDistiller, which has it from
 the authors.
 """
 import math
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_kd.losses._functional import (channel_errors, check_channels,
-                                       full_precision)
+                                       full_precision, mask_nonfinite)
 
 FORMS = ('dense', 'paper')
 
@@ -54,7 +53,7 @@ class VIDLoss(nn.Module):
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
-                 hidden_channels: Optional[int] = None,
+                 hidden_channels: int | None = None,
                  form: str = 'dense',
                  init_variance: float = 5.,
                  eps: float = 1e-5) -> None:
@@ -80,13 +79,14 @@ class VIDLoss(nn.Module):
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+                mask: Tensor | None = None) -> Tensor:
         check_channels(student, 'student', self.mean[0].weight.shape[1])
         check_channels(teacher, 'teacher', len(self.raw_variance))
         with full_precision(teacher):
-            student = student.to(self.raw_variance.dtype)
+            student = mask_nonfinite(student.to(self.raw_variance.dtype), mask)
             if self.form == 'paper':
-                student, teacher = to_smaller_grid(student, teacher)
+                student, teacher = to_smaller_grid(
+                    student, mask_nonfinite(teacher, mask))
             errors, count = channel_errors(self.mean(student), teacher, mask)
             variance = F.softplus(self.raw_variance) + self.eps
             nll = (errors / variance + variance.log()).mean() / 2

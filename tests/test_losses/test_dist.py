@@ -13,18 +13,43 @@ def test_golden(beta, gamma):
     student = (3 * numbers(0, 2, 7, 3, 5)).requires_grad_()
     value = DISTLoss(beta, gamma)(student, 3 * numbers(1, 2, 7, 3, 5))
     value.backward()
-    # the authors add 1e-8 to the product of the lengths
-    assert value.item() == pytest.approx(expected['value'], rel=1e-7)
+    assert value.item() == pytest.approx(expected['value'], rel=1e-12)
     torch.testing.assert_close(student.grad[0],
                                torch.tensor(expected['gradient'],
                                             dtype=torch.double),
                                rtol=1e-6,
-                               atol=1e-8)
+                               atol=1e-12)
 
 
 def rho(x, y):
     x, y = x - x.mean(), y - y.mean()
-    return x @ y / (x.norm() * y.norm())
+    return x @ y / (x.norm() * y.norm() + 1e-8)  # the authors' epsilon
+
+
+def vectors(seed, scale=3.):
+    generator = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(4, 19, 1, 1, generator=generator).double()
+
+
+def test_the_authors_epsilon_on_vectors():
+    value = DISTLoss()(vectors(0), vectors(1))
+    assert value.item() == pytest.approx(1.77137447962, rel=1e-11)
+
+
+@pytest.mark.parametrize('dtype, rtol', [(torch.double, 1e-9),
+                                         (torch.float, 1e-4)])
+@pytest.mark.parametrize('margin', [6., 12., 20., 40.])
+def test_confident_logits(margin, dtype, rtol):
+    """Most classes are likely nowhere; the epsilon decides what they count."""
+    sure = margin * torch.nn.functional.one_hot(
+        torch.arange(4 * 30) % 3, 19).double().T.view(1, 19, 4, 30)
+    student, teacher = (sure + numbers(k, 1, 19, 4, 30) for k in (0, 1))
+    everywhere = torch.ones(1, 4, 30, dtype=torch.bool)
+    want = gradient(lambda s: loops(s, teacher, everywhere, 1., 1., 1.),
+                    student)
+    got = gradient(DISTLoss(), student.to(dtype), teacher.to(dtype))
+    for a, b in zip(got, want):
+        assert (a - b).norm() < rtol * b.norm() + 1e-14
 
 
 def loops(student, teacher, mask, beta, gamma, temperature):

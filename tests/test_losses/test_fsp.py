@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from seg_kd.losses import FSPLoss
-from seg_kd.losses.fsp import average, flow
+from seg_kd.losses.fsp import flow
 
 from .reference import golden, numbers
 
@@ -80,14 +80,6 @@ def test_pooling_with_all_valid_is_pooling(pool):
     want = getattr(F, f'adaptive_{pool}_pool2d')(fine, (3, 4)).flatten(2)
     want = want @ coarse.flatten(2).mT / 12
     torch.testing.assert_close(flow(fine, coarse, None, pool), want)
-
-
-@pytest.mark.parametrize('size', [(2, 2), (4, 3), (1, 6), (3, 4), (4, 6)])
-def test_average_is_adaptive_avg_pool2d(size):
-    x = numbers(0, 2, 3, 4, 6).requires_grad_()
-    torch.testing.assert_close(average(x, size),
-                               F.adaptive_avg_pool2d(x, size))
-    assert torch.autograd.gradcheck(lambda x: average(x, size), x)
 
 
 def test_connectors_act_as_1x1_convs_on_the_maps():

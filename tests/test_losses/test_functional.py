@@ -2,8 +2,8 @@
 import pytest
 import torch
 
-from seg_kd.losses._functional import (cleared, match_size, norm_and_slope,
-                                       prepare, resize_mask)
+from seg_kd.losses._functional import (mask_invalid, match_size,
+                                       norm_and_slope, prepare, resize_mask)
 
 
 def test_mask_by_majority():
@@ -75,7 +75,7 @@ def test_prepare():
 def test_cleared_is_zero_even_for_a_nan():
     x = torch.randn(2, 3, 4, 5)
     valid = torch.ones(2, 1, 4, 5, dtype=torch.bool)
-    assert cleared(x, valid) is x
+    assert mask_invalid(x, valid) is x
     valid[1, 0, 2] = False
     x[1, :, 2] = float('nan')
-    assert torch.equal(cleared(x, valid), x.nan_to_num())
+    assert torch.equal(mask_invalid(x, valid), x.nan_to_num())

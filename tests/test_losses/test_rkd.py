@@ -76,6 +76,23 @@ def test_equal_instances():
         assert grad.isfinite().all()
 
 
+@pytest.mark.parametrize('dtype', [torch.float, torch.double])
+@pytest.mark.parametrize('seed', range(4))
+def test_long_vectors(dtype, seed):
+    """Rounding makes neither a self-distance nor one of equal images."""
+    torch.manual_seed(seed)
+    student, teacher = (torch.randn(2, 64, 16, 128) for _ in range(2))
+    loss = RKDLoss(instances='map')
+    for pair in ((student, teacher), (student.tile(2, 1, 1, 1),
+                                      teacher.tile(2, 1, 1, 1))):
+        found = loss(*(x.to(dtype) for x in pair))
+        assert found['distance'] < 1e-12
+    student, teacher = (torch.randn(4, 64, 16, 128) for _ in range(2))
+    want = loss(student.double(), teacher.double())
+    for name, value in loss(student.to(dtype), teacher.to(dtype)).items():
+        torch.testing.assert_close(value.double(), want[name])
+
+
 def test_weights():
     student, teacher = torch.randn(2, 4, 3, 5), torch.randn(2, 6, 3, 5)
     one, other = RKDLoss(1, 1), RKDLoss(25, 50)

@@ -92,6 +92,17 @@ def test_float32_precision(relu, size):
     assert error(gradient(SPLoss(), student, teacher), want) < 2e-4
 
 
+@pytest.mark.parametrize('size', [.01, .001])
+@pytest.mark.parametrize('scale', [1., 1.2, 1.5, 3.])
+def test_precision_does_not_depend_on_the_scale(scale, size):
+    teacher = torch.randn(2, 64, 24, 40).relu()
+    student = scale * (teacher + size * torch.randn_like(teacher))
+    want = gradient(matrices, student.double(), teacher.double())
+    got = gradient(SPLoss(), student, teacher)
+    assert got[0] == pytest.approx(want[0], rel=1e-6)
+    assert error(got, want) < 2e-4
+
+
 @pytest.mark.parametrize('size', [1., 1e-3])
 def test_memory_is_linear(size):
     teacher = torch.randn(1, 8, 128, 256)  # 32768 positions

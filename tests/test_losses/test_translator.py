@@ -109,7 +109,7 @@ def test_measures_once_and_only_in_training():
     translator(teacher, mask)
     assert not encoder.measured and encoder.std == 1
     translator.train()(teacher, mask)
-    standard = encoder.standardise(teacher).movedim(1, -1)[mask]
+    standard = encoder.standardize(teacher).movedim(1, -1)[mask]
     torch.testing.assert_close(standard.mean(0), torch.zeros(4))
     torch.testing.assert_close(standard.square().mean(), torch.tensor(1.))
     before = {k: v.clone() for k, v in translator.state_dict().items()}
