@@ -52,9 +52,9 @@ def imports(path: Path) -> list[tuple[str, ast.AST]]:
 def arrows() -> set[tuple[str, str]]:
     """(room, room that it imports), but for the package itself."""
     found = {(room(path), room_of(name))
-             for path in modules() for name, _ in imports(path)}
-    return {(a, b) for a, b in found
-            if a != b and '__init__.py' not in (a, b)}
+             for path in modules()
+             for name, _ in imports(path)}
+    return {(a, b) for a, b in found if a != b and '__init__.py' not in (a, b)}
 
 
 def test_every_room_is_in_the_table_and_the_other_way_round():
@@ -69,8 +69,9 @@ def test_imports_run_downwards_only():
     assert not upward
 
 
-@pytest.mark.parametrize('path', modules(), ids=lambda p: str(
-    p.relative_to(PACKAGE)))
+@pytest.mark.parametrize('path',
+                         modules(),
+                         ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_no_import_hides_in_a_function(path):
     tree = ast.parse(path.read_text(encoding='utf-8'))
     outside = set(map(id, tree.body))
@@ -108,7 +109,8 @@ def reduced(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
                 stack += below.get(name, ())
         return found
 
-    return {(a, b) for a, b in pairs
+    return {(a, b)
+            for a, b in pairs
             if not any(b in reach(c) for c in below[a] - {b})}
 
 

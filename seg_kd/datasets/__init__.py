@@ -4,9 +4,10 @@ from seg_kd.datasets.camvid import CamVidDataset
 from seg_kd.datasets.check import CheckLabels, check_dataset, check_files
 from seg_kd.datasets.seeded import SeededDataset, SeededSampler
 from seg_kd.datasets.transforms import Albumentations, CropWithClassCap
+from seg_kd.datasets.unlabelled import MixedSampler, WithUnlabelled
 
 __all__ = [
     'Albumentations', 'Cached', 'CamVidDataset', 'CheckLabels',
-    'CropWithClassCap', 'SeededDataset', 'SeededSampler', 'check_dataset',
-    'check_files'
+    'CropWithClassCap', 'MixedSampler', 'SeededDataset', 'SeededSampler',
+    'WithUnlabelled', 'check_dataset', 'check_files'
 ]
