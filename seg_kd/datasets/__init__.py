@@ -6,9 +6,11 @@ from seg_kd.datasets.ready import make_ready
 from seg_kd.datasets.seeded import (SeededDataset, SeededDraws, SeededSampler,
                                     seed_draws)
 from seg_kd.datasets.transforms import Albumentations, CropWithClassCap
+from seg_kd.datasets.unlabelled import MixedSampler, WithUnlabelled
 
 __all__ = [
     'Albumentations', 'Cached', 'CamVidDataset', 'CheckLabels',
-    'CropWithClassCap', 'SeededDataset', 'SeededDraws', 'SeededSampler',
-    'check_dataset', 'check_files', 'make_ready', 'seed_draws'
+    'CropWithClassCap', 'MixedSampler', 'SeededDataset', 'SeededDraws',
+    'SeededSampler', 'WithUnlabelled', 'check_dataset', 'check_files',
+    'make_ready', 'seed_draws'
 ]

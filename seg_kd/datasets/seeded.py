@@ -28,9 +28,9 @@ RECORDED = 'sample_idx', 'geometry'
 Draw = Tuple[int, int]
 
 
-def draw_seed(seed: int, draw: int) -> int:
+def draw_seed(seed: int, *draw: int) -> int:
     """32 well-mixed bits for one draw of the global stream."""
-    return int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
+    return int(np.random.SeedSequence([seed, *draw]).generate_state(1)[0])
 
 
 @DATA_SAMPLERS.register_module()

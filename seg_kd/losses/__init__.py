@@ -4,8 +4,10 @@ from seg_kd.losses.ab import ABLoss
 from seg_kd.losses.adaptation import AdaptationLoss
 from seg_kd.losses.affinity import AffinityLoss
 from seg_kd.losses.at import ATLoss
+from seg_kd.losses.balanced import BalancedLoss
 from seg_kd.losses.cckd import CCKDLoss
 from seg_kd.losses.crd import CRDLoss
+from seg_kd.losses.cwd import CWDLoss
 from seg_kd.losses.dist import DISTLoss
 from seg_kd.losses.fitnet import FitNetLoss
 from seg_kd.losses.fsp import FSPLoss
@@ -30,5 +32,6 @@ __all__ = [
     'LogitStdLoss', 'HNDLoss', 'HCLLoss', 'ICKDLoss', 'ReviewKDLoss',
     'CRDLoss', 'ATLoss', 'FitNetLoss', 'SRDLoss', 'VIDLoss', 'ABLoss',
     'FSPLoss', 'FTLoss', 'PADLoss', 'Paraphraser', 'AdaptationLoss',
-    'AffinityLoss', 'Encoder', 'KALoss', 'Translator', 'prepare'
+    'AffinityLoss', 'BalancedLoss', 'CWDLoss', 'Encoder', 'KALoss',
+    'Translator', 'prepare'
 ]

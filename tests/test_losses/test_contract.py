@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from seg_kd.losses import (ABLoss, AdaptationLoss, AffinityLoss, ATLoss,
-                           CCKDLoss, CRDLoss, DISTLoss, FitNetLoss, FSPLoss,
-                           FTLoss, HCLLoss, HNDLoss, ICKDLoss, KALoss, KDLoss,
-                           LogitStdLoss, PADLoss, Paraphraser, PKTLoss,
-                           ReviewKDLoss, RKDLoss, SPLoss, SRDLoss, Translator,
-                           VIDLoss)
+                           BalancedLoss, CCKDLoss, CRDLoss, CWDLoss, DISTLoss,
+                           FitNetLoss, FSPLoss, FTLoss, HCLLoss, HNDLoss,
+                           ICKDLoss, KALoss, KDLoss, LogitStdLoss, PADLoss,
+                           Paraphraser, PKTLoss, ReviewKDLoss, RKDLoss, SPLoss,
+                           SRDLoss, Translator, VIDLoss)
 from seg_kd.losses._functional import resize_mask
 
 NAMES = {
@@ -258,6 +258,23 @@ CASES = {
          }),
     'srd_none':
     Case(lambda: SRDLoss(5, 5, projector='none', log=False), same=True),
+    'cwd':
+    Case(lambda: CWDLoss(4, 5),
+         zero_at_teacher=False,
+         once=False,
+         learning={'connector.weight'}),
+    'cwd_logits':
+    Case(lambda: CWDLoss(5, 5, 1.), same=True, once=False),
+    'balanced':
+    Case(lambda: BalancedLoss(4, 5, width=16, depth=1),
+         zero_at_teacher=False,
+         once=False,
+         learning={
+             f'projector.{part}.{k}'
+             for part in ('first', 'blocks.0.0', 'blocks.0.2', 'last.0',
+                          'last.2')
+             for k in ('weight', 'bias')
+         }),
     'vid':
     Case(lambda: VIDLoss(4, 5),
          zero_at_teacher=False,

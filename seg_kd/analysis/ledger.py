@@ -1,0 +1,249 @@
+"""Finished runs, one JSON line each, and what they say together.
+
+Runs of different days and machines add up in one file; tables and charts are
+made from it and never typed. A comparison is paired: a method and the student
+alone in the same experiment, with the same seed, on the same fold, for the
+same number of iterations.
+"""
+import json
+import os
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+import matplotlib
+import numpy as np
+from prettytable import PrettyTable
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+
+from seg_kd.errors import UserError
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt  # noqa: E402
+
+ALONE = 'student'
+LEVEL = 0.95  # of intervals; 1 - LEVEL of the tests
+POWER = 0.8  # at which the smallest detectable difference is given
+# What two runs must share to be a pair.
+PAIR = ('experiment', 'iterations', 'fold', 'seed')
+NEEDED = ('method', *PAIR, 'miou', 'wall_s')
+
+Run = dict[str, Any]
+
+
+def append(path: str, run: Run) -> None:
+    """Adds one finished run.
+
+    Raises:
+        UserError: The run lacks one of ``NEEDED``.
+    """
+    problem = damage(run)
+    if problem:
+        raise UserError(f'{path}: not added: {problem}')
+    os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+    with open(path, 'a', encoding='utf-8') as f:
+        f.write(json.dumps(run) + '\n')
+
+
+def read(path: str) -> list[Run]:
+    """All runs of a ledger; a damaged line is left out with a warning.
+
+    Raises:
+        UserError: There is no such file, or no run in it.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f'there is no ledger {path}')
+    runs = []
+    with open(path, encoding='utf-8') as f:
+        for number, line in enumerate(f, 1):
+            if not line.strip():
+                continue
+            try:
+                run = json.loads(line)
+                problem = damage(run)
+            except ValueError as error:
+                problem = f'not JSON ({error})'
+            if problem:
+                warnings.warn(f'{path}, line {number} is left out: {problem}')
+            else:
+                runs.append(run)
+    if not runs:
+        raise UserError(f'the ledger {path} holds no run')
+    return runs
+
+
+def damage(run: Any) -> str:
+    """What is wrong with a run of a ledger, or ''."""
+    if not isinstance(run, dict):
+        return 'not an object'
+    missing = [key for key in NEEDED if key not in run]
+    if missing:
+        return f'{", ".join(missing)} missing'
+    if not isinstance(run['miou'],
+                      (int, float)) or not np.isfinite(run['miou']):
+        return f'an mIoU of {run["miou"]}'
+    return ''
+
+
+@dataclass
+class Comparison:
+    """A method against the student alone, over pairs of runs.
+
+    Differences are in points of mIoU, the method minus the student alone.
+    """
+    method: str
+    scores: list[float]  # of the method
+    alone: list[float]  # of the student alone, pair by pair
+    keys: list[tuple]  # experiment, iterations, fold, seed of each pair
+    wall: float  # wall-clock time, times that of the student alone
+    p: float = float('nan')  # two-sided, corrected over the table (Holm)
+
+    @property
+    def gains(self) -> list[float]:
+        return [a - b for a, b in zip(self.scores, self.alone)]
+
+    @property
+    def gain(self) -> float:
+        return mean(self.gains)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of the mean difference, at ``LEVEL``; infinite for one pair."""
+        if len(self.gains) < 2:
+            return float('-inf'), float('inf')
+        found = stats.ttest_1samp(self.gains, 0.).confidence_interval(LEVEL)
+        return float(found.low), float(found.high)
+
+    @property
+    def raw_p(self) -> float:
+        """Of a paired two-sided t-test; NaN for one pair."""
+        if len(self.gains) < 2:
+            return float('nan')
+        return float(stats.ttest_rel(self.scores, self.alone).pvalue)
+
+    @property
+    def detectable(self) -> float:
+        """The smallest mean difference that so many pairs with such a spread
+        show with a probability of ``POWER``; infinite for one pair."""
+        if len(self.gains) < 2:
+            return float('inf')
+        effect = TTestPower().solve_power(nobs=len(self.gains),
+                                          alpha=1 - LEVEL,
+                                          power=POWER)
+        return float(effect) * stdev(self.gains)
+
+
+def compare(runs: list[Run],
+            methods: list[str] | None = None) -> list[Comparison]:
+    """Each method against the student alone, over all of their pairs.
+
+    Args:
+        runs: Of a ledger. Of several runs of one thing the last counts.
+        methods: In this order; by default all that there are.
+
+    Raises:
+        UserError: A method has no run that pairs with one of the student
+            alone.
+    """
+    by_method: dict[str, dict[tuple, Run]] = defaultdict(dict)
+    for run in runs:
+        by_method[run['method']][tuple(run[k] for k in PAIR)] = run
+    alone = by_method.get(ALONE, {})
+    found = []
+    for method in methods or [m for m in by_method if m != ALONE]:
+        own = by_method.get(method, {})
+        keys = sorted(own.keys() & alone.keys(), key=str)
+        if not keys:
+            raise UserError(
+                f'{method!r} is not paired with the student alone: '
+                f'{len(own)} runs of it and {len(alone)} of {ALONE!r}, none '
+                f'of the same {", ".join(PAIR)}')
+        wall = mean(own[k]['wall_s'] / alone[k]['wall_s'] for k in keys)
+        found.append(
+            Comparison(method, [own[k]['miou'] for k in keys],
+                       [alone[k]['miou'] for k in keys], keys, wall))
+    tested = [c for c in found if np.isfinite(c.raw_p)]
+    if tested:
+        corrected = multipletests([c.raw_p for c in tested], method='holm')[1]
+        for comparison, p in zip(tested, corrected):
+            comparison.p = float(p)
+    return found
+
+
+def table(comparisons: list[Comparison]) -> str:
+    """One row per method: means, paired difference, interval, p, cost."""
+    shown = PrettyTable([
+        'method', 'pairs', 'mIoU', 'alone', 'gain',
+        f'{100 * LEVEL:.0f} % interval', 'p (Holm)', 'detectable', 'time'
+    ])
+    shown.align = 'r'
+    shown.align['method'] = 'l'
+    for c in comparisons:
+        low, high = c.interval
+        several = len(c.gains) > 1
+        shown.add_row([
+            c.method,
+            len(c.gains),
+            spread(c.scores),
+            spread(c.alone), f'{c.gain:+.2f}',
+            f'{low:+.2f} to {high:+.2f}' if several else '-',
+            f'{c.p:.3f}' if several else '-',
+            f'{c.detectable:.2f}' if several else '-', f'{c.wall:.2f}'
+        ])
+    return str(shown)
+
+
+def by_fold(comparisons: list[Comparison]) -> str:
+    """Mean gain of each method on each fold, and over how many pairs."""
+    folds = sorted({str(key[2]) for c in comparisons for key in c.keys})
+    shown = PrettyTable(['method', *folds])
+    shown.align = 'r'
+    shown.align['method'] = 'l'
+    for c in comparisons:
+        row = []
+        for fold in folds:
+            gains = [
+                g for g, key in zip(c.gains, c.keys) if str(key[2]) == fold
+            ]
+            row.append(f'{mean(gains):+.2f} ({len(gains)})' if gains else '-')
+        shown.add_row([c.method, *row])
+    return str(shown)
+
+
+def spread(scores: list[float]) -> str:
+    """Mean and standard deviation."""
+    if len(scores) < 2:
+        return f'{scores[0]:.2f}'
+    return f'{mean(scores):.2f} ± {stdev(scores):.2f}'
+
+
+def draw(comparisons: list[Comparison], path: str) -> None:
+    """A row per method: a dot per pair, the mean difference, its interval."""
+    figure, axis = plt.subplots(figsize=(7., 1. + .35 * len(comparisons)),
+                                layout='constrained')
+    for row, c in enumerate(comparisons):
+        axis.plot(c.gains, [row] * len(c.gains),
+                  'o',
+                  color='0.6',
+                  markersize=4,
+                  zorder=1,
+                  label='one pair' if row == 0 else None)
+        low, high = c.interval if len(c.gains) > 1 else (c.gain, c.gain)
+        axis.errorbar(c.gain,
+                      row,
+                      xerr=[[c.gain - low], [high - c.gain]],
+                      fmt='D',
+                      color='tab:blue' if low > 0 else '0.2',
+                      capsize=3,
+                      label='mean and its interval' if row == 0 else None)
+    axis.axvline(0, color='0.3', linestyle='--', linewidth=1)
+    axis.set_yticks(range(len(comparisons)), [c.method for c in comparisons])
+    axis.set_ylim(len(comparisons) - .4, -.6)
+    axis.set_xlabel('mIoU minus that of the student alone, same seed and fold')
+    axis.legend(loc='best', frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,216 @@
+"""Images without labels, in the same batches as the labelled ones.
+
+``train_dataloader = dict(..., unlabelled=dict(img_path='more', ratio=1.))`` is
+all that a config says. The task's loss sees the labelled images only;
+distillation counts every pixel of the others.
+"""
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmengine.logging import print_log
+from mmengine.registry import DATA_SAMPLERS
+from mmseg.datasets.transforms import LoadAnnotations, PackSegInputs
+
+from seg_kd.datasets.cached import Cached
+from seg_kd.datasets.seeded import SeededSampler, draw_seed
+from seg_kd.errors import UserError
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+MARK = 'unlabelled'  # in a sample's metainfo
+
+
+class WithUnlabelled(torch.utils.data.Dataset):
+    """A data set, and behind its images those of a folder without labels.
+
+    The images without labels go through the pipeline of the data set; their
+    label map holds nothing but its ``ignore_index``, and their ``metainfo``
+    says ``unlabelled=True``.
+
+    Args:
+        dataset: Of images with labels, with a ``pipeline`` and
+            ``get_data_info`` as ``BaseSegDataset`` has them.
+        img_path: Folder of images, searched with all that is in it; relative
+            to where the program runs.
+        suffixes: Endings of image files, in lower case.
+
+    Raises:
+        UserError: The folder is missing or holds no image, or ``dataset`` has
+            no pipeline of its own.
+    """
+
+    def __init__(self,
+                 dataset: Any,
+                 img_path: str,
+                 suffixes: Sequence[str] = SUFFIXES) -> None:
+        if not hasattr(dataset, 'get_data_info') or not hasattr(
+                dataset, 'pipeline'):
+            raise UserError(
+                f'unlabelled= needs a data set with a pipeline of its own, '
+                f'as BaseSegDataset has it, not a {type(dataset).__name__}')
+        self.dataset = dataset
+        self.labelled = len(dataset)
+        self.files = images_in(img_path, tuple(suffixes))
+        ignore = getattr(dataset, 'ignore_index', 255)
+        dataset.pipeline.transforms = without_labels_too(
+            dataset.pipeline.transforms, ignore)
+        for transform in dataset.pipeline.transforms:
+            if isinstance(transform, PackSegInputs):
+                transform.meta_keys = (*transform.meta_keys, MARK)
+        self._warn_of_known()
+
+    def _warn_of_known(self) -> None:
+        known = {
+            os.path.realpath(self.dataset.get_data_info(i)['img_path'])
+            for i in range(self.labelled)
+        }
+        twice = [f for f in self.files if os.path.realpath(f) in known]
+        if twice:
+            print_log(
+                f'{len(twice)} of {len(self.files)} unlabelled images are in '
+                f'the labelled set, too, {twice[0]} first: they are used '
+                'without their labels as well', 'current')
+
+    def __len__(self) -> int:
+        return self.labelled + len(self.files)
+
+    def get_data_info(self, index: int) -> dict[str, Any]:
+        if index < self.labelled:
+            return self.dataset.get_data_info(index)
+        return {
+            'img_path': self.files[index - self.labelled],
+            'seg_map_path': None,
+            'label_map': None,
+            'reduce_zero_label': False,
+            'seg_fields': [],
+            'sample_idx': index,
+            MARK: True
+        }
+
+    def __getitem__(self, index: int) -> Any:
+        if index < self.labelled:
+            return self.dataset[index]
+        info = self.get_data_info(index)
+        sample = self.dataset.pipeline(info)
+        if sample is None:
+            raise UserError(f'{info["img_path"]}: cannot be loaded')
+        return sample
+
+    def __getattr__(self, name: str) -> Any:
+        # see SeededDataset
+        if name.startswith('_') or name == 'dataset':
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+
+class LoadLabels(LoadAnnotations):
+    """``LoadAnnotations``; an image without labels has nothing but ignored
+    pixels.
+
+    Args:
+        like: The transform whose settings it has.
+        ignore_index: The label that does not count.
+    """
+
+    def __init__(self, like: LoadAnnotations, ignore_index: int) -> None:
+        self.__dict__.update(like.__dict__)
+        self.unlabelled_index = ignore_index
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        if not results.get(MARK):
+            return super().transform(results)
+        if results['img'].ndim != 3 or results['img'].shape[2] != 3:
+            raise UserError(f'{results["img_path"]}: an unlabelled image of '
+                            f'shape {results["img"].shape}, where three '
+                            'channels are expected')
+        results['gt_seg_map'] = np.full(results['img'].shape[:2],
+                                        self.unlabelled_index, np.uint8)
+        results['seg_fields'].append('gt_seg_map')
+        return results
+
+
+def without_labels_too(transforms: Sequence[Any],
+                       ignore_index: int) -> list[Any]:
+    """The transforms, each ``LoadAnnotations`` a :class:`LoadLabels`."""
+    found = []
+    for transform in transforms:
+        if type(transform) is LoadAnnotations:
+            transform = LoadLabels(transform, ignore_index)
+        elif isinstance(transform, Cached):
+            inner = transform.transforms
+            inner.transforms = without_labels_too(inner.transforms,
+                                                  ignore_index)
+        elif isinstance(transform, Compose):
+            transform.transforms = without_labels_too(transform.transforms,
+                                                      ignore_index)
+        found.append(transform)
+    return found
+
+
+def images_in(folder: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
+    """Paths of all images in a folder and below it, sorted.
+
+    Raises:
+        UserError: There is no such folder, or no image in it.
+    """
+    if not os.path.isdir(folder):
+        raise UserError(f'the folder of unlabelled images {folder} is missing')
+    found = [
+        os.path.join(where, name)
+        for where, _, names in os.walk(folder, followlinks=True)
+        for name in names if name.lower().endswith(suffixes)
+    ]
+    if not found:
+        raise UserError(f'no image in {folder}, the folder of unlabelled '
+                        f'images; its files end in {", ".join(suffixes)}')
+    return sorted(found)
+
+
+@DATA_SAMPLERS.register_module()
+class MixedSampler(SeededSampler):
+    """Batches of labelled images, then unlabelled ones, in fixed numbers.
+
+    The labelled images are drawn in the order, and with the seeds, in which
+    ``SeededSampler`` draws them alone: a run with unlabelled images and one
+    without see the same labelled ones.
+
+    Args:
+        dataset: A :class:`WithUnlabelled`, maybe wrapped.
+        labelled: Labelled images in a batch of one process.
+        unlabelled: Unlabelled images in a batch of one process.
+        **options: As for ``SeededSampler``.
+    """
+
+    def __init__(self, dataset: Any, labelled: int, unlabelled: int,
+                 **options: Any) -> None:
+        self.batch = labelled, unlabelled
+        super().__init__(dataset, **options)
+
+    def _infinite_indices(self) -> Iterator[tuple[int, tuple[int, ...]]]:
+        known = self.dataset.labelled
+        labelled = self._stream(0, known, self.seed)
+        others = self._stream(known, self.size - known, self.seed + 1)
+        # each process takes every world_size-th of these
+        while True:
+            for stream, count, kind in zip((labelled, others), self.batch,
+                                           ((), (1, ))):
+                drawn = itertools.islice(stream, count * self.world_size)
+                yield from ((i, (n, *kind)) for i, n in drawn)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        for index, draw in self.indices:
+            yield index, draw_seed(self.seed, *draw)
+
+    def _stream(self, start: int, size: int,
+                seed: int) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed(seed)
+        number = itertools.count()
+        while True:
+            order = (torch.randperm(size, generator=generator)
+                     if self.shuffle else torch.arange(size))
+            for index in order.tolist():
+                yield start + index, next(number)

@@ -1,0 +1,122 @@
+"""The ledger: pairs, their statistics by hand, and what is damaged."""
+import json
+import math
+
+import pytest
+
+from seg_kd.analysis import ledger
+from seg_kd.errors import UserError
+
+
+def run(method, miou, seed=0, fold=None, **more):
+    return {
+        **dict(experiment='camvid',
+               method=method,
+               iterations=6000,
+               fold=fold,
+               seed=seed,
+               miou=miou,
+               wall_s=100. if method == 'student' else 150.),
+        **more
+    }
+
+
+ALONE = [run('student', m, s) for s, m in enumerate((40., 42., 41.))]
+KA = [run('ka', m, s) for s, m in enumerate((42., 43., 44.))]  # +2, +1, +3
+
+
+def test_paired_statistics_by_hand():
+    found, = ledger.compare(ALONE + KA)
+    assert found.gains == [2., 1., 3.]
+    assert found.gain == 2.
+    # deviation 1, so a standard error of 1 / sqrt(3); t(0.975, 2) = 4.302653
+    half = 4.302653 / math.sqrt(3)
+    assert found.interval == pytest.approx((2 - half, 2 + half), abs=1e-5)
+    # t = 2 sqrt(3) with two degrees of freedom: p = 1 - t / sqrt(t^2 + 2)
+    assert found.raw_p == pytest.approx(1 - math.sqrt(12 / 14))
+    assert found.p == found.raw_p  # one method: nothing to correct
+    assert found.wall == 1.5
+
+
+def test_holm_corrects_over_the_methods_of_a_table():
+    at = [run('at', m, s) for s, m in enumerate((40.1, 42.3, 40.9))]
+    ka, weak = ledger.compare(ALONE + KA + at, ['ka', 'at'])
+    assert ka.p == pytest.approx(min(1, 2 * ka.raw_p))
+    assert weak.p == pytest.approx(max(ka.p, weak.raw_p))
+
+
+def test_detectable_difference_needs_a_power_of_four_fifths():
+    found, = ledger.compare(ALONE + KA)
+    from scipy import stats
+    limit = stats.t.ppf(.975, 2)
+    noncentral = found.detectable * math.sqrt(3)  # deviation 1
+    power = 1 - stats.nct.cdf(limit, 2, noncentral) + stats.nct.cdf(
+        -limit, 2, noncentral)
+    assert power == pytest.approx(.8, abs=1e-4)
+
+
+def test_only_the_same_seed_fold_length_and_experiment_pair():
+    others = [
+        run('ka', 90., 7),
+        run('ka', 90., 0, fold='x'),
+        run('ka', 90., 1, iterations=3),
+        run('ka', 90., 2, experiment='voc')
+    ]
+    found, = ledger.compare(ALONE + others + KA[:1])
+    assert found.scores == [42.] and found.alone == [40.]
+    with pytest.raises(UserError, match="'ka' is not paired"):
+        ledger.compare(ALONE + others)
+
+
+def test_a_repeated_run_replaces_the_earlier_one():
+    found, = ledger.compare(ALONE + KA[:1] + [run('ka', 45.)])
+    assert found.scores == [45.]
+
+
+def test_tables_show_every_method_and_fold():
+    folds = [
+        run(m, v, f, fold) for f, fold in enumerate(('a', 'b'))
+        for m, v in (('student', 40.), ('ka', 41. + f))
+    ]
+    comparisons = ledger.compare(folds)
+    row = ledger.table(comparisons).splitlines()[3].split('|')
+    assert [cell.strip() for cell in row[1:6]
+            ] == ['ka', '2', '41.50 ± 0.71', '40.00 ± 0.00', '+1.50']
+    row = ledger.by_fold(comparisons).splitlines()[3].split('|')
+    assert [cell.strip()
+            for cell in row[1:4]] == ['ka', '+1.00 (1)', '+2.00 (1)']
+
+
+def test_one_pair_claims_nothing():
+    found, = ledger.compare(ALONE[:1] + KA[:1])
+    assert found.interval == (-math.inf, math.inf) and math.isnan(found.p)
+    assert ' - ' in ledger.table([found])
+
+
+def test_a_damaged_line_is_named_and_left_out(tmp_path):
+    path = tmp_path / 'docs' / 'ledger.jsonl'
+    ledger.append(str(path), ALONE[0])
+    with open(path, 'a') as f:
+        f.write('{"method": "ka", "miou"\n')
+        f.write(json.dumps({**KA[0], 'miou': float('nan')}) + '\n')
+        f.write('[]\n\n')
+    ledger.append(str(path), KA[1])
+    with pytest.warns() as said:
+        found = ledger.read(str(path))
+    assert found == [ALONE[0], KA[1]]
+    lines = [str(w.message) for w in said]
+    assert [
+        f'line {n} is left out' in text for n, text in zip((2, 3, 4), lines)
+    ] == [True] * 3
+    assert 'not JSON' in lines[0] and 'mIoU of nan' in lines[1]
+
+
+def test_what_cannot_be_read_or_added_is_one_line(tmp_path):
+    path = str(tmp_path / 'ledger.jsonl')
+    with pytest.raises(UserError, match='no ledger'):
+        ledger.read(path)
+    with pytest.raises(UserError, match='not added: fold missing'):
+        ledger.append(path, {k: v for k, v in KA[0].items() if k != 'fold'})
+    open(path, 'w').close()
+    with pytest.raises(UserError, match='holds no run'):
+        ledger.read(path)

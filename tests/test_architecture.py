@@ -1,0 +1,126 @@
+"""docs/architecture.md against the tree: rooms, and who imports whom."""
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / 'seg_kd'
+TEXT = (ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8')
+# Rooms from the lowest to the highest, as the table has them.
+ROOMS = re.findall(r'^\| `seg_kd/([\w.]+)/?` \|', TEXT, re.MULTILINE)
+# Where a room is entered by its name only when it is asked for.
+LAZY = {'__init__.py'}
+
+
+def room(path: Path) -> str:
+    """The folder, or the module itself where it stands beside the folders."""
+    return path.relative_to(PACKAGE).parts[0]
+
+
+def modules() -> list[Path]:
+    return sorted(p for p in PACKAGE.rglob('*.py') if '.mim' not in p.parts)
+
+
+def room_of(module: str) -> str:
+    """The room of ``seg_kd.a.b``."""
+    parts = module.split('.')
+    if len(parts) == 1:
+        return '__init__.py'
+    name = parts[1]
+    return name if (PACKAGE / name).is_dir() else f'{name}.py'
+
+
+def imports(path: Path) -> list[tuple[str, ast.AST]]:
+    """What a file imports of seg_kd: module names, with their nodes."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'{path}: a relative import'
+            names = [node.module]
+            if node.module == 'seg_kd':
+                names = [f'seg_kd.{alias.name}' for alias in node.names]
+        else:
+            continue
+        found += [(n, node) for n in names if n.split('.')[0] == 'seg_kd']
+    return found
+
+
+def arrows() -> set[tuple[str, str]]:
+    """(room, room that it imports), but for the package itself."""
+    found = {(room(path), room_of(name))
+             for path in modules()
+             for name, _ in imports(path)}
+    return {(a, b) for a, b in found if a != b and '__init__.py' not in (a, b)}
+
+
+def test_every_room_is_in_the_table_and_the_other_way_round():
+    there = {room(path) for path in modules()} - {'__init__.py'}
+    assert set(ROOMS) == there
+    assert len(ROOMS) == len(set(ROOMS))
+
+
+def test_imports_run_downwards_only():
+    rank = {name: i for i, name in enumerate(ROOMS)}
+    upward = [f'{a} imports {b}' for a, b in arrows() if rank[a] < rank[b]]
+    assert not upward
+
+
+@pytest.mark.parametrize('path',
+                         modules(),
+                         ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_import_hides_in_a_function(path):
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    outside = set(map(id, tree.body))
+    hidden = [
+        f'line {node.lineno}: {name}' for name, node in imports(path)
+        if id(node) not in outside and not _guarded(tree, node)
+    ]
+    assert path.name in LAZY or not hidden
+
+
+def _guarded(tree: ast.Module, node: ast.AST) -> bool:
+    """Is it in a ``with``, ``try`` or ``if`` of the module itself?"""
+    return any(
+        id(node) in map(id, ast.walk(block)) for block in tree.body
+        if isinstance(block, (ast.With, ast.Try, ast.If)))
+
+
+def test_the_drawing_of_the_rooms_has_the_arrows_that_there_are():
+    drawing = re.search(r'```mermaid\nflowchart.*?```', TEXT, re.DOTALL)[0]
+    drawn = set(re.findall(r'^ +([\w.]+) --> ([\w.]+)$', drawing, re.M))
+    assert drawn == {(a.removesuffix('.py'), b.removesuffix('.py'))
+                     for a, b in reduced(arrows())}
+
+
+def reduced(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Without an arrow that a longer way already says."""
+    below = {a: {b for x, b in pairs if x == a} for a, _ in pairs}
+
+    def reach(start: str) -> set[str]:
+        found, stack = set(), list(below.get(start, ()))
+        while stack:
+            name = stack.pop()
+            if name not in found:
+                found.add(name)
+                stack += below.get(name, ())
+        return found
+
+    return {(a, b)
+            for a, b in pairs
+            if not any(b in reach(c) for c in below[a] - {b})}
+
+
+def test_losses_import_torch_alone():
+    known = {'torch', 'seg_kd'} | set(__import__('sys').stdlib_module_names)
+    for path in (PACKAGE / 'losses').rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module]
+            assert {n.split('.')[0] for n in names} <= known, path
