@@ -58,7 +58,7 @@ def arrows() -> set[tuple[str, str]]:
     """(room, room that it imports), but for the package itself."""
     found = {(room(path), room_of(name))
              for path in modules()
-             for name, _ in imports(path)}
+             for name, _ in imports(path, parsed(path))}
     return {(a, b) for a, b in found if a != b and '__init__.py' not in (a, b)}
 
 
