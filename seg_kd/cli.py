@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from seg_kd import shipped
 from seg_kd.errors import UserError
+from seg_kd.opencv import require_opencv
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -48,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = importlib.import_module(
         f'seg_kd.commands.{name.replace("-", "_")}')
     args = parser_of(name, command).parse_args(rest)
+    if name != 'configs':
+        require_opencv()
     interrupted = 'interrupted' + (
         '; go on with --resume' if name == 'train' else
         '; the same command goes on' if name in GO_ON else '')

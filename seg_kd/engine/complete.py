@@ -47,7 +47,8 @@ def named_hooks(hooks: Any, teacher: Any) -> dict[str, Any]:
     With the teacher before them, if one of them learns from it.
     """
     if isinstance(hooks, dict):
-        found = {k: _with_type(k, hook) for k, hook in hooks.items() if hook}
+        found = {k: _with_type(k, hook) for k, hook in hooks.items()
+                 if hook is not None}
     else:
         found = {str(i): hook for i, hook in enumerate(hooks or [])}
     learn = any(is_kind(hook, HOOKS, DistillHook) for hook in found.values())
