@@ -33,6 +33,7 @@ COMMANDS = dict([
     ('export-split', 'write the two halves of a split network'),
     ('demo', 'run the main job on embedded data'),
 ])
+LIGHT = ('configs', )  # need nothing that takes long to import
 GO_ON = ('train', 'compare', 'demo')  # what a second call goes on with
 
 
@@ -49,12 +50,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = importlib.import_module(
         f'seg_kd.commands.{name.replace("-", "_")}')
     args = parser_of(name, command).parse_args(rest)
-    if name != 'configs':
+    if name not in LIGHT:
         require_opencv()
     interrupted = 'interrupted' + (
         '; go on with --resume' if name == 'train' else
         '; the same command goes on' if name in GO_ON else '')
-    return run(lambda: command.run(args), args.traceback, interrupted)
+
+    def work() -> None:
+        if name not in LIGHT:
+            importlib.import_module('seg_kd.register')
+        command.run(args)
+
+    return run(work, args.traceback, interrupted)
 
 
 def usage() -> str:
@@ -121,6 +128,9 @@ def run(work: Callable[[], None],
         return 0
     except UserError as error:
         message = str(error)
+    except BrokenPipeError:  # of `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         message = interrupted
     except Exception as error:
@@ -234,7 +244,6 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         UserError: It is missing or cannot be read, or an option fits nothing.
     """
-    import seg_kd.register  # noqa: F401  isort: skip
     from mmengine.config import Config
 
     from seg_kd.engine.complete import apply_changes

@@ -187,6 +187,10 @@ def locate(cfg: Config, path: str) -> str:
             parts[:2] = [TEACHER]
         elif key is not None:
             parts[1] = key
+        elif len(parts) > 2 and not is_kind(dict(type=parts[1]), HOOKS,
+                                            object):
+            raise UserError(f'custom_hooks has no hook {parts[1]!r}'
+                            f'{shipped.nearest(parts[1], known(hooks))}')
     for k, part in enumerate(parts):
         if isinstance(node, (list, tuple)):
             entries = {str(i): entry for i, entry in enumerate(node)}

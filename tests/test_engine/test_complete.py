@@ -172,6 +172,7 @@ def test_an_option_may_be_a_dict(cfg):
     ('train_cfg.max_iters.x=3', '--cfg-options train_cfg.max_iters.x=3'),
     ('stages.c.load_from=x', "called 'c'; there are: a, b"),
     ('custom_hooks.9.weight=3', 'no number 9'),
+    ('custom_hooks.KDHok.weight=3', 'did you mean KDHook'),
     ("custom_hooks.1={'type': ", '--cfg-options custom_hooks.1='),
 ])
 def test_options_that_fit_nothing(cfg, option, words):
