@@ -126,21 +126,18 @@ def run(work: Callable[[], None],
         work()
         _end_processes()
         return 0
-    except UserError as error:
-        message = str(error)
     except BrokenPipeError:  # of `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        message = interrupted
+        return _say(interrupted)
     except Exception as error:
-        found = _explained(error)
-        if found is None:
+        message = _explained(error)
+        if message is None:
             raise
-        message = found
-    if traceback_too:
-        traceback.print_exc()
-    return _say(message)
+        if traceback_too:
+            traceback.print_exc()
+        return _say(message)
 
 
 def _end_processes() -> None:
@@ -151,7 +148,10 @@ def _end_processes() -> None:
 
 
 def _explained(error: Exception) -> str | None:
+    """One line for what the user can mend; None for what he cannot."""
     import urllib.error
+    if isinstance(error, UserError):
+        return str(error)
     if isinstance(error, urllib.error.URLError):
         return (f'a download failed ({error.reason}); fetch the weights by '
                 'hand, or start without: model.backbone.init_cfg=None')
