@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from seg_kd import shipped
 from seg_kd.errors import UserError
+from seg_kd.opencv import require_opencv
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -32,6 +33,7 @@ COMMANDS = dict([
     ('export-split', 'write the two halves of a split network'),
     ('demo', 'run the main job on embedded data'),
 ])
+LIGHT = ('configs', )  # need nothing that takes long to import
 GO_ON = ('train', 'compare', 'demo')  # what a second call goes on with
 
 
@@ -48,10 +50,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = importlib.import_module(
         f'seg_kd.commands.{name.replace("-", "_")}')
     args = parser_of(name, command).parse_args(rest)
+    if name not in LIGHT:
+        require_opencv()
     interrupted = 'interrupted' + (
         '; go on with --resume' if name == 'train' else
         '; the same command goes on' if name in GO_ON else '')
-    return run(lambda: command.run(args), args.traceback, interrupted)
+
+    def work() -> None:
+        if name not in LIGHT:
+            importlib.import_module('seg_kd.register')
+        command.run(args)
+
+    return run(work, args.traceback, interrupted)
 
 
 def usage() -> str:
@@ -116,18 +126,18 @@ def run(work: Callable[[], None],
         work()
         _end_processes()
         return 0
-    except UserError as error:
-        message = str(error)
+    except BrokenPipeError:  # of `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
-        message = interrupted
+        return _say(interrupted)
     except Exception as error:
-        found = _explained(error)
-        if found is None:
+        message = _explained(error)
+        if message is None:
             raise
-        message = found
-    if traceback_too:
-        traceback.print_exc()
-    return _say(message)
+        if traceback_too:
+            traceback.print_exc()
+        return _say(message)
 
 
 def _end_processes() -> None:
@@ -138,7 +148,10 @@ def _end_processes() -> None:
 
 
 def _explained(error: Exception) -> str | None:
+    """One line for what the user can mend; None for what he cannot."""
     import urllib.error
+    if isinstance(error, UserError):
+        return str(error)
     if isinstance(error, urllib.error.URLError):
         return (f'a download failed ({error.reason}); fetch the weights by '
                 'hand, or start without: model.backbone.init_cfg=None')
@@ -231,7 +244,6 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         UserError: It is missing or cannot be read, or an option fits nothing.
     """
-    import seg_kd.register  # noqa: F401  isort: skip
     from mmengine.config import Config
 
     from seg_kd.engine.complete import apply_changes

@@ -218,7 +218,8 @@ from seg_kd.registry import DATASETS
 
 @DATASETS.register_module()
 class BlobsDataset(BaseSegDataset):
-    METAINFO = dict(classes=('ground', 'blob'), palette=[[0, 0, 0], [9, 9, 9]])
+    METAINFO = dict(classes=('ground', 'blob', 'sky'),
+                    palette=[[0, 0, 0], [9, 9, 9], [99, 99, 99]])
 
     def __init__(self, **kwargs):
         super().__init__(img_suffix='.png', seg_map_suffix='.png', **kwargs)
@@ -226,7 +227,7 @@ class BlobsDataset(BaseSegDataset):
 BLOBS_BASE = '''
 _base_ = 'seg_kd::_base_/datasets/standard.py'
 
-num_classes = 2
+num_classes = 3
 crop_size = (32, 48)
 data_preprocessor = dict(size=crop_size)
 files = dict(type='BlobsDataset', data_root='blobs')
@@ -288,8 +289,8 @@ def mine(monkeypatch):
 
 def test_a_data_set_is_a_class_and_one_base(mine, random_teacher):
     rng = np.random.default_rng(0)
-    for folder, high in (('train', 255), ('val', 255), ('train_labels', 2),
-                         ('val_labels', 2)):
+    for folder, high in (('train', 255), ('val', 255), ('train_labels', 3),
+                         ('val_labels', 3)):
         Path('blobs', folder).mkdir(parents=True)
         for i in range(2):
             shape = (64, 96, 3) if high == 255 else (64, 96)
@@ -301,18 +302,16 @@ def test_a_data_set_is_a_class_and_one_base(mine, random_teacher):
           mine=EXPERIMENT.format(student=SMALL, data="'blobs_base.py'") +
           imports)
     cfg = combine('kd', 'mine.py')
-    cfg.merge_from_dict(
-        dict(train_cfg=dict(max_iters=1, val_interval=1),
-             model=dict(decode_head=dict(num_classes=2))))
+    cfg.train_cfg.update(max_iters=1, val_interval=1)
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
-    # a teacher of two classes
+    # a teacher of as many classes
     teacher = Config.fromfile(shipped.find('teacher_deeplab_synthetic')).model
-    teacher.decode_head.num_classes = 2
+    teacher.decode_head.num_classes = 3
     cfg.teacher.update(model=teacher, checkpoint=random_teacher(teacher))
     run_stages(cfg, 'work')
     state = torch.load(latest_checkpoint('work'), weights_only=False)
-    assert state['state_dict']['decode_head.conv_seg.weight'].shape[0] == 2
+    assert state['state_dict']['decode_head.conv_seg.weight'].shape[0] == 3
 
 
 def test_a_student_is_one_base():
@@ -329,13 +328,12 @@ def test_a_student_is_one_base():
 
 
 def test_a_method_is_one_file_and_a_line(mine):
-    write(near=NEAR,
-          near_base=NEAR_BASE +
-          "custom_imports = dict(imports=['seg_kd.register', 'near'])")
+    imports = "custom_imports = dict(imports=['seg_kd.register', 'near'])\n"
+    write(near=NEAR, near_base=NEAR_BASE + imports)
     (_, cfg), = stage_configs(combine('near_base.py', 'synthetic'))
     assert [h.type for h in cfg.custom_hooks] == ['TeacherHook', 'NearHook']
-    write(leaf="_base_ = ['seg_kd::_base_/experiments/synthetic.py', "
-          "'near_base.py']")
+    write(leaf="_base_ = 'seg_kd::_base_/experiments/synthetic.py'\n" +
+          NEAR_BASE + imports)
     (_, leaf), = stage_configs(Config.fromfile('leaf.py'))
     assert leaf.custom_hooks == cfg.custom_hooks
 

@@ -198,7 +198,6 @@ def measure(args: argparse.Namespace) -> benchmark.Found:
 def run(args: argparse.Namespace) -> None:
     import torch
 
-    import seg_kd.register  # noqa: F401
     from seg_kd import benchmark
     if args.threads:
         torch.set_num_threads(args.threads)

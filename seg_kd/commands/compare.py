@@ -48,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    import seg_kd.register  # noqa: F401
     from seg_kd.analysis import comparison
     folder = args.work_dir or os.path.join(
         'work_dirs', f'compare_{shipped.stem(args.data)}')

@@ -36,7 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    import seg_kd.register  # noqa: F401
     from seg_kd.analysis import costs, pictures
     from seg_kd.analysis.trained import Trained
     from seg_kd.datasets.prepare import synthetic

@@ -137,7 +137,8 @@ def check_dataset(dataset: Union[dict, Any], full: bool = False) -> Dict:
 
     Returns:
         ``images``, and with ``full`` also ``sizes`` (Counter of width,
-        height) and ``pixels`` ((256, ) counts per label value).
+        height), ``pixels`` ((256, ) counts per label value) and ``classes``
+        (their names, if the data set has any).
 
     Raises:
         UserError: A folder or list is missing, there is no image, an image
@@ -161,7 +162,8 @@ def check_dataset(dataset: Union[dict, Any], full: bool = False) -> Dict:
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     check_pairs(infos)
     if full:
-        report.update(open_files(dataset, infos))
+        report.update(open_files(dataset, infos),
+                      classes=dataset.metainfo.get('classes'))
     return report
 
 
@@ -199,7 +201,8 @@ def check_pairs(infos: List[dict]) -> None:
 
 
 def open_files(dataset: Any, infos: List[dict]) -> Dict:
-    classes = len(dataset.metainfo['classes'])
+    names = dataset.metainfo.get('classes')
+    classes = None if names is None else len(names)
     sizes: Counter = Counter()
     pixels = np.zeros(256, np.int64)
     problems = []

@@ -2,6 +2,8 @@
 import os.path as osp
 from typing import Dict, NamedTuple
 
+from seg_kd.registry import type_name
+
 
 class Source(NamedTuple):
     """One data set that the toolkit knows.
@@ -52,7 +54,7 @@ def kind_of(cfg: dict) -> str:
     root = osp.basename(osp.normpath(cfg.get('data_root') or ''))
     kinds = dict(PascalVOCDataset='voc', CamVidDataset='camvid')
     kinds['CityscapesDataset'] = 'cityscapes'
-    kind = kinds.get(str(cfg.get('type')).rpartition('.')[2], '')
+    kind = kinds.get(type_name(cfg), '')
     return 'synthetic' if 'synthetic' in root else kind
 
 
@@ -63,11 +65,11 @@ def advice(cfg: dict) -> str:
         return 'set data_root of the dataset to where it is'
     source = SOURCES[kind]
     text = (f'get it from {source.site}, then run: '
-            f'python tools/prepare_data.py {source.command}')
+            f'seg-kd prepare-data {source.command}')
     if kind == 'synthetic':
-        text = 'draw it: python tools/prepare_data.py synthetic'
+        text = 'draw it: seg-kd prepare-data synthetic'
     if kind == 'cityscapes':
-        text += ' (without the data, "make demo" shows the toolkit at work)'
+        text += ' (without the data, "seg-kd demo" or "make demo" shows the toolkit at work)'
     return text + ' (see data/README.md)'
 
 

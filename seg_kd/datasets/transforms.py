@@ -147,6 +147,7 @@ class Albumentations(Albu):
         return super().albu_builder(cfg)
 
     def transform(self, results: dict) -> Optional[dict]:
+        self._check_range(results['img'])
         seed = np.random.randint(2**32, size=4, dtype=np.uint32)
         self.aug.set_random_state(np.random.default_rng(seed),
                                   random.Random(seed.tobytes()))
@@ -154,6 +155,17 @@ class Albumentations(Albu):
         results['img_shape'] = results['pad_shape'] = results['img'].shape[:2]
         results['geometry'] = (*results.get('geometry', ()), *self._geometry())
         return results
+
+    def _check_range(self, image: np.ndarray) -> None:
+        """Floats beyond 1 would be cut to 1 by what changes colours."""
+        if image.dtype.kind != 'f' or not image.size or image.max() <= 1:
+            return
+        for move in self.aug.transforms:
+            if isinstance(move, albumentations.ImageOnlyTransform):
+                raise UserError(
+                    f'{type(move).__name__} of albumentations takes floats '
+                    'from 0 to 1, this image has larger ones: load it without '
+                    'to_float32=True, the model makes floats of it')
 
     def _geometry(self) -> Iterator[Tuple]:
         for move in self.aug.transforms:

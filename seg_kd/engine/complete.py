@@ -47,7 +47,8 @@ def named_hooks(hooks: Any, teacher: Any) -> dict[str, Any]:
     With the teacher before them, if one of them learns from it.
     """
     if isinstance(hooks, dict):
-        found = {k: _with_type(k, hook) for k, hook in hooks.items() if hook}
+        found = {k: _with_type(k, hook) for k, hook in hooks.items()
+                 if hook is not None}
     else:
         found = {str(i): hook for i, hook in enumerate(hooks or [])}
     learn = any(is_kind(hook, HOOKS, DistillHook) for hook in found.values())
@@ -186,6 +187,10 @@ def locate(cfg: Config, path: str) -> str:
             parts[:2] = [TEACHER]
         elif key is not None:
             parts[1] = key
+        elif len(parts) > 2 and not is_kind(dict(type=parts[1]), HOOKS,
+                                            object):
+            raise UserError(f'custom_hooks has no hook {parts[1]!r}'
+                            f'{shipped.nearest(parts[1], known(hooks))}')
     for k, part in enumerate(parts):
         if isinstance(node, (list, tuple)):
             entries = {str(i): entry for i, entry in enumerate(node)}

@@ -133,8 +133,8 @@ def _change(cfg: Config, changes: Dict[str, Any]) -> None:
 
 
 def _without_task(cfg: Config) -> None:
-    keys = cfg.optim_wrapper.setdefault('paramwise_cfg', {}).setdefault(
-        'custom_keys', {})
+    """All losses of the student's heads at weight 0, and the heads still."""
+    still: Dict[str, Any] = {}
     for name in ('decode_head', 'auxiliary_head'):
         heads = cfg.model.get(name)
         for head in heads if isinstance(heads, list) else [heads]:
@@ -142,7 +142,11 @@ def _without_task(cfg: Config) -> None:
             for loss in losses if isinstance(losses, list) else [losses]:
                 loss['loss_weight'] = 0.
         if heads:
-            keys.setdefault(name, dict(lr_mult=0.))
+            still[name] = dict(lr_mult=0.)
+    given = (cfg.optim_wrapper.get('paramwise_cfg') or {}).get('custom_keys')
+    keys = {**still, **(given or {})}
+    cfg.merge_from_dict(
+        dict(optim_wrapper=dict(paramwise_cfg=dict(custom_keys=plain(keys)))))
 
 
 def latest_checkpoint(folder: str) -> Optional[str]:
@@ -163,6 +167,15 @@ def latest_checkpoint(folder: str) -> Optional[str]:
         return None
     noted = find_latest_checkpoint(folder)
     return noted if os.path.isfile(noted) else None
+
+
+def _require_noted(folder: str) -> None:
+    """Raises UserError where MMEngine's note names a file that is gone."""
+    if os.path.isfile(os.path.join(folder, 'last_checkpoint')):
+        noted = find_latest_checkpoint(folder)
+        raise UserError(
+            f'{folder} holds an unfinished run whose last checkpoint, {noted},'
+            ' is not there: put it back, or choose another --work-dir')
 
 
 def _checkpoints(folder: str) -> List[str]:
@@ -260,9 +273,11 @@ def _finished(folder: str, record: Dict[str, Any], resume: bool) -> bool:
                             'choose another --work-dir')
         return False
     if not old['finished'] and not _checkpoints(folder):
+        _require_noted(folder)
         if is_main_process():  # all that it holds is its log
+            from_start = 'there is nothing to resume, ' if resume else ''
             print(f'{folder}: a run ended here before its first checkpoint, '
-                  'this one takes its place')
+                  f'{from_start}this one takes its place')
         return False
     if old['config'] != record['config']:
         raise UserError(f'{folder} holds a run of the config '

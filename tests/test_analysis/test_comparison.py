@@ -5,65 +5,95 @@ import pytest
 from conftest import run_tool
 from mmengine.config import Config
 
+from seg_kd import shipped
 from seg_kd.analysis import comparison
 from seg_kd.engine.stages import stage_configs
 from seg_kd.errors import UserError
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-    monkeypatch.chdir(ROOT)
+def in_an_empty_folder(monkeypatch, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    monkeypatch.chdir(tmp_path / 'empty')
+
+
+def load(name):
+    return Config.fromfile(shipped.find(name))
 
 
 def test_methods_and_data():
     assert 'ka' in comparison.methods()
-    assert 'student' not in comparison.methods()
-    assert {'cityscapes', 'camvid', 'camvid_grid', 'synthetic',
-            'voc'} == set(comparison.data_sets())
+    assert not {'student', 'ka_camvid'} & set(comparison.methods())
+    assert {
+        'cityscapes', 'cityscapes_pspnet', 'camvid', 'camvid_grid',
+        'camvid_by_recording', 'synthetic', 'voc'
+    } == set(comparison.data_sets())
 
 
 @pytest.mark.parametrize('method', [comparison.ALONE, *comparison.methods()])
-def test_only_the_data_changes(method, tmp_path):
-    plain = Config.fromfile('configs/student_deeplab_camvid.py')
-    path = comparison.on_data(method, 'camvid', str(tmp_path))
-    cfg = Config.fromfile(path)
-    stages = [s.to_dict() for s in cfg.get('stages') or []]
-    last = stages[-1] if stages else {}
+def test_only_the_data_changes(method):
+    plain = load('student_deeplab_camvid')
+    stages = list(stage_configs(comparison.combine(method, 'camvid')))
+    (_, only), (_, last) = list(stage_configs(plain))[0], stages[-1]
     for key in ('train_dataloader', 'val_dataloader', 'train_cfg'):
-        assert cfg[key] == plain[key]
-        assert key not in last
+        assert last[key] == only[key]
     if method == 'hnd':  # a student of its own
+        assert last.model.teacher == last.teacher.model
         return
-    assert cfg.model == plain.model
+    assert last.model == only.model
     if method != comparison.ALONE:
-        assert cfg.custom_hooks[0].model.endswith('teacher_deeplab_camvid.py')
+        for name, cfg in stages:
+            hooks = cfg.custom_hooks
+            assert not hooks or hooks[0].model == (
+                'seg_kd::teacher_deeplab_camvid.py')
 
 
-def test_no_such_method(tmp_path):
-    with pytest.raises(UserError, match='there is no .*the methods are: .*ka'):
-        comparison.on_data('kaa', 'camvid', str(tmp_path))
+@pytest.mark.parametrize('method', comparison.methods())
+def test_a_leaf_is_what_compare_merges(method):
+    leaf = stage_configs(load(f'{method}_deeplab'))
+    merged = stage_configs(comparison.combine(method, 'cityscapes'))
+    for (name, one), (other_name, other) in zip(leaf, merged, strict=True):
+        assert name == other_name and one.to_dict() == other.to_dict()
+
+
+def test_no_such_method():
+    with pytest.raises(UserError, match='method kaa does .* mean ka'):
+        comparison.combine('kaa', 'camvid')
+    with pytest.raises(UserError, match='experiment camvit .* mean camvid'):
+        comparison.combine('ka', 'camvit')
+
+
+def test_methods_and_experiments_of_a_users_own():
+    Path('mine.py').write_text("custom_hooks = dict(KDHook=dict(weight=9.))")
+    Path('place.py').write_text(
+        "_base_ = 'seg_kd::_base_/experiments/synthetic.py'\n"
+        'crop_size = (64, 64)')
+    cfg = comparison.combine('mine.py', 'place.py')
+    assert cfg.custom_hooks.KDHook.weight == 9.
+    (_, complete), = stage_configs(cfg)
+    crop = complete.train_dataloader.dataset.pipeline[1].transforms[1]
+    assert (crop.height, crop.width) == (64, 64)
+    assert cfg.filename == 'mine_place.py'
 
 
 def test_shorter_in_proportion():
-    cfg = Config.fromfile('configs/ka_deeplab_camvid.py')
-    cfg.custom_hooks[1].update(start=600, warmup=301)
+    cfg = load('ka_deeplab_camvid')
+    cfg.custom_hooks.KAHook.update(start=600, warmup=301)
     cfg.train_cfg.max_iters = cfg.param_scheduler[0].end = 3000
-    cfg.stages[0].train_cfg.max_iters = 200
+    cfg.stages.translator.train_cfg.max_iters = 200
     comparison.shorten(cfg, 300)
     assert cfg.train_cfg.max_iters == cfg.train_cfg.val_interval == 300
     assert cfg.param_scheduler[0].begin == 0
     assert cfg.param_scheduler[0].end == 300
-    assert cfg.stages[0].train_cfg.max_iters == 20
-    assert cfg.custom_hooks[1].start == 60
-    assert cfg.custom_hooks[1].warmup == 30
+    assert cfg.stages.translator.train_cfg.max_iters == 20
+    assert cfg.custom_hooks.KAHook.start == 60
+    assert cfg.custom_hooks.KAHook.warmup == 30
 
 
 @pytest.mark.parametrize('method, kind', [('ab', 'KDHook'), ('vid', 'VIDHook'),
                                           ('ka', 'KAHook')])
 def test_measured_weights_in_the_last_stage_only(method, kind):
-    cfg = Config.fromfile(f'configs/{method}_deeplab.py')
+    cfg = load(f'{method}_deeplab')
     comparison.pull_alike(cfg, .5)
     *earlier, (_, last) = stage_configs(cfg)
     teacher, hook = last.custom_hooks
@@ -77,35 +107,82 @@ def test_measured_weights_in_the_last_stage_only(method, kind):
 
 def test_no_hook_to_measure():
     for name in ('student_deeplab', 'fsp_deeplab'):
-        cfg = Config.fromfile(f'configs/{name}.py')
+        cfg = load(name)
         comparison.pull_alike(cfg, .5)
         assert list(stage_configs(cfg))[-1][1].custom_hooks == []
 
 
-def test_table_and_chart(tmp_path):
+def test_the_split_network_has_no_task_to_measure_by():
+    assert comparison.taskless(load('hnd_deeplab'))
+    assert not comparison.taskless(load('kd_deeplab'))
+    job = comparison.Comparison('synthetic', 'out', ratio=.5)
+    assert job.config('hnd').custom_hooks.HNDHook.weight == 1.
+    assert job.config('kd').custom_hooks[1].weight == 'auto'
+
+
+def test_nothing_is_trained_before_every_teacher_is_there(
+        monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(comparison, 'run_stages', None)
+    status = run_tool('compare', ['kd', '--data', 'synthetic'], monkeypatch,
+                      tmp_path)
+    assert status == 2
+    assert ('train the teacher first: seg-kd train teacher_deeplab_synthetic'
+            in capsys.readouterr().err)
+
+
+def test_table_and_chart(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(comparison.plt.Figure, 'savefig',
+                        lambda figure, path, **kw: drawn.append(figure))
     results = dict(student=[40., 42.], kd=[43., 44.], at=[39., 40.])
     text = comparison.table(results)
     assert '+2.50' in text and '-1.50' in text and '41.00' in text
     comparison.draw(results, str(tmp_path / 'methods.png'))
-    assert (tmp_path / 'methods.png').stat().st_size > 5000
+    axis, = drawn[0].axes
+    assert [bar.get_width() for bar in axis.patches] == [41., 43.5, 39.5]
+    assert [x.get_text() for x in axis.get_yticklabels()] == list(results)
+    *dots, line = axis.lines
+    assert [list(x.get_xdata()) for x in dots] == list(results.values())
+    assert list(line.get_xdata()) == [41., 41.]
+    low, high = axis.get_xlim()
+    assert 0 <= low < 39 and 44 < high
 
 
 def test_the_tool(tmp_path, monkeypatch, capsys):
     trained = []
 
-    def train(method, data, seed, folder, max_iters, ratio):
-        Path(folder).mkdir(exist_ok=True)
-        trained.append((method, data, seed, max_iters, ratio))
+    def train(job, method, seed, fold=None):
+        Path(job.folder).mkdir(exist_ok=True)
+        trained.append((method, job.experiment, seed, fold, job.max_iters,
+                        job.ratio, job.student))
         return 40. + seed
 
-    monkeypatch.setattr(comparison, 'train', train)
+    monkeypatch.setattr(comparison.Comparison, 'train', train)
+    monkeypatch.setattr(comparison.Comparison, 'check', lambda *args: None)
     folder = tmp_path / 'out'
     arguments = ['ka', '--data', 'camvid', '--seeds', 0, 2, '--max-iters', 9]
     status = run_tool('compare', [*arguments, '--work-dir', folder],
-                      monkeypatch, ROOT)
+                      monkeypatch, tmp_path)
     assert status == 0
-    assert trained == [(m, 'camvid', s, 9, None) for m in ('student', 'ka')
-                       for s in (0, 2)]
+    assert trained == [(m, 'camvid', s, None, 9, None, None)
+                       for m in ('student', 'ka') for s in (0, 2)]
     assert '41.00' in (folder / 'table.txt').read_text()
     assert (folder / 'methods.png').exists()
     assert '41.00' in capsys.readouterr().out
+    trained.clear()
+    run_tool('compare', [
+        'kd', '--data', 'camvid_by_recording', '--folds', 'a', 'b',
+        '--work-dir', folder
+    ], monkeypatch, tmp_path)
+    assert [found[3] for found in trained] == ['a', 'b', 'a', 'b']
+
+
+def test_a_fold_has_a_folder_of_its_own(monkeypatch):
+    ran = []
+    monkeypatch.setattr(comparison, 'run_stages',
+                        lambda cfg, folder, resume: ran.append(folder))
+    monkeypatch.setattr(comparison, 'final_miou', lambda folder: 40.)
+    job = comparison.Comparison('camvid_by_recording', 'out')
+    job.train('kd', 1, 'without_0016E5')
+    job.train('kd', 1)
+    assert ran == ['out/kd_without_0016E5_seed1', 'out/kd_seed1']

@@ -47,7 +47,7 @@ def test_sound_data_pass_and_are_counted(root):
 def test_missing_folder_says_how_to_get_it(kind, tmp_path):
     text = message(check_dataset,
                    split_config(kind, 'val', str(tmp_path / kind)))
-    assert f'prepare_data.py {kind}' in text and str(tmp_path) in text
+    assert f'prepare-data {kind}' in text and str(tmp_path) in text
     assert ('make demo' in text) == (kind == 'cityscapes')
 
 

@@ -3,25 +3,42 @@ import json
 from pathlib import Path
 from typing import Dict
 
+import numpy as np
 from mmengine.config import Config
-from mmseg.registry import DATASETS
 
+from seg_kd import shipped
 from seg_kd.datasets.check import check_dataset, dataset_configs
 from seg_kd.datasets.sources import SOURCES, split_config
 from seg_kd.errors import UserError
+from seg_kd.registry import type_name
 
 
 def check(what: str, root: str = '') -> None:
-    """Check a data set by name, or all that a config file names."""
+    """Check a data set by name, or all that a config names."""
     if what in SOURCES:
         check_kind(what, root or SOURCES[what].root)
-    elif Path(what).is_file():
-        for cfg in dataset_configs(Config.fromfile(what)):
-            folder = cfg.get('data_prefix', {}).get('img_path', '')
-            show(f'{cfg["type"]} {folder}', cfg)
-    else:
-        raise UserError(f'{what!r} is neither a config file nor one of '
-                        f'{", ".join(SOURCES)}')
+        return
+    try:
+        path = shipped.find(what)
+    except UserError as error:
+        raise UserError(f'{what!r} is neither a config nor one of '
+                        f'{", ".join(SOURCES)} ({error})') from error
+    check_config(Config.fromfile(path), root)
+
+
+def check_config(cfg: Config, root: str = '') -> None:
+    """Check the data sets of a config; name classes that are in none."""
+    reports = []
+    for dataset in dataset_configs(cfg):
+        folder = (dataset.get('data_prefix') or {}).get('img_path', '')
+        given = {**dataset, **(dict(data_root=root) if root else {})}
+        reports.append(show(f'{type_name(dataset)} {folder}', given))
+    pixels = np.sum([report['pixels'] for report in reports], 0)
+    names = reports[0]['classes'] if reports else None
+    absent = [name for i, name in enumerate(names or ()) if not pixels[i]]
+    if absent and pixels.any():
+        print(f'warning: no pixel anywhere is {", ".join(absent)}; labels are '
+              'class numbers from 0 on, and 255 is not scored')
 
 
 def check_kind(kind: str, root: str) -> None:
@@ -29,7 +46,8 @@ def check_kind(kind: str, root: str) -> None:
     for split, expected in expected_counts(kind, root).items():
         if split == 'test' and not Path(root, 'images', split).is_dir():
             continue  # not in all copies of CamVid
-        images = show(f'{kind} {split}', split_config(kind, split, root))
+        found = show(f'{kind} {split}', split_config(kind, split, root))
+        images = found['images']
         if images != expected:
             wrong.append(f'{split} has {images} images, not {expected}')
     if wrong:
@@ -45,16 +63,16 @@ def expected_counts(kind: str, root: str) -> Dict[str, int]:
     return counts
 
 
-def show(title: str, cfg: dict) -> int:
-    """Check one split, print a line, return its number of images."""
+def show(title: str, cfg: dict) -> Dict:
+    """Check one split, print a line, return what was found."""
     report = check_dataset(cfg, full=True)
-    sizes, pixels = report['sizes'], report['pixels']
-    classes = len(DATASETS.get(cfg['type']).METAINFO['classes'])
+    sizes, pixels, names = (report[k] for k in ('sizes', 'pixels', 'classes'))
     size = f'{"x".join(map(str, next(iter(sizes))))}'
     size = size if len(sizes) == 1 else f'{len(sizes)} sizes'
+    classes = 'no classes named' if names is None else (
+        f'{(pixels[:len(names)] > 0).sum()} of {len(names)} classes')
     print(
-        f'{title}: {report["images"]} images, {size}, '
-        f'{(pixels[:classes] > 0).sum()} of {classes} classes, '
+        f'{title}: {report["images"]} images, {size}, {classes}, '
         f'{pixels[255] / max(pixels.sum(), 1):.1%} ignored',
         flush=True)
-    return report['images']
+    return report
