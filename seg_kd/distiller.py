@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,9 +160,6 @@ class Term:
                     f'loss=dict({name}=...) in a hook, as '
                     f'arguments=dict({name}=...) in a Term')
 
-    def _explained(self) -> AbstractContextManager:
-        return _Explained(f'{self.name}: {self.kind}')
-
     def check(self, module: nn.Module, student: Shapes,
               teacher: Shapes) -> None:
         """Computes a copy of the loss once, on noise of two images.
@@ -170,22 +167,29 @@ class Term:
         Raises:
             UserError: It does not take maps of these shapes.
         """
-        pair = [[torch.randn(2, *shapes[p][1:]) for p in paths(path)]
-                for shapes, path in ((student, self.student), (teacher,
-                                                               self.teacher))]
-        mine, theirs = (maps[0] if isinstance(path, str) else maps
-                        for maps, path in zip(pair, (self.student,
-                                                     self.teacher)))
+        mine, theirs = ({
+            path: torch.randn(2, *shape[1:])
+            for path, shape in shapes.items()
+        } for shapes in (student, teacher))
         labels = torch.zeros(2, 8, 8, dtype=torch.long)
         step = Step(labels, labels == 0, labels[:, 0, 0])
         module = copy.deepcopy(module).cpu()
         with torch.no_grad():
             try:
-                self.compute(module, mine, theirs, step)
+                self.compute(module, pick(mine, self.student),
+                             pick(theirs, self.teacher), step)
             except UserError:
                 raise
             except Exception:  # training will say it, with its traceback
                 pass
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """A ValueError of the loss: about arguments, or maps that misfit."""
+        try:
+            yield
+        except ValueError as error:
+            raise UserError(f'{self.name}: {self.kind}: {error}') from error
 
     # -- training ----------------------------------------------------------
 
@@ -259,20 +263,6 @@ class Term:
         return {f'{self.name}_{key}': term for key, term in value.items()}
 
 
-class _Explained:
-    """A ValueError is the user's: of arguments, or of maps that do not fit."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind, error, traceback) -> None:
-        if isinstance(error, ValueError):
-            raise UserError(f'{self.what}: {error}') from error
-
-
 class Distiller(nn.Module):
     """Trains a student with the terms of a teacher::
 
@@ -310,13 +300,11 @@ class Distiller(nn.Module):
                  ignore_index: int = 255,
                  seed: int | None = None) -> None:
         super().__init__()
-        several = isinstance(teacher, Mapping)
-        teachers = teacher if several else {'teacher': teacher}
-        self.teachers: dict[str, Teacher] = {
-            name:
-            t if isinstance(t, Teacher) else Teacher(t,
-                                                     ignore_index=ignore_index)
-            for name, t in teachers.items()
+        if not isinstance(teacher, Mapping):
+            teacher = dict(teacher=teacher)
+        self.teachers = {
+            name: made(found, ignore_index)
+            for name, found in teacher.items()
         }
         self.terms, self.task = list(terms), task
         self.parts = nn.ModuleDict()
@@ -469,6 +457,12 @@ class _Joined(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         return self.distiller(*args, **kwargs)
+
+
+def made(teacher: nn.Module | Teacher, ignore_index: int) -> Teacher:
+    if isinstance(teacher, Teacher):
+        return teacher
+    return Teacher(teacher, ignore_index=ignore_index)
 
 
 def tap(teacher: Teacher, requests: Sequence[Requests],
