@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_kd.losses._instances import subset
+from seg_kd.losses.instances import subset
 
 Maps = Sequence[Tensor]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from seg_kd.benchmark.naive import (drawn_images, image_vectors, on_grid,
                                     reviewed, rows_of)
-from seg_kd.losses._instances import subset
+from seg_kd.losses.instances import subset
 
 Maps = Sequence[Tensor]
 LAYER = dict(path='x', io='output')
