@@ -1,11 +1,8 @@
-"""Measures what the losses, a training step or a network cost here.
+"""Measures what a training step or a network costs here.
 
-Examples: python tools/benchmark.py losses --threads 1
-          python tools/benchmark.py losses kd rkd --chart losses.png
-          python tools/benchmark.py step configs/ka_deeplab.py --batch 1
+Examples: python tools/benchmark.py step configs/ka_deeplab.py --batch 1
           python tools/benchmark.py step configs/{ka,at,kd}_deeplab.py
           python tools/benchmark.py inference configs/ka_deeplab.py
-          python tools/benchmark.py scale configs/ka_deeplab.py --chart x.png
           python tools/benchmark.py ddp configs/ka_deeplab.py
 """
 import argparse
@@ -27,31 +24,10 @@ def positive(text: str) -> int:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest='command', required=True)
-    add_losses(commands)
     add_step(commands)
     add_inference(commands)
-    add_scale(commands)
     add_ddp(commands)
     return parser.parse_args()
-
-
-def add_losses(commands) -> None:
-    sub = command(
-        commands, 'losses', 'every loss, beside its naive form and that of '
-        'torchdistill where it is installed', 5)
-    add_size(sub, 'N C H W', (2, 256, 64, 128))
-    sub.add_argument('methods',
-                     nargs='*',
-                     metavar='METHOD',
-                     help='default: all of ' + ', '.join(benchmark.methods()))
-    add_number(sub, '--classes', 19, 'channels of logits')
-    sub.add_argument('--limit',
-                     type=float,
-                     default=60.,
-                     metavar='SECONDS',
-                     help='leave a naive form or peer out of which one run '
-                     'takes longer, default %(default)s')
-    add_cpu_time(sub)
 
 
 def add_step(commands) -> None:
@@ -72,22 +48,6 @@ def add_inference(commands) -> None:
     add_configs(sub)
     add_size(sub, 'H W', (256, 512))
     add_number(sub, '--batch', 1, 'images')
-    add_cpu_time(sub)
-
-
-def add_scale(commands) -> None:
-    sub = command(
-        commands, 'scale', 'a step at several crop sizes, batches and numbers '
-        'of hooks, and relation losses at several numbers of positions', 2)
-    add_configs(sub)
-    add_numbers(sub, '--heights', (64, 128, 256), 'of crops, half as high as '
-                'wide')
-    add_numbers(sub, '--batches', (1, 2, 4), 'images, at the middle height')
-    add_numbers(sub, '--hooks', (1, 2, 4), "times the configs' hooks")
-    add_numbers(sub, '--positions', (1024, 2048, 4096, 8192, 16384, 32768),
-                'that a relation loss compares')
-    add_number(sub, '--naive', 8192, 'most positions for the naive forms')
-    add_number(sub, '--channels', 256, 'of the maps there')
     add_cpu_time(sub)
 
 
@@ -156,15 +116,6 @@ def add_number(sub: argparse.ArgumentParser, name: str, default: int,
                      help=f'{text}, default %(default)s')
 
 
-def add_numbers(sub: argparse.ArgumentParser, name: str, default,
-                text: str) -> None:
-    sub.add_argument(name,
-                     nargs='+',
-                     type=positive,
-                     default=default,
-                     help=f'{text}, default %(default)s')
-
-
 def sources(args: argparse.Namespace) -> List[benchmark.Source]:
     found = []
     for path in args.configs:
@@ -176,14 +127,7 @@ def sources(args: argparse.Namespace) -> List[benchmark.Source]:
 
 
 def measure(args: argparse.Namespace) -> benchmark.Found:
-    if args.command == 'losses':
-        return benchmark.bench_losses(args.size, args.classes, args.runs,
-                                      args.methods, args.limit)
     configs = sources(args)
-    if args.command == 'scale':
-        return benchmark.bench_scale(configs, args.heights, args.batches,
-                                     args.hooks, args.positions, args.naive,
-                                     args.channels, args.runs)
     images = args.batch, *args.size
     if args.command == 'step':
         return benchmark.bench_step(configs, images, args.runs,
