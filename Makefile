@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-CODE := seg_kd configs tools tests
+CODE := seg_kd configs tools benchmarks tests
 
 .PHONY: install demo test lint clean
 .DELETE_ON_ERROR:

@@ -1,7 +1,6 @@
 """tools/benchmark.py as a user calls it, and that it measures what it says."""
 import copy
 import json
-import sys
 import time
 from functools import partial
 from types import SimpleNamespace
@@ -12,15 +11,10 @@ import torch
 from conftest import SIZE, TAPS, forget_instances, run_tool, teacher
 from mmengine.config import Config, ConfigDict
 
-import seg_kd.losses
 from seg_kd import benchmark
-from seg_kd.benchmark import (WORKS, data, ddp, inference, losses, relations,
-                              scale, step, timing)
+from seg_kd.benchmark import data, ddp, inference, step, timing
 from seg_kd.engine.stages import run_stages
 from seg_kd.hooks import DistillHook, TeacherHook
-from seg_kd.losses import _gram
-
-TINY = (2, 8, 4, 6)
 
 
 @pytest.fixture
@@ -130,193 +124,6 @@ def test_processor_time_counts_no_waiting(monkeypatch, call, config):
     assert out.splitlines()[-1].endswith('times processor')
     waited = benchmark.in_turn(dict(sleep=partial(time.sleep, .2)), 1, 0)
     assert waited['sleep'][0] < 100
-
-
-# -- losses ----------------------------------------------------------------
-
-NAIVE = [name for name, case in WORKS.items() if case.naive]
-PEERS = [name for name, case in WORKS.items() if case.peer]
-
-
-def test_every_loss_has_a_row():
-    assert list(WORKS) == sorted(WORKS)
-    measured = {name: type(case.ours(4)) for name, case in WORKS.items()}
-    for name, loss in measured.items():  # named as its file
-        assert loss.__module__ == f'seg_kd.losses.{name.split()[0]}'
-    exported = {name for name in seg_kd.losses.__all__ if 'Loss' in name}
-    assert {loss.__name__ for loss in measured.values()} == exported
-
-
-def test_losses(call, no_torchdistill):
-    status, out, err, found = call('losses', '--size', *TINY, '--threads', 1,
-                                   '--classes', 5)
-    assert status == 0 and said(err) == list(WORKS)
-    assert list(found['rows']) == list(WORKS)
-    for name, row in found['rows'].items():
-        assert f'| {name} ' in out
-        assert row['ours min'] <= row['ours ms'] <= row['ours max']
-        assert row['ours MiB'] > 0
-        for key in ('ms', 'min', 'max', 'MiB', 'x time', 'x MiB'):
-            assert (row[f'naive {key}'] is not None) == (name in NAIVE)
-            assert row[f'peer {key}'] is None
-    assert 'peer' not in out.split('no peers: torchdistill')[0]
-    assert found['machine']['threads'] == 1
-    assert f'torch {torch.__version__}' in out.splitlines()[-1]
-
-
-@pytest.fixture
-def no_torchdistill(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'torchdistill', None)
-    monkeypatch.setitem(sys.modules, 'torchdistill.losses', None)
-
-
-def test_trained_numbers(call):
-    _, _, _, found = call('losses', 'fitnet', 'hnd', '--size', *TINY)
-    assert {
-        k: v['trained']
-        for k, v in found['rows'].items()
-    } == dict(fitnet=64, hnd=0)
-
-
-def test_ratios_are_to_ours(call):
-    row = call('losses', 'hnd', '--size', *TINY)[3]['rows']['hnd']
-    assert (row['naive min'] / row['ours max'] <= row['naive x time'] <=
-            row['naive max'] / row['ours min'])
-    assert row['naive x MiB'] == row['naive MiB'] / row['ours MiB']
-
-
-def test_chosen_methods_and_their_variants(call):
-    _, out, _, found = call('losses', 'kd', 'sp', '--size', *TINY, '--chart',
-                            'chart.png')
-    assert list(found['rows']) == ['kd', 'kd full', 'sp', 'sp all']
-    assert plt.imread('chart.png').std() > 0
-
-
-def test_naive_is_left_out_where_it_does_not_fit(call, monkeypatch):
-    monkeypatch.setattr(losses, 'MOST', 2 * (4 * 6)**2 - 1)
-    status, out, _, found = call('losses', 'affinity', '--size', *TINY)
-    assert status == 0
-    assert 'affinity, naive: left out, a matrix of 0 GiB would not' in out
-    assert found['rows']['affinity']['naive ms'] is None
-    assert found['rows']['affinity']['ours ms'] > 0
-
-
-def test_naive_is_left_out_where_it_takes_too_long(call):
-    status, out, _, found = call('losses', 'hnd', '--size', *TINY, '--limit',
-                                 0)
-    assert status == 0 and 'hnd, naive: left out, one run took 0 s' in out
-    assert found['notes'][-1] in out
-    row = found['rows']['hnd']
-    assert row['naive ms'] is row['naive MiB'] is row['naive x MiB'] is None
-    assert row['ours ms'] > 0
-
-
-def test_naive_is_left_out_where_memory_ends(call, monkeypatch):
-
-    def fail(*_):
-        raise RuntimeError('CUDA out of memory')
-
-    case = WORKS['hnd']
-    monkeypatch.setitem(WORKS, 'hnd', case._replace(naive=fail))
-    found = call('losses', 'hnd', '--size', *TINY)[3]
-    assert found['notes'][-1] == 'hnd, naive: left out, out of memory'
-    assert found['rows']['hnd']['naive ms'] is None
-    monkeypatch.setattr(losses, 'peak_mib', fail)  # of ours, then
-    with pytest.raises(RuntimeError):
-        call('losses', 'hnd', '--size', *TINY)
-
-
-@pytest.fixture
-def on(request):
-    """Value and gradient of a form of the loss, in float64."""
-    torch.manual_seed(0)
-    case = WORKS[request.param]
-    loss = case.ours(8).double().eval()  # CRD's memories stay as they are
-    student, teacher, extra = doubled(case.given(losses.Size(2, 8, 7, 10, 5)))
-    maps = student if isinstance(student, list) else [student]
-
-    def evaluate(call):
-        torch.manual_seed(1)  # of the random instances and negatives
-        value = losses.total(call(case, loss)(student, teacher, **extra))
-        return value, torch.autograd.grad(value, maps)
-
-    return evaluate
-
-
-def doubled(x):
-    if isinstance(x, dict):
-        return {k: doubled(v) for k, v in x.items()}
-    if isinstance(x, (list, tuple)):
-        return [doubled(v) for v in x]
-    if not x.is_floating_point():
-        return x
-    return x.detach().double().requires_grad_(x.requires_grad)
-
-
-def ours(case, loss):
-    return loss
-
-
-@pytest.mark.parametrize('on', NAIVE, indirect=True)
-def test_naive_is_the_same_loss(on):
-    value, gradients = on(ours)
-    other, others = on(lambda case, loss: partial(case.naive, loss))
-    torch.testing.assert_close(other, value, rtol=1e-6, atol=0)
-    for a, b in zip(others, gradients):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-9)
-
-
-# Of torchdistill: whole-map norms in KA's terms, rows of length 1 in the L1
-# norm in SP, norms not squared in FSP, banks of its own in CRD.
-OTHERS = {'adaptation', 'affinity', 'crd image', 'fsp', 'ka', 'sp', 'sp all'}
-
-
-@pytest.mark.parametrize('on, same', [(k, k not in OTHERS) for k in PEERS],
-                         indirect=['on'])
-def test_peer_has_the_same_gradient_but_for_a_factor(on, same):
-    td = pytest.importorskip('torchdistill.losses.mid_level')
-    peer, own = (on(call)[1]
-                 for call in (lambda case, loss: partial(case.peer, td, loss),
-                              ours))
-    for a, b in zip(peer, own):  # of AT and AB a factor for each layer
-        cosine = torch.cosine_similarity(a.flatten(), b.flatten(), dim=0)
-        assert cosine > 1 - 1e-5 if same else .1 < cosine < 1 - 1e-5
-
-
-def test_peers_get_columns(call, monkeypatch):
-
-    class KDLoss(torch.nn.Module):
-
-        def __init__(self, student_module_path, student_module_io,
-                     teacher_module_path, teacher_module_io, temperature,
-                     alpha):
-            super().__init__()
-
-        def forward(self, student, teacher):
-            return (student['x']['output'] - teacher['x']['output']).sum()
-
-    monkeypatch.setattr(losses.peers, 'torchdistill',
-                        lambda: SimpleNamespace(KDLoss=KDLoss))
-    _, out, _, found = call('losses', 'kd', '--size', *TINY)
-    assert 'peer x time' in out and 'no peers' not in out
-    assert found['rows']['kd']['peer ms'] > 0
-
-
-@pytest.mark.parametrize('size', [TINY, (1, 64, 16, 32)])
-def test_only_near_is_found_in_float64(size, monkeypatch):
-    seen = []
-
-    def spy(grams):
-        seen.append(nearly_equal(grams))
-        return seen[-1]
-
-    nearly_equal = _gram.nearly_equal
-    monkeypatch.setattr(_gram, 'nearly_equal', spy)
-    for name, near in [('affinity', False), ('affinity near', True)]:
-        works, _ = losses.forms(WORKS[name], losses.Size(*size, 5), None)
-        works['ours']()
-        assert seen == size[0] * [near]
-        seen.clear()
 
 
 # -- the step --------------------------------------------------------------
@@ -552,13 +359,6 @@ def test_mistakes_are_one_line(call, config, kd_config, tmp_path):
         assert status == 2 and words in line
         begun = ['1 of 5: warm-up'] if words == 'larger' else []
         assert progress == begun
-    for arguments, words in [
-        (('losses', '--size', 2, 8, 4, 0), 'argument --size'),
-        (('losses', 'kdd', '--size', *TINY), "no loss is called 'kdd'"),
-        (('losses', 'reviewkd', '--size', 1, 8, 4, 4), 'take larger ones'),
-    ]:
-        status, _, err, _ = call(*arguments)
-        assert status == 2 and words in err
 
 
 # -- inference -------------------------------------------------------------
@@ -591,61 +391,6 @@ def test_flops_by_hand():
     counted = inference.giga_flops(Convolution(3, 5, 3, padding=1),
                                    torch.zeros(1, 3, 4, 6))
     assert counted == pytest.approx(2 * 5 * 3 * 9 * 4 * 6 / 1e9)
-
-
-# -- scale -----------------------------------------------------------------
-
-
-def test_scale(call, config):
-    _, out, err, found = call('scale', config, '--heights', 48, 64,
-                              '--batches', 1, 2, '--hooks', 1, 2,
-                              '--positions', 16, 32, 64, '--naive', 32,
-                              '--channels', 8, '--chart', 'chart.png')
-    rows = found['rows']
-    assert said(err) == [name for name in rows if 'exponent' not in name]
-    assert list(rows)[:8] == [
-        '4608 pixels', '8192 pixels', 'pixels: exponent', '1 images',
-        '2 images', 'images: exponent', '1 x hooks', '2 x hooks'
-    ]
-    assert list(rows)[8:12] == [
-        'affinity 16', 'affinity 32', 'affinity 64', 'affinity: exponent'
-    ]
-    assert rows['8192 pixels'] == rows['1 images'] == rows['1 x hooks']
-    for name in ('student alone', 'teacher alone', 'step'):
-        row = rows['2 images']
-        assert (row[f'{name} min'] <= row[f'{name} ms'] <= row[f'{name} max'])
-    assert rows['affinity 32']['naive x MiB'] > 1
-    assert rows['affinity 64']['naive ms'] is None
-    assert 'affinity, naive: left out beyond 32 positions' in out
-    # memory is no matter of load: naive holds a matrix, ours does not
-    assert rows['affinity: exponent']['naive MiB'] > 1.5
-    assert rows['affinity: exponent']['ours MiB'] < 1.1
-    assert plt.imread('chart.png').std() > 0
-
-
-def test_exponents_by_hand():
-    rows = {
-        f'a {n}': {
-            'ours ms': 3. * n**2,
-            'ours min': 1.,
-            'naive MiB': None if n > 1 else 5.,
-            'naive x MiB': 2.
-        }
-        for n in (1, 2, 4)
-    }
-    scale.add_exponents(rows, 'a')
-    assert rows['a: exponent'] == {
-        'ours ms': pytest.approx(2),
-        'ours min': None,
-        'naive MiB': None,
-        'naive x MiB': None
-    }
-
-
-def test_what_naive_would_hold():
-    rows = {f'sp {n}': {'naive MiB': m} for n, m in [(2, 64.), (8, None)]}
-    notes = relations.foresee(rows, 'sp', [8, 2])
-    assert notes[0].endswith('at 8, square growth makes it 1 GiB')
 
 
 # -- processes -------------------------------------------------------------

@@ -39,7 +39,7 @@ def test_every_kind_is_there():
     text = ''.join(FILES.values())
     for registry in ('HOOKS', 'MODELS', 'DATASETS', 'TRANSFORMS'):
         assert f'@{registry}.register_module()' in text
-    assert len(FILES) == 7
+    assert len(FILES) == 8
 
 
 def test_it_runs(project):
@@ -57,4 +57,5 @@ def test_it_runs(project):
         assert done.returncode == 0, done.stdout + done.stderr
         output += done.stdout
     assert re.search(r'loss_cosine: 0\.\d+ +cosine_weight: \d', output)
+    assert re.search(r'loss_boundary: 0\.\d+', output)
     assert re.search(r'student: .*mIoU.*\nteacher: .*mIoU', output)

@@ -1,9 +1,7 @@
-"""Measures what the losses, a training step or a network cost here.
+"""Measures what a training step or a network costs here.
 
-examples: seg-kd benchmark losses kd rkd --chart losses.png
-          seg-kd benchmark step {ka,at,kd}_deeplab --batch 1
+examples: seg-kd benchmark step {ka,at,kd}_deeplab --batch 1
           seg-kd benchmark inference ka_deeplab
-          seg-kd benchmark scale ka_deeplab --chart scale.png
           seg-kd benchmark ddp ka_deeplab
 """
 from __future__ import annotations
@@ -21,30 +19,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest='command', required=True)
-    add_losses(commands)
     add_step(commands)
     add_inference(commands)
-    add_scale(commands)
     add_ddp(commands)
-
-
-def add_losses(commands) -> None:
-    sub = command(
-        commands, 'losses', 'every loss, beside its naive form and that of '
-        'torchdistill where it is installed', 5)
-    add_size(sub, 'N C H W', (2, 256, 64, 128))
-    sub.add_argument('methods',
-                     nargs='*',
-                     metavar='METHOD',
-                     help='such as kd; default: all')
-    add_number(sub, '--classes', 19, 'channels of logits')
-    sub.add_argument('--limit',
-                     type=float,
-                     default=60.,
-                     metavar='SECONDS',
-                     help='leave a naive form or peer out of which one run '
-                     'takes longer, default %(default)s')
-    add_cpu_time(sub)
 
 
 def add_step(commands) -> None:
@@ -65,22 +42,6 @@ def add_inference(commands) -> None:
     add_configs(sub)
     add_size(sub, 'H W', (256, 512))
     add_number(sub, '--batch', 1, 'images')
-    add_cpu_time(sub)
-
-
-def add_scale(commands) -> None:
-    sub = command(
-        commands, 'scale', 'a step at several crop sizes, batches and numbers '
-        'of hooks, and relation losses at several numbers of positions', 2)
-    add_configs(sub)
-    add_numbers(sub, '--heights', (64, 128, 256), 'of crops, half as high as '
-                'wide')
-    add_numbers(sub, '--batches', (1, 2, 4), 'images, at the middle height')
-    add_numbers(sub, '--hooks', (1, 2, 4), "times the configs' hooks")
-    add_numbers(sub, '--positions', (1024, 2048, 4096, 8192, 16384, 32768),
-                'that a relation loss compares')
-    add_number(sub, '--naive', 8192, 'most positions for the naive forms')
-    add_number(sub, '--channels', 256, 'of the maps there')
     add_cpu_time(sub)
 
 
@@ -150,16 +111,6 @@ def add_number(sub: argparse.ArgumentParser, name: str, default: int,
                      help=f'{text}, default %(default)s')
 
 
-def add_numbers(sub: argparse.ArgumentParser, name: str, default,
-                text: str) -> None:
-    sub.add_argument(name,
-                     nargs='+',
-                     type=positive,
-                     metavar='N',
-                     default=default,
-                     help=f'{text}, default %(default)s')
-
-
 def sources(args: argparse.Namespace) -> list[benchmark.Source]:
     from seg_kd import benchmark
     found = []
@@ -179,14 +130,7 @@ def split(text: str) -> tuple[str, str]:
 
 def measure(args: argparse.Namespace) -> benchmark.Found:
     from seg_kd import benchmark
-    if args.command == 'losses':
-        return benchmark.bench_losses(args.size, args.classes, args.runs,
-                                      args.methods, args.limit)
     configs = sources(args)
-    if args.command == 'scale':
-        return benchmark.bench_scale(configs, args.heights, args.batches,
-                                     args.hooks, args.positions, args.naive,
-                                     args.channels, args.runs)
     images = args.batch, *args.size
     if args.command == 'step':
         return benchmark.bench_step(configs, images, args.runs,

@@ -1,5 +1,15 @@
-"""Distillation losses. They need torch only; see README.md here."""
-from seg_kd.losses._functional import prepare
+"""Distillation losses. They need torch only; see README.md here.
+
+Besides the losses: what one of your own is made of.
+"""
+from seg_kd.losses._functional import (as_list, check_channels, check_map,
+                                       check_norm, full_precision,
+                                       mask_invalid, mask_nonfinite,
+                                       match_size, number_of, prepare,
+                                       resize_mask, valid_positions,
+                                       with_gradient)
+from seg_kd.losses._logits import LogitLoss
+from seg_kd.losses._relation import RelationLoss
 from seg_kd.losses.ab import ABLoss
 from seg_kd.losses.adaptation import AdaptationLoss
 from seg_kd.losses.affinity import AffinityLoss
@@ -15,6 +25,8 @@ from seg_kd.losses.ft import FTLoss, Paraphraser
 from seg_kd.losses.hcl import HCLLoss
 from seg_kd.losses.hnd import HNDLoss
 from seg_kd.losses.ickd import ICKDLoss
+from seg_kd.losses.instances import (Classes, Images, Instances, Maps, Pixels,
+                                     Regions)
 from seg_kd.losses.ka import KALoss
 from seg_kd.losses.kd import KDLoss
 from seg_kd.losses.logit_std import LogitStdLoss
@@ -28,10 +40,14 @@ from seg_kd.losses.translator import Encoder, Translator
 from seg_kd.losses.vid import VIDLoss
 
 __all__ = [
-    'CCKDLoss', 'PKTLoss', 'RKDLoss', 'SPLoss', 'DISTLoss', 'KDLoss',
-    'LogitStdLoss', 'HNDLoss', 'HCLLoss', 'ICKDLoss', 'ReviewKDLoss',
-    'CRDLoss', 'ATLoss', 'FitNetLoss', 'SRDLoss', 'VIDLoss', 'ABLoss',
-    'FSPLoss', 'FTLoss', 'PADLoss', 'Paraphraser', 'AdaptationLoss',
-    'AffinityLoss', 'BalancedLoss', 'CWDLoss', 'Encoder', 'KALoss',
-    'Translator', 'prepare'
+    'ABLoss', 'ATLoss', 'AdaptationLoss', 'AffinityLoss', 'BalancedLoss',
+    'CCKDLoss', 'CRDLoss', 'CWDLoss', 'Classes', 'DISTLoss', 'Encoder',
+    'FSPLoss', 'FTLoss', 'FitNetLoss', 'HCLLoss', 'HNDLoss', 'ICKDLoss',
+    'Images', 'Instances', 'KALoss', 'KDLoss', 'LogitLoss', 'LogitStdLoss',
+    'Maps', 'PADLoss', 'PKTLoss', 'Paraphraser', 'Pixels', 'RKDLoss',
+    'Regions', 'RelationLoss', 'ReviewKDLoss', 'SPLoss', 'SRDLoss',
+    'Translator', 'VIDLoss', 'as_list', 'check_channels', 'check_map',
+    'check_norm', 'full_precision', 'mask_invalid', 'mask_nonfinite',
+    'match_size', 'number_of', 'prepare', 'resize_mask', 'valid_positions',
+    'with_gradient'
 ]

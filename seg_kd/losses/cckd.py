@@ -5,6 +5,7 @@ yoshitomo-matsubara/torchdistill ``losses/mid_level.py``; that one takes the
 root of the squared sum, which the paper does not.
 """
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from torch import Tensor
 from seg_kd.losses._functional import with_gradient
 from seg_kd.losses._gram import (Rows, accurate_grams, add_product, blocks,
                                  product, through_length)
-from seg_kd.losses._instances import RelationLoss
+from seg_kd.losses._relation import RelationLoss
+from seg_kd.losses.instances import GRID, Instances
 
 MOST = 2048  # instances, where the time is quadratic in them
 
@@ -47,11 +49,10 @@ class CCKDLoss(RelationLoss):
         gamma: Of the Gaussian. Paper: 0.4.
         order: P of the Gaussian. Paper: 2.
         normalize: Give each instance the length 1.
-        instances: Kind of instances: ``'pixel'``, ``'image'``, ``'map'``,
-            ``'region'`` or ``'class'``. ``'class'`` needs ``labels``.
-        max_instances: Bound on M; more are subsampled at random. None: no
-            bound. ``'auto'``: 2048 with the Gaussian, else none.
-        grid: Rows and columns of ``'region'``.
+        instances: Which vectors are compared, see :class:`RelationLoss`.
+        max_instances: Of a short form; of more a random subset is taken. None:
+            all. ``'auto'``: 2048 with the Gaussian, else all.
+        grid: Of ``'region'``.
 
     Shape:
         ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .), (N, ., .) -> ()``. A student
@@ -64,16 +65,14 @@ class CCKDLoss(RelationLoss):
             without labels.
     """
 
-    def __init__(
-        self,
-        kernel: str = 'gaussian',
-        gamma: float = .4,
-        order: int = 2,
-        normalize: bool = True,
-        instances: str = 'pixel',
-        max_instances: int | None | str = 'auto',
-        grid: tuple[int, int] = (4, 8)
-    ) -> None:
+    def __init__(self,
+                 kernel: str = 'gaussian',
+                 gamma: float = .4,
+                 order: int = 2,
+                 normalize: bool = True,
+                 instances: Instances | str = 'pixel',
+                 max_instances: int | None | str = 'auto',
+                 grid: Sequence[int] = GRID) -> None:
         if max_instances == 'auto':
             max_instances = MOST if kernel == 'gaussian' else None
         super().__init__(instances, max_instances, grid)

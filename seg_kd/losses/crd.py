@@ -4,13 +4,12 @@ The paper's form follows ``crd/`` of HobbitLong/RepDistiller; the dense form,
 on pixels or classes, is a variant of our own.
 """
 
-import torch
 from torch import Tensor, nn
 
 from seg_kd.losses._contrast import Banks, Queue, unit
 from seg_kd.losses._functional import full_precision, prepare
-from seg_kd.losses._instances import (Instances, at_centres, resize_labels,
-                                      subset)
+from seg_kd.losses.instances import (Images, Instances, as_instances, known,
+                                     resize_labels)
 
 
 class CRDLoss(nn.Module):
@@ -41,7 +40,9 @@ class CRDLoss(nn.Module):
     Args:
         student_channels: ``Cs``.
         teacher_channels: ``Ct``.
-        instances: ``'pixel'``, ``'class'`` or ``'image'``.
+        instances: ``'pixel'``, ``'class'`` or ``'image'``, or an object of a
+            kind: ``Images()`` is ``'image'``, all others are dense. Each is
+            to be of one class, unless ``negatives='instance'``.
         temperature: Divides the scores. Paper: 0.07.
         dim: Length of the vectors. Paper: 128.
         negatives: Of the dense form: ``'class'``, instances of other classes,
@@ -73,7 +74,7 @@ class CRDLoss(nn.Module):
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
-                 instances: str = 'pixel',
+                 instances: Instances | str = 'pixel',
                  temperature: float = .07,
                  dim: int = 128,
                  negatives: str = 'class',
@@ -84,13 +85,15 @@ class CRDLoss(nn.Module):
                  k: int = 16384,
                  momentum: float = .5) -> None:
         super().__init__()
-        if instances not in ('pixel', 'class', 'image'):
+        if isinstance(instances,
+                      str) and instances not in ('pixel', 'class', 'image'):
             raise ValueError("instances must be 'pixel', 'class' or 'image', "
-                             f'not {instances!r}')
+                             f'or an object of a kind, not {instances!r}')
+        images = instances == 'image' or isinstance(instances, Images)
         if negatives not in ('class', 'instance'):
             raise ValueError("negatives must be 'class' or 'instance', not "
                              f'{negatives!r}')
-        if instances == 'image' and n_data is None:
+        if images and n_data is None:
             raise ValueError("instances='image' needs n_data, the number of "
                              'images of the data set')
         if min(max_instances, enqueue, k, dim, queue + 1) < 1:
@@ -98,13 +101,13 @@ class CRDLoss(nn.Module):
                              'least 1, queue at least 0')
         if temperature <= 0:
             raise ValueError(f'temperature must be above 0, not {temperature}')
-        self.negatives, self.max_instances = negatives, max_instances
-        self.by_class = instances != 'image' and 'class' in (instances,
-                                                             negatives)
-        self.instances = Instances(instances)
+        self.negatives = negatives
+        self.instances = as_instances(
+            instances, max_instances if instances == 'pixel' else None, (1, 1))
+        self.by_class = negatives == 'class' and not images
         self.student_head = nn.Linear(student_channels, dim)
         self.teacher_head = nn.Linear(teacher_channels, dim)
-        if instances == 'image':
+        if images:
             self.contrast = Banks(n_data, dim, k, temperature, momentum)
         else:
             self.contrast = Queue(queue, dim, enqueue, temperature)
@@ -120,15 +123,16 @@ class CRDLoss(nn.Module):
                 index: Tensor | None = None) -> Tensor:
         with full_precision(teacher):
             student, teacher, valid = prepare(student, teacher, mask)
+            maps = [student, teacher]
+            if labels is not None and (self.by_class
+                                       or self.instances.by_label):
+                labels = resize_labels(labels, valid.shape)
+                valid = known(valid, mask)
             owner = self._owner(valid, labels, index)
-            if self.by_class and mask is not None:  # as the labels are read
-                valid = valid & (at_centres(mask, valid.shape) > 0)
-            if self.instances.kind == 'pixel':
-                valid = subsample(valid, self.max_instances)
-            s, t = self.instances(student, teacher, valid, labels)
-            if owner is not None:  # one value an instance: any mean is it
-                owner, _ = self.instances(owner, owner, valid, labels)
-                owner = owner.squeeze(1).round().long()
+            if owner is not None:  # one value per instance: any mean is it
+                maps.append(owner)
+            s, t, *owner = self.instances.gather(maps, valid, labels)
+            owner = owner[0].squeeze(1).round().long() if owner else None
             return self.contrast(unit(self.student_head(s)),
                                  unit(self.teacher_head(t)), owner)
 
@@ -139,22 +143,12 @@ class CRDLoss(nn.Module):
         Shape:
             ``(N, H, W) -> (N, 1, H, W)``, as float64.
         """
-        if self.instances.kind == 'image':
+        if isinstance(self.contrast, Banks):
             if index is None or index.shape != valid.shape[:1]:
                 raise ValueError("instances='image' needs index, the number "
                                  f'of each of the {len(valid)} images')
             index = index.to(valid.device).double().view(-1, 1, 1, 1)
             return index.expand(-1, 1, *valid.shape[1:])
-        if self.negatives == 'instance':
-            return None
-        if labels is None:
-            raise ValueError("negatives='class' needs labels")
-        return resize_labels(labels, valid.shape).double().unsqueeze(1)
-
-
-def subsample(valid: Tensor, most: int) -> Tensor:
-    """At most ``most`` of the valid positions, drawn at random."""
-    at = valid.flatten().nonzero().squeeze(1)
-    at = at[subset(len(at), most).to(at.device)]
-    kept = torch.zeros_like(valid).flatten()
-    return kept.index_fill(0, at, True).view_as(valid)
+        if labels is None and (self.by_class or self.instances.by_label):
+            raise ValueError('instances or negatives by class need labels')
+        return labels.double().unsqueeze(1) if self.by_class else None

@@ -51,7 +51,9 @@ class FSPLoss(nn.Module):
 
     Shape:
         ``[(N, Cs_l, h_l, w_l)], [(N, Ct_l, H_l, W_l)], (N, ., .) -> ()``, in
-        the teacher's units to the fourth; it does not grow with the crop.
+        the teacher's units to the fourth; it does not grow with the crop. Of
+        float16 maps of large activations the gradient at weight 1 may not fit
+        into float16, in which it goes back: a small weight makes it.
 
     Raises:
         ValueError: For another ``pool`` or ``form``, fewer than two layers,

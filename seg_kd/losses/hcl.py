@@ -12,6 +12,7 @@ from seg_kd.losses._functional import (as_list, full_precision, inverse,
                                        prepare, tiles, with_gradient)
 
 Maps = Tensor | Sequence[Tensor]
+GRIDS = (4, 2, 1)  # of the authors
 
 
 class HCLLoss(nn.Module):
@@ -49,7 +50,7 @@ class HCLLoss(nn.Module):
             .)`` bool.
     """
 
-    def __init__(self, grids: Sequence[int] = (4, 2, 1)) -> None:
+    def __init__(self, grids: Sequence[int] = GRIDS) -> None:
         super().__init__()
         if min(grids, default=1) < 1:
             raise ValueError(f'grids must be at least 1, not {grids}')

@@ -4,12 +4,15 @@ The paper form is that of ``nn/pkt.py`` of passalis/probabilistic_kt (which
 HobbitLong/RepDistiller has, too), without the 1e-7 added to lengths there.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from seg_kd.losses._functional import check_form, with_gradient
 from seg_kd.losses._gram import Rows, add_product, blocks, through_length
-from seg_kd.losses._instances import RelationLoss
+from seg_kd.losses._relation import RelationLoss
+from seg_kd.losses.instances import GRID, Instances
 
 EPS = 1e-7
 LEAST = -1 + 1e-7  # of what log1p gets: float32 cannot tell more from -1
@@ -39,11 +42,10 @@ class PKTLoss(RelationLoss):
 
     Args:
         form: ``'dense'`` or ``'paper'``.
-        instances: Kind of instances: ``'pixel'``, ``'image'``, ``'map'``,
-            ``'region'`` or ``'class'``. ``'class'`` needs ``labels``.
-        max_instances: Bound on M; more are subsampled at random. None: no
-            bound.
-        grid: Rows and columns of ``'region'``.
+        instances: Which vectors are compared, see :class:`RelationLoss`.
+        max_instances: Of a short form; of more a random subset is taken. None:
+            all.
+        grid: Of ``'region'``.
 
     Shape:
         ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .), (N, ., .) -> ()``. A student
@@ -55,12 +57,11 @@ class PKTLoss(RelationLoss):
             do not fit each other, or ``'class'`` without labels.
     """
 
-    def __init__(
-        self,
-        form: str = 'dense',
-        instances: str = 'pixel',
-        max_instances: int | None = 2048,
-        grid: tuple[int, int] = (4, 8)) -> None:
+    def __init__(self,
+                 form: str = 'dense',
+                 instances: Instances | str = 'pixel',
+                 max_instances: int | None = 2048,
+                 grid: Sequence[int] = GRID) -> None:
         super().__init__(instances, max_instances, grid)
         check_form(form)
         self.form = form

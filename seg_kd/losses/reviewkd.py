@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from seg_kd.losses._functional import (check_channels, check_norm,
                                        full_precision, mask_nonfinite)
-from seg_kd.losses.hcl import HCLLoss
+from seg_kd.losses.hcl import GRIDS, HCLLoss
 
 
 class Fusion(nn.Module):
@@ -108,12 +108,11 @@ class ReviewKDLoss(nn.Module):
             for a single 1x1 map, which BN cannot normalize.
     """
 
-    def __init__(
-        self,
-        student_channels: Sequence[int],
-        teacher_channels: Sequence[int],
-        mid_channels: int | None = None,
-        grids: Sequence[int] = (4, 2, 1)) -> None:
+    def __init__(self,
+                 student_channels: Sequence[int],
+                 teacher_channels: Sequence[int],
+                 mid_channels: int | None = None,
+                 grids: Sequence[int] = GRIDS) -> None:
         super().__init__()
         levels = list(zip(student_channels, teacher_channels))
         if not len(student_channels) == len(teacher_channels) == len(

@@ -3,12 +3,15 @@
 Follows ``metric/loss.py`` of lenscloth/RKD, the authors' code.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from seg_kd.losses._functional import inverse, with_gradient
 from seg_kd.losses._gram import Rows, add_product, add_sums, blocks
-from seg_kd.losses._instances import RelationLoss, subset
+from seg_kd.losses._relation import RelationLoss
+from seg_kd.losses.instances import GRID, Instances, subset
 
 CHUNK = 1 << 18  # triplets at a time
 
@@ -41,13 +44,12 @@ class RKDLoss(RelationLoss):
         distance_weight: Factor of :math:`L_D`; 0 leaves it out.
         angle_weight: Factor of :math:`L_A`; 0 leaves it out. The authors' code
             has 1 and 2, HobbitLong/RepDistiller 25 and 50.
-        instances: Kind of instances: ``'pixel'``, ``'image'``, ``'map'``,
-            ``'region'`` or ``'class'``. ``'class'`` needs ``labels``.
-        max_instances: Bound on M; more are subsampled at random. None: no
-            bound.
+        instances: Which vectors are compared, see :class:`RelationLoss`.
+        max_instances: Of a short form; of more a random subset is taken. None:
+            all.
         angle_instances: Bound on the instances between which are angles.
             None: no further bound.
-        grid: Rows and columns of ``'region'``.
+        grid: Of ``'region'``.
 
     Shape:
         ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .), (N, ., .)`` to a dict of
@@ -61,14 +63,13 @@ class RKDLoss(RelationLoss):
             labels.
     """
 
-    def __init__(
-        self,
-        distance_weight: float = 1.,
-        angle_weight: float = 2.,
-        instances: str = 'pixel',
-        max_instances: int | None = 2048,
-        angle_instances: int | None = 128,
-        grid: tuple[int, int] = (4, 8)) -> None:
+    def __init__(self,
+                 distance_weight: float = 1.,
+                 angle_weight: float = 2.,
+                 instances: Instances | str = 'pixel',
+                 max_instances: int | None = 2048,
+                 angle_instances: int | None = 128,
+                 grid: Sequence[int] = GRID) -> None:
         super().__init__(instances, max_instances, grid)
         weights = dict(distance=distance_weight, angle=angle_weight)
         if min(weights.values()) < 0 or not any(weights.values()):

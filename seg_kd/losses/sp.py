@@ -4,6 +4,8 @@ The paper form is that of ``distiller_zoo/SP.py`` of HobbitLong/RepDistiller,
 which the paper's author verified.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,8 @@ from seg_kd.losses._functional import check_form, inverse, with_gradient
 from seg_kd.losses._gram import (CLOSE, Grams, Quadratic, Rows, add_symmetric,
                                  dot, grams_of, mirrored, product,
                                  product_dtype)
-from seg_kd.losses._instances import RelationLoss
+from seg_kd.losses._relation import RelationLoss
+from seg_kd.losses.instances import GRID, Instances
 
 
 class SPLoss(RelationLoss):
@@ -38,10 +41,9 @@ class SPLoss(RelationLoss):
 
     Args:
         form: ``'dense'`` or ``'paper'``.
-        instances: Kind of instances: ``'pixel'``, ``'image'``, ``'map'``,
-            ``'region'`` or ``'class'``. ``'class'`` needs ``labels``.
-        max_instances: Bound on M; more are subsampled at random.
-        grid: Rows and columns of ``'region'``.
+        instances: Which vectors are compared, see :class:`RelationLoss`.
+        max_instances: Of a short form; of more a random subset is taken.
+        grid: Of ``'region'``.
 
     Shape:
         ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .), (N, ., .) -> ()``. A student
@@ -53,12 +55,11 @@ class SPLoss(RelationLoss):
             do not fit each other, or ``'class'`` without labels.
     """
 
-    def __init__(
-        self,
-        form: str = 'dense',
-        instances: str = 'pixel',
-        max_instances: int | None = None,
-        grid: tuple[int, int] = (4, 8)) -> None:
+    def __init__(self,
+                 form: str = 'dense',
+                 instances: Instances | str = 'pixel',
+                 max_instances: int | None = None,
+                 grid: Sequence[int] = GRID) -> None:
         super().__init__(instances, max_instances, grid)
         check_form(form)
         self.form = form

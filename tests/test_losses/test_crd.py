@@ -367,7 +367,7 @@ def test_wrong_settings(settings, message):
 
 def test_what_forward_needs():
     maps = torch.randn(2, 4, 3, 5), torch.randn(2, 5, 6, 10)
-    with pytest.raises(ValueError, match='needs labels'):
+    with pytest.raises(ValueError, match='need labels'):
         dense()(*maps)
     for index in (None, torch.tensor([1])):
         with pytest.raises(ValueError, match='needs index'):

@@ -145,3 +145,14 @@ def test_wrong_maps():
         loss([m, m, m], [m, m])
     with pytest.raises(ValueError, match='2 images and teacher 1'):
         loss([m, m], [m[:1], m[:1]])
+
+
+def test_half_precision_of_large_activations():
+    """Units to the fourth: it is the weight that keeps float16 finite."""
+    maps = [3000 * torch.randn(2, 2, 6, 8, 8) for _ in range(2)]
+    student, teacher = ([x.half() for x in pair] for pair in maps)
+    student = [x.requires_grad_() for x in student]
+    value = FSPLoss([6, 6], [6, 6])(student, teacher)
+    (1e-9 * value).backward()
+    assert value.isfinite() and value.dtype is torch.float32
+    assert all(x.grad.isfinite().all() and x.grad.any() for x in student)

@@ -5,7 +5,7 @@ import torch
 from seg_kd.losses import (AffinityLoss, ATLoss, CCKDLoss, DISTLoss, PKTLoss,
                            RKDLoss, SPLoss, _functional, sharing)
 from seg_kd.losses._functional import match_size, resize_mask
-from seg_kd.losses._instances import pixels
+from seg_kd.losses.instances import pixels
 
 N, SIZE, GRID = 2, (5, 7), (9, 11)
 
@@ -80,10 +80,10 @@ def test_losses_of_a_step_share_positions():
     student = match_size(student, teacher)
     valid = resize_mask(mask, GRID)
     with sharing.sharing({}):
-        a, b = (pixels(student, teacher, valid, 20) for _ in range(2))
-        other = pixels(student, teacher, valid, 21)
+        a, b = (pixels(20, valid, student, teacher) for _ in range(2))
+        other = pixels(21, valid, student, teacher)
     assert a[0] is b[0] and a[1] is b[1] and len(other[0]) == 21
-    c = pixels(student, teacher, valid, 20)
+    c = pixels(20, valid, student, teacher)
     assert not c[0].equal(a[0])  # drawn anew
 
 

@@ -1,17 +1,24 @@
-"""What every loss costs, beside its naive form and that of torchdistill."""
-import time
-from functools import partial
-from typing import (Any, Callable, Dict, List, NamedTuple, Optional, Sequence,
-                    Tuple)
+"""What every loss costs, next to its naive form and that of torchdistill.
 
+Examples: python benchmarks/losses.py --threads 1
+          python benchmarks/losses.py kd rkd --chart losses.png
+"""
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import charts
+import command
+import naive
+import peers
 import torch
 import torch.nn.functional as F
-from mmengine.device import get_device
 from torch import Tensor, nn
 
-from seg_kd.benchmark import naive, peers
-from seg_kd.benchmark.timing import (Rows, Work, announced, in_turn, peak_mib,
-                                     summary, times_sign)
+from seg_kd import cli
+from seg_kd.benchmark import (Rows, Work, announced, in_turn, peak_mib,
+                              summary, times_sign)
 from seg_kd.errors import UserError
 from seg_kd.losses import (ABLoss, AdaptationLoss, AffinityLoss, ATLoss,
                            CCKDLoss, CRDLoss, DISTLoss, FitNetLoss, FSPLoss,
@@ -20,6 +27,7 @@ from seg_kd.losses import (ABLoss, AdaptationLoss, AffinityLoss, ATLoss,
                            ReviewKDLoss, RKDLoss, SPLoss, SRDLoss, Translator,
                            VIDLoss)
 
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 MOST = 1 << 28  # entries of a matrix; naive forms hold up to ten like it
 IMAGES = 2975  # of the data set, for the banks of CRD: those of Cityscapes
 FORMS = ('ours', 'naive', 'peer')
@@ -27,7 +35,7 @@ EXTREMES = [f'{form} {end}' for form in FORMS[1:] for end in ('min', 'max')]
 
 # -- inputs: student, teacher, and what else the loss is given -------------
 
-Given = Tuple[Any, Any, Dict[str, Tensor]]
+Given = tuple[Any, Any, dict[str, Tensor]]
 
 
 class Size(NamedTuple):
@@ -39,9 +47,9 @@ class Size(NamedTuple):
     classes: int
 
 
-def random_maps(*shape: int, noise: float = .5) -> Tuple[Tensor, Tensor]:
+def random_maps(*shape: int, noise: float = .5) -> tuple[Tensor, Tensor]:
     """What comes out of a ReLU; the student deviates by ``noise``."""
-    teacher = torch.randn(*shape, device=get_device()).relu()
+    teacher = torch.randn(*shape, device=DEVICE).relu()
     student = (teacher + noise * torch.randn_like(teacher)).relu()
     return student.requires_grad_(), teacher
 
@@ -61,7 +69,7 @@ def pyramid(size: Size) -> Given:
 
 def logits(size: Size) -> Given:
     shape = size.n, size.classes, size.h, size.w
-    student, teacher = 3 * torch.randn(2, *shape, device=get_device())
+    student, teacher = 3 * torch.randn(2, *shape, device=DEVICE)
     return student.requires_grad_(), teacher, {}
 
 
@@ -117,8 +125,8 @@ def row_by_row(size: Size, most: float = float('inf')) -> int:
 class Case(NamedTuple):
     """A loss, from the channels of both maps, and what it is measured on."""
     ours: Callable[[int], nn.Module]
-    naive: Optional[Callable] = None
-    peer: Optional[Callable] = None
+    naive: Callable | None = None
+    peer: Callable | None = None
     given: Callable[[Size], Given] = maps
     naive_entries: Callable[[Size], int] = none
     peer_entries: Callable[[Size], int] = none
@@ -156,7 +164,7 @@ def on_batch(ours, naive_form, peer) -> Case:
 
 
 # 'method' or 'method variant'; all: of all positions as instances
-WORKS: Dict[str, Case] = {
+WORKS: dict[str, Case] = {
     'ab':
     Case(three(ABLoss), naive.ab, peers.ab, pyramid),
     'adaptation':
@@ -188,19 +196,19 @@ WORKS: Dict[str, Case] = {
     'dist full':
     Case(plain(DISTLoss, grid='mask'), naive.dist, peers.dist, full_logits),
     'fitnet':
-    Case(two(FitNetLoss), naive.fitnet),
+    Case(two(FitNetLoss)),
     'fsp':
-    Case(three(FSPLoss), naive.fsp, peers.fsp, pyramid),
+    Case(three(FSPLoss), None, peers.fsp, pyramid),
     'ft':
-    Case(lambda c: FTLoss(c, c, Paraphraser(c)), naive.ft, peers.ft),
+    Case(lambda c: FTLoss(c, c, Paraphraser(c)), None, peers.ft),
     'hcl':
     Case(plain(HCLLoss), naive.hcl, peers.hcl, pyramid),
     'hnd':
-    Case(plain(HNDLoss), naive.hnd),
+    Case(plain(HNDLoss)),
     'ickd':
-    Case(two(ICKDLoss), naive.ickd),
+    Case(two(ICKDLoss)),
     'ickd whole':
-    Case(lambda c: ICKDLoss(c, c, grid=(1, 1)), naive.ickd, peers.ickd),
+    Case(lambda c: ICKDLoss(c, c, grid=(1, 1)), None, peers.ickd),
     'ka':
     Case(lambda c: KALoss(c, c, Translator(c, stride=1)), naive.ka, peers.ka,
          maps, each_image, each_channel),
@@ -214,7 +222,7 @@ WORKS: Dict[str, Case] = {
     Case(plain(LogitStdLoss, grid='mask'), naive.logit_std, peers.logit_std,
          full_logits),
     'pad':
-    Case(two(PADLoss), naive.pad, peers.pad),
+    Case(two(PADLoss), None, peers.pad),
     'pkt':
     Case(plain(PKTLoss), naive.pkt, peers.pkt),
     'pkt all':
@@ -230,13 +238,13 @@ WORKS: Dict[str, Case] = {
     'sp all':
     on_batch(plain(SPLoss), naive.sp, peers.sp),
     'srd':
-    Case(two(SRDLoss), naive.srd, peers.srd),
+    Case(two(SRDLoss), None, peers.srd),
     'vid':
-    Case(two(VIDLoss), naive.vid, peers.vid),
+    Case(two(VIDLoss), None, peers.vid),
 }
 
 
-def methods() -> List[str]:
+def methods() -> list[str]:
     return sorted({name.split()[0] for name in WORKS})
 
 
@@ -247,7 +255,7 @@ def bench_losses(size: Sequence[int],
                  classes: int,
                  runs: int,
                  chosen: Sequence[str] = (),
-                 limit: float = 60.) -> Tuple[str, Rows, List[str]]:
+                 limit: float = 60.) -> tuple[str, Rows, list[str]]:
     """Title, rows, and what was left out: forward and backward of each.
 
     Args:
@@ -287,10 +295,10 @@ def bench_losses(size: Sequence[int],
     return title, rows, notes
 
 
-def forms(case: Case, size: Size, td: Any) -> Tuple[Dict[str, Work], int]:
+def forms(case: Case, size: Size, td: Any) -> tuple[dict[str, Work], int]:
     """Of one loss, on the same input; and how many numbers are trained."""
     torch.manual_seed(0)
-    loss = case.ours(size.c).to(get_device())
+    loss = case.ours(size.c).to(DEVICE)
     student, teacher, extra = case.given(size)
     calls = dict(ours=loss)
     if case.naive:
@@ -320,8 +328,8 @@ def total(value: Any) -> Tensor:
     return sum(value.values()) if isinstance(value, dict) else value
 
 
-def fit(case: Case, size: Size, works: Dict[str, Work], name: str,
-        notes: List[str]) -> None:
+def fit(case: Case, size: Size, works: dict[str, Work], name: str,
+        notes: list[str]) -> None:
     """Leaves out whose matrix would not fit into memory."""
     for form in FORMS[1:]:
         entries = getattr(case, f'{form}_entries')(size)
@@ -330,8 +338,8 @@ def fit(case: Case, size: Size, works: Dict[str, Work], name: str,
                          f'{entries / 2**28:.0f} GiB would not fit')
 
 
-def warm_up(works: Dict[str, Work], limit: float, name: str,
-            notes: List[str]) -> Dict[str, float]:
+def warm_up(works: dict[str, Work], limit: float, name: str,
+            notes: list[str]) -> dict[str, float]:
     """MiB of each form; leaves out what needs too much of time or memory."""
     memory = {}
     for form, work in list(works.items()):
@@ -351,11 +359,11 @@ def warm_up(works: Dict[str, Work], limit: float, name: str,
     return memory
 
 
-def measure(works: Dict[str, Work], memory: Dict[str, float],
-            runs: int) -> Dict[str, Optional[float]]:
+def measure(works: dict[str, Work], memory: dict[str, float],
+            runs: int) -> dict[str, float | None]:
     """One row: all forms of one loss."""
     times = summary(in_turn(works, runs, 1), ['ours'])
-    row: Dict[str, Optional[float]] = {}
+    row: dict[str, float | None] = {}
     for form in FORMS:
         found = times.get(form, {})
         mib = memory[form] if found else None
@@ -367,3 +375,38 @@ def measure(works: Dict[str, Work], memory: Dict[str, float],
             row[f'{form} x time'] = found.get('time / ours')
             row[f'{form} x MiB'] = mib and mib / memory['ours']
     return row
+
+
+# -- the command -----------------------------------------------------------
+
+
+def main() -> None:
+    parser = command.make_parser(__doc__, runs=5)
+    parser.add_argument('methods',
+                        nargs='*',
+                        metavar='METHOD',
+                        help='default: all of ' + ', '.join(methods()))
+    parser.add_argument('--size',
+                        nargs=4,
+                        type=command.positive,
+                        metavar=('N', 'C', 'H', 'W'),
+                        default=(2, 256, 64, 128),
+                        help='default %(default)s')
+    parser.add_argument('--classes',
+                        type=command.positive,
+                        default=19,
+                        help='channels of logits, default %(default)s')
+    parser.add_argument('--limit',
+                        type=float,
+                        default=60.,
+                        metavar='SECONDS',
+                        help='leave a naive form or peer out of which one run '
+                        'takes longer, default %(default)s')
+    args = command.parse(parser)
+    found = bench_losses(args.size, args.classes, args.runs, args.methods,
+                         args.limit)
+    command.show(args, found, charts.draw_losses)
+
+
+if __name__ == '__main__':
+    cli.run(main)

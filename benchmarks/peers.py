@@ -5,23 +5,23 @@ losses. What is trained is that of our loss, so that the two differ in
 nothing else. Values may: torchdistill has constants of its own, and it reads
 the paper of KA in another way.
 """
+from collections.abc import Sequence
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, Dict, Optional, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from naive import drawn_images, image_vectors, on_grid, reviewed, rows_of
 from torch import Tensor, nn
 
-from seg_kd.benchmark.naive import (drawn_images, image_vectors, on_grid,
-                                    reviewed, rows_of)
-from seg_kd.losses._instances import subset
+from seg_kd.losses.instances import subset
 
 Maps = Sequence[Tensor]
 LAYER = dict(path='x', io='output')
 
 
-def torchdistill() -> Optional[ModuleType]:
+def torchdistill() -> ModuleType | None:
     """Its losses, or None; they need torch only, not torchvision."""
     try:
         from torchdistill.losses import mid_level
@@ -35,7 +35,7 @@ def compare(loss: nn.Module, student: Any, teacher: Any) -> Tensor:
     return loss(*(dict(x=dict(output=out)) for out in (student, teacher)))
 
 
-def paths(*names: str) -> Dict[str, str]:
+def paths(*names: str) -> dict[str, str]:
     """The arguments that say which layer it is."""
     return {
         f'{network}_{name}': 'output' if name.endswith('_io') else 'x'
@@ -81,7 +81,7 @@ def per_layer(peer: nn.Module, student: Maps, teacher: Maps) -> Tensor:
     return sum(compare(peer, s, t) for s, t in zip(student, teacher))
 
 
-def pair() -> Dict[str, Dict[str, str]]:
+def pair() -> dict[str, dict[str, str]]:
     return dict(student=LAYER, teacher=LAYER)
 
 

@@ -1,17 +1,22 @@
-"""How the costs grow: of a step, and of the losses that compare positions."""
+"""How the costs grow: of a step, and of the losses that compare positions.
+
+Example: python benchmarks/scale.py configs/ka_deeplab.py --chart growth.png
+"""
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Callable, Dict, Optional, Sequence
 
-import numpy as np
+import charts
+import command
+from growth import add_exponents
+from relations import RELATIONS, foresee, relation_row
 
-from seg_kd.benchmark.build import Source, build_runner
-from seg_kd.benchmark.relations import RELATIONS, foresee, relation_row
+from seg_kd import cli
+from seg_kd.benchmark import Found, Rows, Source, announced, build_runner
 from seg_kd.benchmark.step import ALONE, WARM_UP, measure
-from seg_kd.benchmark.timing import Found, Rows, announced
 
-Row = Dict[str, Optional[float]]
+Row = dict[str, float | None]
 
 
 def bench_scale(sources: Sequence[Source], heights: Sequence[int],
@@ -45,7 +50,7 @@ def bench_scale(sources: Sequence[Source], heights: Sequence[int],
     def step(n: int, height: int, width: int, times: int) -> Row:
         return step_row(sources, (n, height, width), times, runs)
 
-    works: Dict[str, Callable[[], Row]] = {}
+    works: dict[str, Callable[[], Row]] = {}
     for h in heights:
         works[f'{2 * h * h} pixels'] = partial(step, 1, h, 2 * h, 1)
     for n in batches:
@@ -89,25 +94,29 @@ def step_row(sources: Sequence[Source], images: Sequence[int], times: int,
     return row
 
 
-def add_exponents(rows: Rows, of: str) -> None:
-    """One more row; no number where a cost was measured less than twice."""
-    points = {x_of(name): row for name, row in rows.items() if of in name}
-    rows[f'{of}: exponent'] = {
-        column:
-        exponent([(x, row[column]) for x, row in points.items()
-                  if row[column]]) if column.endswith(
-                      (' ms', ' MiB')) and ' x ' not in column else None
-        for column in next(iter(points.values()))
-    }
+# -- the command -----------------------------------------------------------
 
 
-def exponent(points: Sequence) -> Optional[float]:
-    if len(points) < 2:
-        return None
-    x, y = np.log(np.array(points, float).T)
-    return float(np.polyfit(x, y, 1)[0])
+def main() -> None:
+    parser = command.make_parser(__doc__, runs=2)
+    command.add_configs(parser)
+    for name, default, text in (
+        ('--heights', (64, 128, 256), 'of crops, half as high as wide'),
+        ('--batches', (1, 2, 4), 'images, at the middle height'),
+        ('--hooks', (1, 2, 4), "times the configs' hooks"),
+        ('--positions', (1024, 2048, 4096, 8192, 16384, 32768),
+         'that a relation loss compares'),
+    ):
+        command.add_number(parser, name, default, text, nargs='+')
+    command.add_number(parser, '--naive', 8192,
+                       'most positions for the naive forms')
+    command.add_number(parser, '--channels', 256, 'of the maps there')
+    args = command.parse(parser)
+    found = bench_scale(command.sources(args), args.heights, args.batches,
+                        args.hooks, args.positions, args.naive, args.channels,
+                        args.runs)
+    command.show(args, found, charts.draw_scale)
 
 
-def x_of(name: str) -> int:
-    """``'2048 pixels' -> 2048``, ``'sp all 1024' -> 1024``."""
-    return next(int(word) for word in name.split() if word.isdigit())
+if __name__ == '__main__':
+    cli.run(main)

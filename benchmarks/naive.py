@@ -1,17 +1,19 @@
-"""The losses as one writes them from their formulas: plain torch, autograd.
+"""Losses as one writes them from their formulas: plain torch, autograd.
+
+Of those whose code in the package is something else.
 
 Each is called as ``naive(loss, student, teacher)`` and has the value of
 ``loss(student, teacher)``: the settings and the trained parts are that loss's.
 Relations are matrices with a row and a column for each instance.
 """
 import math
-from typing import Dict, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_kd.losses._instances import subset
+from seg_kd.losses.instances import subset
 
 Maps = Sequence[Tensor]
 
@@ -21,7 +23,7 @@ Maps = Sequence[Tensor]
 def kd(loss: nn.Module,
        student: Tensor,
        teacher: Tensor,
-       mask: Optional[Tensor] = None) -> Tensor:
+       mask: Tensor | None = None) -> Tensor:
     tau = loss.temperature
     s, t = (x / tau for x in on_grid(student, teacher, mask))
     each = F.kl_div(s.log_softmax(1), t.softmax(1), reduction='none')
@@ -29,7 +31,7 @@ def kd(loss: nn.Module,
 
 
 def on_grid(student: Tensor, teacher: Tensor,
-            mask: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
+            mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Both as large as the mask."""
     if mask is None:
         return student, teacher
@@ -41,7 +43,7 @@ def on_grid(student: Tensor, teacher: Tensor,
 def logit_std(loss: nn.Module,
               student: Tensor,
               teacher: Tensor,
-              mask: Optional[Tensor] = None) -> Tensor:
+              mask: Tensor | None = None) -> Tensor:
     s, t = ((x - x.mean(1, keepdim=True)) / (1e-7 + x.std(1, keepdim=True))
             for x in on_grid(student, teacher, mask))
     return kd(loss, s, t)
@@ -50,7 +52,7 @@ def logit_std(loss: nn.Module,
 def dist(loss: nn.Module,
          student: Tensor,
          teacher: Tensor,
-         mask: Optional[Tensor] = None) -> Tensor:
+         mask: Tensor | None = None) -> Tensor:
     tau = loss.temperature
     s, t = (rows_of(x / tau).softmax(1)
             for x in on_grid(student, teacher, mask))
@@ -95,29 +97,6 @@ def at(loss: nn.Module, student: Maps, teacher: Maps) -> Tensor:
     return total
 
 
-def fitnet(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
-    return F.mse_loss(loss.regressor(student), teacher)
-
-
-def fsp(loss: nn.Module, student: Maps, teacher: Maps) -> Tensor:
-    return sum(
-        F.mse_loss(flow(student[i], student[j]), flow(teacher[i], teacher[j]))
-        for i, j in loss.pairs)
-
-
-def flow(first: Tensor, second: Tensor) -> Tensor:
-    first = F.adaptive_avg_pool2d(first, second.shape[2:]).flatten(2)
-    return first @ second.flatten(2).mT / first.shape[2]
-
-
-def ft(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
-    with torch.no_grad():
-        teacher = loss.paraphraser(teacher)
-    s, t = (F.normalize(x.flatten(1)) * x[0].numel()**.5
-            for x in (loss.translator(student), teacher))
-    return F.l1_loss(s, t)
-
-
 def hcl(loss: nn.Module, student: Maps, teacher: Maps) -> Tensor:
     return sum(level(loss.grids, *pair) for pair in zip(student, teacher))
 
@@ -130,28 +109,6 @@ def level(grids: Sequence[int], student: Tensor, teacher: Tensor) -> Tensor:
         total = total + F.mse_loss(s, t) / 2**k
         weights += 1 / 2**k
     return total / weights
-
-
-def hnd(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
-    return F.mse_loss(student, teacher)
-
-
-def ickd(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
-    student = loss.embed(student)
-    grid = [min(g, x) for g, x in zip(loss.grid, teacher.shape[2:])]
-    values = []
-    for band in zip(*(x.tensor_split(grid[0], 2) for x in (student, teacher))):
-        for cell in zip(*(x.tensor_split(grid[1], 3) for x in band)):
-            s, t = (F.normalize(x @ x.mT, dim=2)
-                    for x in (c.flatten(2) for c in cell))
-            values.append((s - t).square().sum((1, 2)))
-    return torch.stack(values).mean() / student.shape[1]
-
-
-def pad(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
-    v = loss.head(student)
-    gap = teacher - loss.regressor(student)
-    return (gap.square() / (loss.eps + v.exp()) + v).mean()
 
 
 def reviewkd(loss: nn.Module, student: Maps, teacher: Maps) -> Tensor:
@@ -173,18 +130,6 @@ def reviewed(loss: nn.Module, student: Maps, teacher: Maps) -> Maps:
     return outputs
 
 
-def srd(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
-    s, t = (F.batch_norm(x, None, None, training=True, eps=loss.eps)
-            for x in (loss.projector(student), teacher))
-    return ((s - t).abs().pow(loss.alpha).mean() + loss.floor).log()
-
-
-def vid(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
-    variance = F.softplus(loss.raw_variance)[:, None, None] + loss.eps
-    gap = teacher - loss.mean(student)
-    return (gap.square() / variance + variance.log()).mean() / 2
-
-
 # -- relations -------------------------------------------------------------
 
 
@@ -194,7 +139,7 @@ def affinity(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
     return (difference / s.shape[2]).norm(dim=2).sum(1).mean()
 
 
-def ka(loss: nn.Module, student: Tensor, teacher: Tensor) -> Dict[str, Tensor]:
+def ka(loss: nn.Module, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
     with torch.no_grad():
         teacher = loss.translator(teacher)
     return {
@@ -233,7 +178,7 @@ def near(x: Tensor) -> Tensor:
 
 
 def rkd(loss: nn.Module, student: Tensor,
-        teacher: Tensor) -> Dict[str, Tensor]:
+        teacher: Tensor) -> dict[str, Tensor]:
     s, t = loss.instances(student, teacher)
     chosen = subset(len(s), loss.angle_instances).to(s.device)
     distance = F.smooth_l1_loss(distances(s), distances(t))
@@ -262,7 +207,8 @@ def sp(loss: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
 
 def crd(loss: nn.Module, student: Tensor, teacher: Tensor,
         labels: Tensor) -> Tensor:
-    chosen = subset(labels.numel(), loss.max_instances).to(labels.device)
+    chosen = subset(labels.numel(),
+                    loss.instances.max_instances).to(labels.device)
     s = F.normalize(loss.student_head(rows_of(student)[chosen]))
     t = F.normalize(loss.teacher_head(rows_of(teacher)[chosen]))
     own, queue = torch.arange(len(s), device=s.device), loss.contrast
@@ -293,7 +239,7 @@ def crd_image(loss: nn.Module, student: Tensor, teacher: Tensor,
 
 
 def image_vectors(loss: nn.Module, student: Tensor,
-                  teacher: Tensor) -> Tuple[Tensor, Tensor]:
+                  teacher: Tensor) -> tuple[Tensor, Tensor]:
     return (F.normalize(loss.student_head(student.mean(
         (2, 3)))), F.normalize(loss.teacher_head(teacher.mean((2, 3)))))
 

@@ -1,9 +1,10 @@
 """What relation losses cost at several numbers of positions."""
 import time
-from typing import Dict, List, Sequence
+from collections.abc import Sequence
 
-from seg_kd.benchmark.losses import FORMS, WORKS, Size, forms
-from seg_kd.benchmark.timing import Rows, in_turn, peak_mib, summary
+from losses import FORMS, WORKS, Size, forms
+
+from seg_kd.benchmark import Rows, in_turn, peak_mib, summary
 
 # All positions are instances; affinity's are those of one image, as here.
 RELATIONS = ('affinity', 'sp all', 'cckd bilinear', 'pkt all', 'rkd all',
@@ -12,10 +13,10 @@ SLOW = 2.  # seconds, from which on one run has to do
 
 
 def relation_row(name: str, positions: int, naive: int, channels: int,
-                 runs: int) -> Dict:
+                 runs: int) -> dict:
     """Times, memory and ratios, forward and backward.
 
-    The naive form is beside it up to ``naive`` positions; the run that
+    The naive form is next to it up to ``naive`` positions; the run that
     measures memory warms up.
     """
     works, _ = forms(WORKS[name], Size(1, channels, 1, positions, 1), None)
@@ -26,7 +27,7 @@ def relation_row(name: str, positions: int, naive: int, channels: int,
     if time.perf_counter() - start > SLOW:
         runs = 1
     times = summary(in_turn(works, runs, 0), ['ours'])
-    row: Dict = {}
+    row: dict = {}
     for form in FORMS[:2]:
         found = times.get(form, {})
         row[f'{form} ms'] = found.get('median ms')
@@ -40,7 +41,7 @@ def relation_row(name: str, positions: int, naive: int, channels: int,
     return row
 
 
-def foresee(rows: Rows, name: str, positions: Sequence[int]) -> List[str]:
+def foresee(rows: Rows, name: str, positions: Sequence[int]) -> list[str]:
     """What the naive form would hold at the most positions, if left out."""
     most = max(positions)
     done = [n for n in positions if rows[f'{name} {n}']['naive MiB']]

@@ -1,0 +1,87 @@
+"""What the commands of this folder share."""
+import argparse
+import json
+from collections.abc import Callable
+
+import torch
+from mmengine.config import DictAction
+
+from seg_kd import benchmark, cli
+
+
+def positive(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def make_parser(doc: str, runs: int) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument('--threads', type=positive, help="default: torch's")
+    add_number(parser, '--runs', runs, 'that count')
+    parser.add_argument('--json', metavar='PATH', help='write it there, too')
+    parser.add_argument('--chart', metavar='PATH', help='draw it there, too')
+    parser.add_argument('--cpu-time',
+                        action='store_true',
+                        help='count the time of the processor: for one thread '
+                        'on a machine that has other work')
+    return parser
+
+
+def add_number(parser: argparse.ArgumentParser, name: str, default, text: str,
+               **kwargs) -> None:
+    parser.add_argument(name,
+                        type=positive,
+                        default=default,
+                        help=f'{text}, default %(default)s',
+                        **kwargs)
+
+
+def add_configs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('configs',
+                        nargs='+',
+                        metavar='CONFIG[:STAGE]',
+                        help='as those of tools/benchmark.py step')
+    parser.add_argument('--work-dir', help='as there')
+    parser.add_argument('--cfg-options',
+                        nargs='+',
+                        action=DictAction,
+                        metavar='KEY=VALUE',
+                        help='override settings')
+    parser.set_defaults(launcher='none', local_rank=0)
+
+
+def sources(args: argparse.Namespace) -> list[benchmark.Source]:
+    found = []
+    for path in args.configs:
+        args.config, _, stage = path.partition(':')
+        found.append(
+            benchmark.Source(cli.load_config(args), stage,
+                             cli.default_work_dir(args)))
+    return found
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.cpu_time:
+        benchmark.count_processor_time()
+    return args
+
+
+def show(args: argparse.Namespace, found: benchmark.Found,
+         draw: Callable) -> None:
+    """Tables on the screen; what was asked for as JSON and as a picture."""
+    title, rows, notes = found
+    where = benchmark.machine()
+    where['times'] = 'processor' if args.cpu_time else None
+    print(title, *benchmark.tables(rows), *notes, sep='\n')
+    print(', '.join(f'{k} {v}' for k, v in where.items() if v is not None))
+    if args.json:
+        found = dict(title=title, machine=where, rows=rows, notes=notes)
+        with open(args.json, 'w', encoding='utf-8') as f:
+            json.dump(found, f, indent=1)
+    if args.chart:
+        from seg_kd.benchmark import chart
+        chart.draw(draw, rows, title, args.chart)

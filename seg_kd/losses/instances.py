@@ -1,0 +1,244 @@
+"""Instances: which vectors of two maps a relation loss compares.
+
+A kind of your own derives from :class:`Instances`, or from the kind next to
+it, and defines ``gather``; docs/extend.md has one.
+"""
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seg_kd.losses._functional import mask_invalid, prepare
+from seg_kd.losses.sharing import once
+
+GRID = (4, 8)  # rows and columns of regions
+
+
+class Instances(nn.Module):
+    """Turns two maps into two matrices of instances, row by row the same.
+
+    Args:
+        max_instances: Of more a random subset is taken, under torch's seed;
+            the same in both maps. None: all.
+
+    Attributes:
+        by_label: Whether the kind needs labels. Positions whose label is not
+            known are then not valid either.
+
+    Shape:
+        ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .) bool, (N, ., .) integer
+        labels -> (M, Cs), (M, Ct)``, in float32 or better. A student on
+        another grid is resized to the teacher's. M may be 0.
+
+    Raises:
+        ValueError: For a bound below 1, maps that do not fit each other, or
+            missing labels.
+    """
+
+    by_label = False
+
+    def __init__(self, max_instances: int | None = None) -> None:
+        super().__init__()
+        if max_instances is not None and max_instances < 1:
+            raise ValueError('max_instances must be at least 1, not '
+                             f'{max_instances}')
+        self.max_instances = max_instances
+
+    def extra_repr(self) -> str:
+        return f'max_instances={self.max_instances}'
+
+    def forward(self,
+                student: Tensor,
+                teacher: Tensor,
+                mask: Tensor | None = None,
+                labels: Tensor | None = None) -> list[Tensor]:
+        student, teacher, valid = prepare(student, teacher, mask)
+        if self.by_label:
+            labels = resize_labels(labels, valid.shape)
+            valid = known(valid, mask)
+        return self.gather([student, teacher], valid, labels)
+
+    def gather(self, maps: Sequence[Tensor], valid: Tensor,
+               labels: Tensor | None) -> list[Tensor]:
+        """A matrix of each map: the one method that a kind defines.
+
+        Shape:
+            maps ``(N, C, H, W)``, ``(N, H, W)`` bool and, where ``by_label``,
+            ``(N, H, W)`` long; to as many matrices ``(M, C)``.
+        """
+        raise NotImplementedError
+
+    def draw(self, count: int, device: torch.device) -> Tensor:
+        """Which of ``count`` instances are taken, in ascending order."""
+        return subset(count, self.max_instances).to(device)
+
+
+class Pixels(Instances):
+    """The vectors at the valid positions of the batch."""
+
+    def gather(self, maps: Sequence[Tensor], valid: Tensor,
+               labels: Tensor | None) -> list[Tensor]:
+        return list(pixels(self.max_instances, valid, *maps))
+
+
+class Maps(Instances):
+    """Whole images, flattened, 0 where not valid."""
+
+    def gather(self, maps: Sequence[Tensor], valid: Tensor,
+               labels: Tensor | None) -> list[Tensor]:
+        index = valid.flatten(1).any(1).nonzero().squeeze(1)
+        index = index[self.draw(len(index), index.device)]
+        return [
+            mask_invalid(x, valid.unsqueeze(1)).flatten(1)[index] for x in maps
+        ]
+
+
+class Means(Instances):
+    """Base of kinds that average positions; those without one are left out."""
+
+    def gather(self, maps: Sequence[Tensor], valid: Tensor,
+               labels: Tensor | None) -> list[Tensor]:
+        member = self.members(valid, labels)
+        one = F.one_hot(member, int(member.max()) + 1) * valid.unsqueeze(-1)
+        weight = one.flatten(1, 2).mT
+        index = weight.sum(2).flatten().nonzero().squeeze(1)
+        index = index[self.draw(len(index), index.device)]
+        return [means(x, weight)[index] for x in maps]
+
+    def members(self, valid: Tensor, labels: Tensor | None) -> Tensor:
+        """Number of the instance that each position of an image belongs to.
+
+        Shape:
+            ``(N, H, W) -> (N, H, W)`` long, from 0.
+        """
+        raise NotImplementedError
+
+
+class Images(Means):
+    """The mean over the valid positions of an image."""
+
+    def members(self, valid: Tensor, labels: Tensor | None) -> Tensor:
+        return torch.zeros_like(valid, dtype=torch.long)
+
+
+class Regions(Means):
+    """The mean over the valid positions of a cell.
+
+    Args:
+        grid: Rows and columns of cells of an image.
+    """
+
+    def __init__(self,
+                 grid: Sequence[int] = GRID,
+                 max_instances: int | None = None) -> None:
+        super().__init__(max_instances)
+        if min(grid) < 1:
+            raise ValueError(f'grid must be at least 1, not {grid}')
+        self.grid = tuple(grid)
+
+    def extra_repr(self) -> str:
+        return f'{self.grid}, {super().extra_repr()}'
+
+    def members(self, valid: Tensor, labels: Tensor | None) -> Tensor:
+        (rows, columns), (h, w) = self.grid, valid.shape[1:]
+        y = torch.arange(h, device=valid.device) * rows // h
+        x = torch.arange(w, device=valid.device) * columns // w
+        return (y[:, None] * columns + x).expand_as(valid)
+
+
+class Classes(Means):
+    """The mean over the positions of a class in an image, by the labels."""
+
+    by_label = True
+
+    def members(self, valid: Tensor, labels: Tensor | None) -> Tensor:
+        return labels.unique(return_inverse=True)[1]
+
+
+KINDS = dict(image=Images,
+             map=Maps,
+             pixel=Pixels,
+             region=Regions,
+             **{'class': Classes})
+
+
+def as_instances(instances: Instances | str, max_instances: int | None,
+                 grid: Sequence[int]) -> Instances:
+    """A kind by its short name, with its bounds; an object as it is."""
+    if isinstance(instances, Instances):
+        return instances
+    if instances not in KINDS:
+        raise ValueError(f'instances must be one of {tuple(KINDS)}, or an '
+                         f'object of a kind, not {instances!r}')
+    own = dict(grid=grid) if instances == 'region' else {}
+    return KINDS[instances](max_instances=max_instances, **own)
+
+
+# -- what kinds are made of ------------------------------------------------
+
+
+@once
+def pixels(most: int | None, valid: Tensor, *maps: Tensor) -> tuple:
+    """The vectors at valid positions, ``(M, C)`` each.
+
+    Losses that share a step compare the same positions.
+    """
+    index = valid.flatten().nonzero().squeeze(1)
+    index = index[subset(len(index), most).to(index.device)]
+    # positions next to each other in memory: to copy by channels is fast
+    rows = [x.transpose(0, 1).flatten(1) for x in maps]
+    if len(index) < valid.numel():
+        rows = [x.index_select(1, index) for x in rows]
+    return tuple(x.T for x in rows)
+
+
+def subset(count: int, most: int | None) -> Tensor:
+    """At most ``most`` of ``range(count)``, at random, in ascending order."""
+    if most is None or count <= most:
+        return torch.arange(count)
+    # drawn on the CPU: the same on every device
+    return torch.randperm(count)[:most].sort()[0]
+
+
+def means(features: Tensor, weight: Tensor) -> Tensor:
+    """Mean of the positions of each instance.
+
+    Shape:
+        ``(N, C, H, W), (N, K, H * W) -> (N * K, C)``.
+    """
+    used = (weight.sum(1) > 0).unsqueeze(1)  # a NaN elsewhere does no harm
+    flat = mask_invalid(features.flatten(2), used)
+    weight = weight.to(flat.dtype)
+    if weight.shape[1] == 1:  # whatever is used is of the one instance
+        sums = flat.sum(2).unsqueeze(1)
+    else:
+        sums = (flat @ weight.mT).mT
+    return (sums / weight.sum(2, keepdim=True).clamp(min=1)).flatten(0, 1)
+
+
+def resize_labels(labels: Tensor | None, size: Sequence[int]) -> Tensor:
+    """The label at the centre of each position; ``size`` is (N, H, W)."""
+    if labels is None:
+        raise ValueError('instances or negatives by class need labels')
+    if labels.dim() != 3 or len(labels) != size[0]:
+        raise ValueError(f'labels must be ({size[0]}, H, W), not '
+                         f'{tuple(labels.shape)}')
+    return at_centres(labels, size).long()
+
+
+def known(valid: Tensor, mask: Tensor | None) -> Tensor:
+    """Valid positions whose label is known: the mask is read as labels are."""
+    if mask is None:
+        return valid
+    return valid & (at_centres(mask, valid.shape) > 0)
+
+
+def at_centres(image: Tensor, size: Sequence[int]) -> Tensor:
+    """The entry at the centre of each position, as float64.
+
+    Labels are exact there, and integers have no interpolation.
+    """
+    return F.interpolate(image.double().unsqueeze(1),
+                         tuple(size[1:]),
+                         mode='nearest-exact').squeeze(1)
