@@ -13,6 +13,7 @@ from torch import nn
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.profiler import ProfilerActivity, profile
 
+import seg_kd.register  # noqa: F401, it fills the registries of a process
 from seg_kd.benchmark.build import Source, build_runner
 from seg_kd.benchmark.step import WARM_UP, own_student
 from seg_kd.benchmark.timing import Clock, Found, Work, announced, times_sign
@@ -82,7 +83,6 @@ def launch(count: int, sources: Sequence[Source], images: Sequence[int],
 def worker(sources: Sequence[Source], images: Sequence[int], runs: int,
            folder: str) -> dict[str, Any]:
     """One process of a run: times, collectives and buckets of a step."""
-    import seg_kd.register  # noqa: F401, it fills the registries
     torch.set_num_threads(1)
     for source in sources:  # as these processes were started; no warning
         source.cfg.env_cfg.mp_cfg = dict(mp_start_method='spawn',

@@ -6,11 +6,11 @@ from seg_kd.datasets.ready import make_ready
 from seg_kd.datasets.seeded import (SeededDataset, SeededDraws, SeededSampler,
                                     seed_draws)
 from seg_kd.datasets.transforms import Albumentations, CropWithClassCap
-from seg_kd.datasets.unlabelled import MixedSampler, WithUnlabelled
+from seg_kd.datasets.unlabelled import MixedSampler, WithUnlabelled, mix_in
 
 __all__ = [
     'Albumentations', 'Cached', 'CamVidDataset', 'CheckLabels',
     'CropWithClassCap', 'MixedSampler', 'SeededDataset', 'SeededDraws',
     'SeededSampler', 'WithUnlabelled', 'check_dataset', 'check_files',
-    'make_ready', 'seed_draws'
+    'make_ready', 'mix_in', 'seed_draws'
 ]

@@ -88,10 +88,10 @@ def seed_draws(dataloader: dict) -> dict:
     """The config of a loader whose draws have seeds; ``dataset`` is built.
 
     As it is where nothing is drawn: with ``shuffle=False``, without a
-    pipeline; and with a sampler that is built already.
+    pipeline; and where sampler or seeded data set are there already.
     """
     sampler, dataset = dataloader.get('sampler'), dataloader['dataset']
-    if not isinstance(sampler, dict):
+    if not isinstance(sampler, dict) or isinstance(dataset, SeededDataset):
         return dataloader
     if class_of(sampler, DATA_SAMPLERS) is InfiniteSampler:
         sampler = {**sampler, 'type': 'SeededSampler'}

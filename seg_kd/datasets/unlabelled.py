@@ -12,16 +12,68 @@ from typing import Any
 import numpy as np
 import torch
 from mmcv.transforms import Compose
+from mmengine.dataset import InfiniteSampler
 from mmengine.logging import print_log
 from mmengine.registry import DATA_SAMPLERS
 from mmseg.datasets.transforms import LoadAnnotations, PackSegInputs
 
 from seg_kd.datasets.cached import Cached
-from seg_kd.datasets.seeded import SeededSampler, draw_seed
+from seg_kd.datasets.seeded import SeededDataset, SeededSampler, draw_seed
 from seg_kd.errors import UserError
+from seg_kd.registry import class_of
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 MARK = 'unlabelled'  # in a sample's metainfo
+
+
+def mix_in(dataloader: dict[str, Any]) -> dict[str, Any]:
+    """The config of a loader with its ``unlabelled=`` worked in.
+
+    ``dict(img_path=..., ratio=1.)``: to a batch of ``batch_size`` labelled
+    images come ``ratio`` times as many of the folder ``img_path``, which is
+    relative to where the program runs or to the ``data_root``.
+
+    Args:
+        dataloader: With ``dataset`` built.
+
+    Raises:
+        UserError: ``unlabelled`` has another key, no folder or a ratio that
+            gives no image; or the sampler is no ``InfiniteSampler``.
+    """
+    dataloader = dict(dataloader)
+    options = dataloader.pop('unlabelled', None)
+    if options is None:
+        return dataloader
+    if not isinstance(options, dict) or 'img_path' not in options or \
+            not options.keys() <= {'img_path', 'ratio', 'suffixes'}:
+        raise UserError('unlabelled= of a train_dataloader is a dict of '
+                        f'img_path, ratio and suffixes, not {options!r}')
+    sampler, dataset = dataloader['sampler'], dataloader['dataset']
+    labelled, ratio = dataloader['batch_size'], options.get('ratio', 1.)
+    if not isinstance(ratio, (int, float)) or round(ratio * labelled) < 1:
+        raise UserError(
+            f'unlabelled: a ratio of {ratio!r} adds no image to a batch of '
+            f'{labelled}; it is the number of unlabelled images per labelled '
+            'one')
+    if class_of(sampler, DATA_SAMPLERS) is not InfiniteSampler:
+        raise UserError('unlabelled= needs sampler=dict(type='
+                        "'InfiniteSampler')")
+    folder = options['img_path']
+    if not os.path.isdir(folder):
+        inside = os.path.join(
+            getattr(dataset, 'data_root', None) or '', folder)
+        folder = inside if os.path.isdir(inside) else folder
+    mixed = WithUnlabelled(dataset, folder, options.get('suffixes', SUFFIXES))
+    others = round(ratio * labelled)
+    return {
+        **dataloader, 'dataset': SeededDataset(mixed),
+        'sampler': {
+            **sampler, 'type': 'MixedSampler',
+            'labelled': labelled,
+            'unlabelled': others
+        },
+        'batch_size': labelled + others
+    }
 
 
 class WithUnlabelled(torch.utils.data.Dataset):

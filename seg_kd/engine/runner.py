@@ -17,7 +17,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from seg_kd.datasets import check_files, make_ready, seed_draws
+from seg_kd.datasets import check_files, make_ready, mix_in, seed_draws
 from seg_kd.distiller import Distiller
 from seg_kd.engine.advice import advised, mend_class_weights
 from seg_kd.engine.complete import complete_hooks
@@ -108,13 +108,15 @@ class DistillRunner(Runner):
         """As the base class does, with the data checked first.
 
         Each draw gets a seed of its own, so that augmentation does not depend
-        on workers, ranks or a resumed run: see :func:`seed_draws`.
+        on workers, ranks or a resumed run: see :func:`seed_draws`. Images
+        without labels come with :func:`mix_in`.
         """
         if isinstance(dataloader, dict) and isinstance(
                 dataloader.get('dataset'), dict):
             check_files(dataloader['dataset'])
             dataset = make_ready(DATASETS.build(dataloader['dataset']))
-            dataloader = seed_draws({**dataloader, 'dataset': dataset})
+            dataloader = {**dataloader, 'dataset': dataset}
+            dataloader = seed_draws(mix_in(dataloader))
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_train_loop(self, loop):

@@ -5,19 +5,19 @@ from seg_kd.hooks.distill import DistillHook
 from seg_kd.hooks.ft import FTHook
 from seg_kd.hooks.hnd import HNDHook
 from seg_kd.hooks.ka import KAHook
-from seg_kd.hooks.methods import (ABHook, CCKDHook, DISTHook, FitNetHook,
-                                  FSPHook, ICKDHook, KDHook, LogitStdHook,
-                                  PADHook, PKTHook, ReviewKDHook, RKDHook,
-                                  SPHook, VIDHook)
+from seg_kd.hooks.methods import (ABHook, BalancedHook, CCKDHook, CWDHook,
+                                  DISTHook, FitNetHook, FSPHook, ICKDHook,
+                                  KDHook, LogitStdHook, PADHook, PKTHook,
+                                  ReviewKDHook, RKDHook, SPHook, VIDHook)
 from seg_kd.hooks.srd import SRDHook
 from seg_kd.hooks.student import StudentHook
 from seg_kd.hooks.teacher import TeacherHook
 from seg_kd.hooks.translator import ParaphraserHook, TranslatorHook
 
 __all__ = [
-    'CCKDHook', 'PKTHook', 'RKDHook', 'SPHook', 'DISTHook', 'KDHook',
-    'LogitStdHook', 'ATHook', 'FitNetHook', 'SRDHook', 'VIDHook', 'CRDHook',
-    'HNDHook', 'ICKDHook', 'ReviewKDHook', 'ABHook', 'FSPHook', 'FTHook',
-    'PADHook', 'ParaphraserHook', 'DistillHook', 'KAHook', 'StudentHook',
-    'TeacherHook', 'TranslatorHook'
+    'BalancedHook', 'CWDHook', 'CCKDHook', 'PKTHook', 'RKDHook', 'SPHook',
+    'DISTHook', 'KDHook', 'LogitStdHook', 'ATHook', 'FitNetHook', 'SRDHook',
+    'VIDHook', 'CRDHook', 'HNDHook', 'ICKDHook', 'ReviewKDHook', 'ABHook',
+    'FSPHook', 'FTHook', 'PADHook', 'ParaphraserHook', 'DistillHook', 'KAHook',
+    'StudentHook', 'TeacherHook', 'TranslatorHook'
 ]

@@ -3,9 +3,10 @@ from typing import Any
 
 from seg_kd.distiller import Path
 from seg_kd.hooks.distill import DistillHook
-from seg_kd.losses import (ABLoss, CCKDLoss, DISTLoss, FitNetLoss, FSPLoss,
-                           ICKDLoss, KDLoss, LogitStdLoss, PADLoss, PKTLoss,
-                           ReviewKDLoss, RKDLoss, SPLoss, VIDLoss)
+from seg_kd.losses import (ABLoss, BalancedLoss, CCKDLoss, CWDLoss, DISTLoss,
+                           FitNetLoss, FSPLoss, ICKDLoss, KDLoss, LogitStdLoss,
+                           PADLoss, PKTLoss, ReviewKDLoss, RKDLoss, SPLoss,
+                           VIDLoss)
 from seg_kd.registry import HOOKS
 
 LOGITS = 'decode_head.conv_seg'  # of every head of MMSegmentation
@@ -137,3 +138,20 @@ class CCKDHook(DistillHook):
     """CCKD (Peng et al., ICCV 2019), see :class:`CCKDLoss`."""
 
     loss_cls = CCKDLoss
+
+
+@HOOKS.register_module()
+class CWDHook(DistillHook):
+    """Channel-wise distillation (Shu et al., ICCV 2021), see :class:`CWDLoss`.
+
+    Of maps, or of logits: ``student=teacher='decode_head.conv_seg'``.
+    """
+
+    loss_cls = CWDLoss
+
+
+@HOOKS.register_module()
+class BalancedHook(DistillHook):
+    """The balanced map loss of AM-RADIO, see :class:`BalancedLoss`."""
+
+    loss_cls = BalancedLoss

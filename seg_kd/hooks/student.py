@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 
+from seg_kd.datasets.unlabelled import MARK
 from seg_kd.distiller import Distiller
 from seg_kd.errors import UserError
 from seg_kd.hooks.distill import DistillHook
@@ -127,9 +128,10 @@ class StudentHook(Hook):
         bare = [k for k, s in enumerate(samples) if 'gt_sem_seg' not in s]
         labels = stack_labels(samples, bare, images, self.ignore_index)
         self.distiller.teach(images, labels, samples)
+        whole = bare + [k for k, s in enumerate(samples) if s.get(MARK)]
         for step in self.distiller.steps.values():
-            if step.mask is not None and bare:
-                step.mask[bare] = True
+            if step.mask is not None and whole:  # a label map says nothing
+                step.mask[whole] = True
         if not self._labels_seen:
             self._labels_seen = True
             check_labels(self.distiller)

@@ -1,0 +1,109 @@
+"""Training with images that have no labels: what each part sees of them."""
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import TAPS, build_runner
+from mmengine.hooks import Hook
+
+from seg_kd.engine.stages import latest_checkpoint
+from seg_kd.errors import UserError
+from seg_kd.hooks.student import StudentHook
+from seg_kd.networks.checkpoint import read_checkpoint
+
+
+class Watch(Hook):
+    """Keeps what the terms and the task saw in each iteration."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self):
+        self.masks, self.images, self.tasks = [], [], []
+
+    def before_train(self, runner):
+        student = next(h for h in runner.hooks if isinstance(h, StudentHook))
+
+        def keep(model, args, kwargs, output):
+            if kwargs['mode'] != 'loss':
+                return
+            step, = student.distiller.steps.values()
+            self.masks.append(step.mask.clone())
+            self.images.append(kwargs['inputs'].clone())
+            self.tasks.append(output['decode.loss_ce'].item())
+
+        runner.model.register_forward_hook(keep, with_kwargs=True)
+
+
+@pytest.fixture
+def config(plain_config, teacher_hook, tmp_path):
+    (tmp_path / 'more').mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        image = rng.integers(0, 255, (64, 96, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f'more/{i}.png'), image)
+    plain_config.custom_hooks = [
+        teacher_hook,
+        dict(type='KDHook'),
+        dict(type='BalancedHook', width=8, **TAPS)
+    ]
+    plain_config.train_dataloader.unlabelled = dict(img_path=str(tmp_path /
+                                                                 'more'),
+                                                    ratio=1.5)
+    return plain_config
+
+
+def trained(config, **changes):
+    config = config.copy()
+    config.merge_from_dict(changes)
+    runner = build_runner(config)
+    watch = Watch()
+    runner.register_hook(watch)
+    runner.train()
+    return watch
+
+
+def test_terms_count_every_pixel_and_the_task_none(config, tmp_path):
+    watch = trained(config, work_dir=str(tmp_path / 'a'))
+    assert len(watch.masks) == 6
+    for mask in watch.masks:
+        assert len(mask) == 2 + 3
+        assert mask[2:].all() and not mask[:2].all() and mask[:2].any()
+    # the labelled images are those of a training without the others
+    alone = config.copy()
+    del alone.train_dataloader['unlabelled']
+    plain = trained(alone, work_dir=str(tmp_path / 'b'))
+    for mixed, images in zip(watch.images, plain.images):
+        assert torch.equal(mixed[:2], images)
+
+
+def test_resumes_in_the_same_weights(config, tmp_path):
+    whole, cut = str(tmp_path / 'whole'), str(tmp_path / 'cut')
+    trained(config, work_dir=whole)
+    trained(config, **{'work_dir': cut, 'train_cfg.max_iters': 3})
+    trained(config,
+            work_dir=cut,
+            resume=True,
+            load_from=latest_checkpoint(cut))
+    a, b = (read_checkpoint(f'{folder}/iter_6.pth')['state_dict']
+            for folder in (whole, cut))
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize('options, said', [
+    (dict(img_path='nowhere'), 'nowhere is missing'),
+    (dict(ratio=1.), 'is a dict of img_path, ratio and suffixes'),
+    (dict(img_path='.', ration=1.), 'is a dict of img_path'),
+    (dict(img_path='.', ratio=.1), 'a ratio of 0.1 adds no image'),
+    (dict(img_path='.', ratio='1'), "a ratio of '1' adds no image"),
+])
+def test_mistakes(config, options, said):
+    config.train_dataloader.unlabelled = options
+    with pytest.raises(UserError, match=said):
+        build_runner(config).train()
+
+
+def test_needs_a_sampler_without_end(config):
+    config.train_dataloader.sampler.type = 'DefaultSampler'
+    with pytest.raises(UserError, match='InfiniteSampler'):
+        build_runner(config).train()
