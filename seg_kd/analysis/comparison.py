@@ -4,30 +4,28 @@ An experiment is everything but the method: student, teacher, data, schedule.
 Merged with one method after the other, and with the same seed, it compares
 methods and nothing else.
 """
+import hashlib
+import json
 import os
-from statistics import mean
+import platform
+import time
 from typing import Any, Dict, List, Optional, Sequence
 
-import matplotlib
+import torch
 from mmengine.config import Config
-from prettytable import PrettyTable
 
-from seg_kd import shipped
-from seg_kd.analysis.logs import read_scalars
+from seg_kd import __version__, shipped
+from seg_kd.analysis.ledger import ALONE, Run
+from seg_kd.analysis.logs import read_scalars, seconds_trained
 from seg_kd.engine.complete import apply_changes, plain
 from seg_kd.engine.folds import choose_fold
-from seg_kd.engine.stages import (check_teacher, named_stages, run_stages,
-                                  stage_configs)
+from seg_kd.engine.stages import (check_teacher, decisive_settings,
+                                  named_stages, run_stages, stage_configs)
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook
 from seg_kd.registry import HOOKS, is_kind
 
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402
-
-ALONE = 'student'
 TASKLESS = ('HNDHook', )  # trained by their term alone
-Results = Dict[str, List[float]]
 
 
 def methods() -> List[str]:
@@ -86,8 +84,8 @@ def shorten(cfg: Config, max_iters: int) -> None:
     apply_changes(cfg)
     scale = max_iters / cfg.train_cfg.max_iters
     stages = cfg.get('stages') or []
-    for part in (cfg, *(stages.values() if isinstance(stages, dict) else stages
-                        )):
+    for part in (cfg,
+                 *(stages.values() if isinstance(stages, dict) else stages)):
         train = part.get('train_cfg') or {}
         if isinstance(train.get('max_iters'), int):  # else already a share
             train['max_iters'] = scaled(train['max_iters'], scale)
@@ -178,18 +176,51 @@ class Comparison:
                 for _, cfg in stage_configs(self.config(method, fold=fold)):
                     check_teacher(cfg)
 
-    def train(self,
-              method: str,
-              seed: int,
-              fold: Optional[str] = None) -> float:
-        """mIoU that the method ends with; a finished run is not run again."""
-        cfg = self.config(method, seed, fold)
+    def work_dir(self, method: str, fold: str | None, seed: int) -> str:
         name = shipped.stem(method)
         place = [name, fold, f'seed{seed}'] if fold else [name, f'seed{seed}']
-        work_dir = os.path.join(self.folder, '_'.join(place))
+        return os.path.join(self.folder, '_'.join(place))
+
+    def train(self, method: str, fold: str | None, seed: int) -> Run:
+        """The run for a ledger; a finished one is not run again."""
+        cfg = self.config(method, seed, fold)
+        work_dir = self.work_dir(method, fold, seed)
         run_stages(cfg, work_dir, resume=True)
-        stages = list(named_stages(cfg)) or ['']
-        return final_miou(os.path.join(work_dir, stages[-1]))
+        stages = [
+            os.path.join(work_dir, name)
+            for name in list(named_stages(cfg)) or ['']
+        ]
+        wall = sum(map(seconds_trained, stages))
+        return dict(experiment=shipped.stem(self.experiment),
+                    method=shipped.stem(method),
+                    fold=fold,
+                    seed=seed,
+                    iterations=cfg.train_cfg.max_iters,
+                    settings=fingerprint(cfg),
+                    miou=round(final_miou(stages[-1]), 3),
+                    wall_s=round(wall),
+                    version=__version__,
+                    date=time.strftime('%Y-%m-%d'),
+                    machine=f'{platform.machine()}, {os.cpu_count()} cores, '
+                    f'{torch.get_num_threads()} threads a run')
+
+    def share(self, run: tuple[str, str | None, int]) -> float:
+        """How far a run is, from 0 to 1, by its last stage."""
+        cfg = self.config(run[0], run[2], run[1])
+        stage = (list(named_stages(cfg)) or [''])[-1]
+        folder = os.path.join(self.work_dir(*run), stage)
+        steps = read_scalars(folder).get('loss') or [(0, 0.)]
+        return min(1., steps[-1][0] / cfg.train_cfg.max_iters)
+
+
+def fingerprint(cfg: Config) -> str:
+    """Of all settings that decide about the outcome but seed and fold."""
+    parts = [decisive_settings(stage) for _, stage in stage_configs(cfg)]
+    for part in parts:
+        for key in [k for k in part if k.startswith('randomness')]:
+            del part[key]
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def final_miou(folder: str) -> float:
@@ -202,38 +233,3 @@ def final_miou(folder: str) -> float:
     if not scores:
         raise UserError(f'{folder} holds no evaluation')
     return scores[-1][1]
-
-
-def table(results: Results) -> str:
-    """Mean, extremes, and the difference to the student alone."""
-    shown = PrettyTable(
-        ['method', 'mIoU', 'lowest', 'highest', 'to the student alone'])
-    shown.align = 'r'
-    shown.align['method'] = 'l'
-    for name, scores in results.items():
-        gain = mean(scores) - mean(results[ALONE])
-        shown.add_row([
-            name, f'{mean(scores):.2f}', f'{min(scores):.2f}',
-            f'{max(scores):.2f}', '' if name == ALONE else f'{gain:+.2f}'
-        ])
-    return str(shown)
-
-
-def draw(results: Results, path: str) -> None:
-    """A bar a method, a dot a seed, a line where the student alone is."""
-    names = list(results)
-    figure, axis = plt.subplots(figsize=(7., .6 + .32 * len(names)),
-                                layout='constrained')
-    axis.barh(names, [mean(results[n]) for n in names],
-              color=['0.75' if n == ALONE else 'tab:blue' for n in names])
-    for i, name in enumerate(names):
-        axis.plot(results[name], [i] * len(results[name]), 'k.', markersize=4)
-    axis.axvline(mean(results[ALONE]), color='0.3', linestyle='--')
-    axis.invert_yaxis()
-    lowest = min(min(scores) for scores in results.values())
-    highest = max(max(scores) for scores in results.values())
-    margin = .2 * (highest - lowest) + .5
-    axis.set_xlim(max(0, lowest - 3 * margin), highest + margin)
-    axis.set_xlabel('mIoU')
-    figure.savefig(path, dpi=110)
-    plt.close(figure)

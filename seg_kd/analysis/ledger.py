@@ -27,6 +27,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 ALONE = 'student'
 LEVEL = 0.95  # of intervals; 1 - LEVEL of the tests
+ROUNDING = 1e-9  # gains that differ by less are equal
 POWER = 0.8  # at which the smallest detectable difference is given
 # What two runs must share to be a pair.
 PAIR = ('experiment', 'iterations', 'fold', 'seed')
@@ -76,6 +77,12 @@ def read(path: str) -> list[Run]:
     return runs
 
 
+def same(run: Run, other: Run) -> bool:
+    """Is it the same run, ended the same way?"""
+    keys = ('method', *PAIR, 'settings', 'miou')
+    return all(run.get(key) == other.get(key) for key in keys)
+
+
 def damage(run: Any) -> str:
     """What is wrong with a run of a ledger, or ''."""
     if not isinstance(run, dict):
@@ -115,6 +122,8 @@ class Comparison:
         """Of the mean difference, at ``LEVEL``; infinite for one pair."""
         if len(self.gains) < 2:
             return float('-inf'), float('inf')
+        if stdev(self.gains) < ROUNDING:  # scipy warns of these
+            return self.gain, self.gain
         found = stats.ttest_1samp(self.gains, 0.).confidence_interval(LEVEL)
         return float(found.low), float(found.high)
 
@@ -123,6 +132,8 @@ class Comparison:
         """Of a paired two-sided t-test; NaN for one pair."""
         if len(self.gains) < 2:
             return float('nan')
+        if stdev(self.gains) < ROUNDING:
+            return float(abs(self.gain) < ROUNDING)
         return float(stats.ttest_rel(self.scores, self.alone).pvalue)
 
     @property

@@ -5,8 +5,11 @@ import os
 from typing import Dict, List
 
 
-def read_scalars(folder: str) -> Dict[str, List[tuple]]:
+def read_scalars(folder: str,
+                 beside: str | None = None) -> Dict[str, List[tuple]]:
     """``name -> [(iteration, value), ...]`` out of a run's logs.
+
+    With ``beside`` only what was logged together with that name counts.
 
     A resumed run has several logs: of an iteration the last one counts.
     """
@@ -16,7 +19,22 @@ def read_scalars(folder: str) -> Dict[str, List[tuple]]:
         with open(log, encoding='utf-8') as f:
             for line in f:
                 entry = json.loads(line)
+                if beside is not None and beside not in entry:
+                    continue
                 for name, value in entry.items():
                     if isinstance(value, (int, float)):
                         found.setdefault(name, {})[entry['step']] = value
     return {name: sorted(values.items()) for name, values in found.items()}
+
+
+def seconds_trained(folder: str) -> float:
+    """What the iterations of a run took, without its validations.
+
+    Of each 50 iterations or so the log has the mean.
+    """
+    steps, found = [0], 0.
+    times = read_scalars(folder, 'loss').get('time') or []
+    for step, seconds in times:
+        found += seconds * (step - steps[-1])
+        steps.append(step)
+    return found

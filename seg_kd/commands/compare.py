@@ -1,12 +1,14 @@
 """Trains the student alone and with one method after the other, and compares.
 
-example: seg-kd compare at kd sp --data camvid --max-iters 1000
+examples: seg-kd compare at kd sp --data camvid --seeds 0 1 2 --jobs 2
+          seg-kd compare ka --data camvid_by_recording --table --ledger FILE
 What is finished is used again; what was cut off goes on.
 """
 import argparse
 import os
 
 from seg_kd import cli, shipped
+from seg_kd.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,32 +44,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         type=float,
                         help="measure all weights, so that each method pulls "
                         'this many times as hard as the task')
+    parser.add_argument('--jobs',
+                        type=cli.positive,
+                        default=1,
+                        metavar='N',
+                        help='runs at a time, from 2 on with one thread each')
+    parser.add_argument('--minutes',
+                        type=float,
+                        help='start no run after them')
+    parser.add_argument('--ledger',
+                        metavar='FILE',
+                        help='where finished runs are noted; default: '
+                        'ledger.jsonl in the work directory')
+    parser.add_argument('--table',
+                        action='store_true',
+                        help='train nothing: say what the ledger says')
     parser.add_argument('--work-dir',
                         metavar='DIR',
                         help='default: work_dirs/compare_<data>')
 
 
 def run(args: argparse.Namespace) -> None:
-    from seg_kd.analysis import comparison
+    from seg_kd.analysis import comparison, ledger
     folder = args.work_dir or os.path.join(
         'work_dirs', f'compare_{shipped.stem(args.data)}')
-    names = [comparison.ALONE, *(args.methods or comparison.methods())]
+    path = args.ledger or os.path.join(folder, 'ledger.jsonl')
+    failed = []
+    if not args.table:
+        names = [comparison.ALONE, *(args.methods or comparison.methods())]
+        failed = train(args, names, folder, path)
+    runs = [
+        r for r in ledger.read(path)
+        if r['experiment'] == shipped.stem(args.data)
+    ]
+    methods = [shipped.stem(name) for name in args.methods] or None
+    compared = ledger.compare(runs, methods)
+    text = ledger.table(compared)
+    if len({run['fold'] for run in runs}) > 1:
+        text += '\n' + ledger.by_fold(compared)
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, 'table.txt'), 'w', encoding='utf-8') as f:
+        f.write(text + '\n')
+    ledger.draw(compared, os.path.join(folder, 'methods.png'))
+    print(f'\n{text}\n\n{folder}/table.txt and {folder}/methods.png')
+    if failed:
+        raise UserError(f'{len(failed)} runs did not end: {failed[0]}')
+
+
+def train(args: argparse.Namespace, names: list[str], folder: str,
+          path: str) -> list[Exception]:
+    """Trains what is missing, and notes it in the ledger; what went wrong."""
+    from seg_kd.analysis import comparison, ledger
+    from seg_kd.analysis.many_runs import Run, train_all
     folds = args.folds or [None]
     job = comparison.Comparison(args.data, folder, args.max_iters, args.ratio,
                                 args.student)
     job.check(names, folds)
-    results: dict[str, list[float]] = {}
-    for name in names:
-        for fold in folds:
-            for seed in args.seeds:
-                what = [shipped.stem(name), fold, f'seed {seed}']
-                print(f'\n== {", ".join(filter(None, what))} ==', flush=True)
-                results.setdefault(shipped.stem(name), []).append(
-                    job.train(name, seed, fold))
-        text = comparison.table(results)
-        print(f'\n{text}')
-        with open(os.path.join(folder, 'table.txt'), 'w',
-                  encoding='utf-8') as f:
-            f.write(text + '\n')
-    comparison.draw(results, os.path.join(folder, 'methods.png'))
-    print(f'\n{folder}/table.txt and {folder}/methods.png')
+    known = ledger.read(path) if os.path.isfile(path) else []
+    runs = [
+        Run(name, fold, seed) for seed in args.seeds for fold in folds
+        for name in names
+    ]
+    failed = []
+    for run, outcome in train_all(job, runs, args.jobs, args.minutes):
+        if isinstance(outcome, Exception):
+            print(f'{run}: {outcome}', flush=True)
+            failed.append(outcome)
+        elif not any(ledger.same(outcome, old) for old in known):
+            ledger.append(path, outcome)
+    return failed

@@ -69,7 +69,7 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
     for stage, stage_cfg in stage_configs(cfg):
         folder = os.path.join(work_dir, stage) if stage else work_dir
         fill_in(stage_cfg, done, work_dir)
-        settings = {**_settings(stage_cfg), 'after': history}
+        settings = {**decisive_settings(stage_cfg), 'after': history}
         history = hashlib.sha256(
             json.dumps(settings, sort_keys=True).encode()).hexdigest()
         record = dict(config=name,
@@ -111,8 +111,10 @@ def named_stages(cfg: Config) -> Dict[str, Any]:
     if None in names or len(set(names)) < len(names):
         raise UserError(f'each stage needs a name of its own, got {names}')
     return {
-        stage['name']: {k: v
-                        for k, v in stage.items() if k != 'name'}
+        stage['name']: {
+            k: v
+            for k, v in stage.items() if k != 'name'
+        }
         for stage in stages
     }
 
@@ -246,7 +248,7 @@ def fill_in(cfg: Config,
         cfg.load_from = decisive['load_from']
 
 
-def _settings(cfg: Config) -> Dict[str, Any]:
+def decisive_settings(cfg: Config) -> Dict[str, Any]:
     """The settings that make a run what it is, flat and as JSON has them."""
     flat: Dict[str, Any] = {}
 

@@ -130,32 +130,21 @@ def test_nothing_is_trained_before_every_teacher_is_there(
             in capsys.readouterr().err)
 
 
-def test_table_and_chart(tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(comparison.plt.Figure, 'savefig',
-                        lambda figure, path, **kw: drawn.append(figure))
-    results = dict(student=[40., 42.], kd=[43., 44.], at=[39., 40.])
-    text = comparison.table(results)
-    assert '+2.50' in text and '-1.50' in text and '41.00' in text
-    comparison.draw(results, str(tmp_path / 'methods.png'))
-    axis, = drawn[0].axes
-    assert [bar.get_width() for bar in axis.patches] == [41., 43.5, 39.5]
-    assert [x.get_text() for x in axis.get_yticklabels()] == list(results)
-    *dots, line = axis.lines
-    assert [list(x.get_xdata()) for x in dots] == list(results.values())
-    assert list(line.get_xdata()) == [41., 41.]
-    low, high = axis.get_xlim()
-    assert 0 <= low < 39 and 44 < high
-
-
 def test_the_tool(tmp_path, monkeypatch, capsys):
     trained = []
 
-    def train(job, method, seed, fold=None):
+    def train(job, method, fold, seed):
         Path(job.folder).mkdir(exist_ok=True)
         trained.append((method, job.experiment, seed, fold, job.max_iters,
                         job.ratio, job.student))
-        return 40. + seed
+        return dict(method=method,
+                    experiment=shipped.stem(job.experiment),
+                    seed=seed,
+                    fold=fold,
+                    iterations=9,
+                    settings='x',
+                    miou=40. + seed + (method != 'student'),
+                    wall_s=10)
 
     monkeypatch.setattr(comparison.Comparison, 'train', train)
     monkeypatch.setattr(comparison.Comparison, 'check', lambda *args: None)
@@ -164,17 +153,27 @@ def test_the_tool(tmp_path, monkeypatch, capsys):
     status = run_tool('compare', [*arguments, '--work-dir', folder],
                       monkeypatch, tmp_path)
     assert status == 0
-    assert trained == [(m, 'camvid', s, None, 9, None, None)
-                       for m in ('student', 'ka') for s in (0, 2)]
-    assert '41.00' in (folder / 'table.txt').read_text()
+    assert trained == [(m, 'camvid', s, None, 9, None, None) for s in (0, 2)
+                       for m in ('student', 'ka')]
+    assert '+1.00' in (folder / 'table.txt').read_text()
     assert (folder / 'methods.png').exists()
-    assert '41.00' in capsys.readouterr().out
+    assert '+1.00' in capsys.readouterr().out
+    noted = (folder / 'ledger.jsonl').read_text()
+    assert len(noted.splitlines()) == 4
+    run_tool('compare', [*arguments, '--work-dir', folder], monkeypatch,
+             tmp_path)
+    assert (folder / 'ledger.jsonl').read_text() == noted
     trained.clear()
+    status = run_tool(
+        'compare', ['ka', '--data', 'camvid', '--table', '--work-dir', folder],
+        monkeypatch, tmp_path)
+    assert status == 0 and not trained
+    assert '+1.00' in capsys.readouterr().out
     run_tool('compare', [
         'kd', '--data', 'camvid_by_recording', '--folds', 'a', 'b',
         '--work-dir', folder
     ], monkeypatch, tmp_path)
-    assert [found[3] for found in trained] == ['a', 'b', 'a', 'b']
+    assert [found[3] for found in trained] == ['a', 'a', 'b', 'b']
 
 
 def test_a_fold_has_a_folder_of_its_own(monkeypatch):
@@ -183,6 +182,10 @@ def test_a_fold_has_a_folder_of_its_own(monkeypatch):
                         lambda cfg, folder, resume: ran.append(folder))
     monkeypatch.setattr(comparison, 'final_miou', lambda folder: 40.)
     job = comparison.Comparison('camvid_by_recording', 'out')
-    job.train('kd', 1, 'without_0016E5')
-    job.train('kd', 1)
+    one = job.train('kd', 'without_0016E5', 1)
+    other = job.train('kd', 'without_0016E5', 2)
+    assert one['settings'] == other['settings']
+    assert (one['fold'], one['seed'], one['miou']) == ('without_0016E5', 1, 40)
+    ran.pop()
+    job.train('kd', None, 1)
     assert ran == ['out/kd_without_0016E5_seed1', 'out/kd_seed1']

@@ -120,3 +120,25 @@ def test_what_cannot_be_read_or_added_is_one_line(tmp_path):
     open(path, 'w').close()
     with pytest.raises(UserError, match='holds no run'):
         ledger.read(path)
+
+
+def test_the_chart_shows_every_pair_and_interval(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(ledger.plt.Figure, 'savefig',
+                        lambda figure, path, **kw: drawn.append(figure))
+    at = [run('at', m, s) for s, m in enumerate((40.1, 42.3, 40.9))]
+    comparisons = ledger.compare(ALONE + KA + at, ['ka', 'at'])
+    ledger.draw(comparisons, str(tmp_path / 'gains.png'))
+    axis, = drawn[0].axes
+    assert [x.get_text() for x in axis.get_yticklabels()] == ['ka', 'at']
+    dots = [x for x in axis.lines if x.get_marker() == 'o']
+    assert [list(x.get_xdata())
+            for x in dots] == [c.gains for c in comparisons]
+    spans = [bar[2][0].get_segments()[0][:, 0] for bar in axis.containers]
+    for span, comparison in zip(spans, comparisons):
+        assert tuple(span) == pytest.approx(comparison.interval)
+
+
+def test_the_same_run_is_not_noted_twice():
+    assert ledger.same(KA[0], dict(KA[0], date='later'))
+    assert not ledger.same(KA[0], dict(KA[0], miou=42.001))

@@ -1,0 +1,117 @@
+"""Many runs of a comparison, several at a time, one thread each.
+
+A run is known by its method, fold and seed. What has finished is not run
+again, what was cut off goes on: :func:`~seg_kd.engine.stages.run_stages` sees
+to that in the folder of each run.
+"""
+import contextlib
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from typing import Any, NamedTuple
+
+import torch
+
+from seg_kd.analysis.comparison import Comparison
+from seg_kd.errors import UserError
+
+SAY_EVERY = 30.  # seconds
+
+
+class Run(NamedTuple):
+    """One training of a comparison."""
+    method: str
+    fold: str | None
+    seed: int
+
+    def __str__(self) -> str:
+        return ', '.join(
+            filter(None, (self.method, self.fold, f'seed {self.seed}')))
+
+
+Outcome = dict[str, Any] | Exception
+
+
+def train_all(comparison: Comparison,
+              runs: Sequence[Run],
+              jobs: int = 1,
+              minutes: float | None = None) -> Iterator[tuple[Run, Outcome]]:
+    """Trains them and yields each as it ends, with what it came to.
+
+    Args:
+        comparison: What is the same for all.
+        runs: In this order.
+        jobs: How many at a time; from 2 on each is a process with one thread,
+            and its output goes to ``<run>.log`` next to its folder.
+        minutes: No run is started when they are over.
+
+    Yields:
+        A run, and its entry for a ledger or the exception that ended it.
+    """
+    end = time.monotonic() + 60 * (minutes or float('inf'))
+    if jobs == 1:
+        for run in runs:
+            if time.monotonic() > end:
+                return
+            print(f'\n== {run} ==', flush=True)
+            yield run, comparison.train(*run)
+        return
+    os.environ['OMP_NUM_THREADS'] = os.environ['MKL_NUM_THREADS'] = '1'
+    waiting, working, ended = list(runs), {}, 0
+    started = time.monotonic()
+    with ProcessPoolExecutor(jobs,
+                             multiprocessing.get_context('spawn')) as pool:
+        while working or (waiting and time.monotonic() < end):
+            while waiting and len(working) < jobs and time.monotonic() < end:
+                run = waiting.pop(0)
+                working[pool.submit(train_apart, comparison, run)] = run
+            done, _ = wait(working, SAY_EVERY, FIRST_COMPLETED)
+            for future in done:
+                run, ended = working.pop(future), ended + 1
+                yield run, future.exception() or future.result()
+            if not done:
+                shares = [comparison.share(run) for run in working.values()]
+                print(progress(len(runs), ended, list(working.values()),
+                               shares,
+                               time.monotonic() - started),
+                      flush=True)
+
+
+def train_apart(comparison: Comparison, run: Run) -> dict[str, Any]:
+    """Of :func:`train_all`: in a process of its own, into a log of its own."""
+    import seg_kd.register  # noqa: F401, a new process has registered nothing
+    torch.set_num_threads(1)
+    path = f'{comparison.work_dir(*run)}.log'
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, 'a', encoding='utf-8', buffering=1) as log:
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            try:
+                return comparison.train(*run)
+            except UserError as error:
+                raise UserError(f'{run}: {error} (see {path})') from None
+            finally:
+                sys.stdout.flush()
+
+
+def progress(count: int, ended: int, working: Sequence[Run],
+             shares: Sequence[float], seconds: float) -> str:
+    """One line: how far all are, which run now, and how long it will take.
+
+    Args:
+        count: How many there are.
+        ended: How many have ended.
+        working: Those that run now.
+        shares: How far each of those is, from 0 to 1.
+        seconds: Since the start.
+    """
+    done = ended + sum(shares)
+    left = 'time left unknown'
+    if done > .01:
+        minutes = round(seconds / done * (count - done) / 60)
+        left = f'about {minutes // 60} h {minutes % 60:02} min left'
+    now = '; '.join(f'{run} {100 * share:.0f} %'
+                    for run, share in zip(working, shares))
+    return f'{ended} of {count} runs have ended ({now}), {left}'

@@ -1,0 +1,72 @@
+"""Runs one after the other, and two at a time in processes of their own."""
+import os
+from dataclasses import dataclass
+
+import pytest
+
+from seg_kd.analysis.many_runs import Run, progress, train_all
+from seg_kd.errors import UserError
+
+
+@dataclass
+class Pretended:
+    """A comparison whose runs end at once."""
+    folder: str
+
+    def work_dir(self, method, fold, seed):
+        return os.path.join(self.folder, f'{method}_seed{seed}')
+
+    def train(self, method, fold, seed):
+        print(f'training {method}')
+        if method == 'bad':
+            raise UserError('no such layer')
+        if method == 'worse':
+            raise MemoryError
+        import torch
+        return dict(method=method,
+                    fold=fold,
+                    seed=seed,
+                    threads=torch.get_num_threads(),
+                    process=os.getpid())
+
+    def share(self, run):
+        return .5
+
+
+RUNS = [Run('kd', None, 0), Run('bad', 'a', 1), Run('worse', None, 2)]
+
+
+@pytest.fixture
+def pretended(tmp_path, monkeypatch):
+    for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
+        monkeypatch.setenv(name, '3')
+    return Pretended(str(tmp_path / 'runs'))
+
+
+def test_two_at_a_time_with_a_thread_and_a_log_each(pretended, tmp_path):
+    found = dict(train_all(pretended, RUNS, jobs=2))
+    assert found.keys() == set(RUNS)
+    good, bad, worse = (found[run] for run in RUNS)
+    assert good['threads'] == 1 and good['process'] != os.getpid()
+    assert isinstance(bad, UserError) and isinstance(worse, MemoryError)
+    log = tmp_path / 'runs' / 'bad_seed1.log'
+    assert str(bad) == f'bad, a, seed 1: no such layer (see {log})'
+    assert log.read_text() == 'training bad\n'
+
+
+def test_one_after_the_other_in_this_process(pretended, capsys):
+    (run, outcome), = train_all(pretended, RUNS[:1])
+    assert outcome['process'] == os.getpid()
+    assert '== kd, seed 0 ==' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_nothing_starts_when_the_minutes_are_over(pretended, jobs):
+    assert not list(train_all(pretended, RUNS, jobs, minutes=1e-9))
+
+
+def test_progress_says_what_is_left():
+    text = progress(4, 1, RUNS[:2], [.5, .5], 3600.)
+    assert text == ('1 of 4 runs have ended (kd, seed 0 50 %; bad, a, seed 1 '
+                    '50 %), about 1 h 00 min left')
+    assert 'unknown' in progress(4, 0, RUNS[:1], [0.], 10.)
