@@ -2,7 +2,7 @@
 import warnings
 from typing import Any
 
-from mmcv.transforms import Compose
+from mmengine.dataset import Compose
 
 from seg_kd.datasets.check import CheckLabels, label_problem, open_pair
 from seg_kd.errors import UserError
