@@ -10,6 +10,7 @@ from typing import Any, Dict
 from prettytable import PrettyTable
 
 from seg_kd import cli
+from seg_kd.engine.evaluate import last_stage
 from seg_kd.split.export import export_split
 
 
@@ -59,8 +60,8 @@ def half_table(report: Dict[str, Any]) -> PrettyTable:
 
 def main() -> None:
     args = parse_args()
-    report = export_split(cli.load_config(args), args.checkpoint, args.out,
-                          args.size, args.image)
+    report = export_split(last_stage(cli.load_config(args)), args.checkpoint,
+                          args.out, args.size, args.image)
     shape = 'x'.join(map(str, report['bottleneck']['shape']))
     height, width = report['image']['size']
     print(f'{report["split"]} imitated through a bottleneck of {shape}, '

@@ -1,6 +1,7 @@
 """One process and two: images a second, and what they say to each other."""
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any, List
@@ -82,7 +83,7 @@ def launch(count: int, sources: Sequence[Source], images: Sequence[int],
 def worker(sources: Sequence[Source], images: Sequence[int], runs: int,
            folder: str) -> dict[str, Any]:
     """One process of a run: times, collectives and buckets of a step."""
-    import seg_kd.register  # noqa: F401, it fills the registries
+    import_module('seg_kd.register')  # a new process has empty registries
     torch.set_num_threads(1)
     for source in sources:  # as these processes were started; no warning
         source.cfg.env_cfg.mp_cfg = dict(mp_start_method='spawn',

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from seg_kd.datasets import check_files
-from seg_kd.engine.evaluate import last_stage
 from seg_kd.errors import UserError
 from seg_kd.networks.checkpoint import load_weights, read_checkpoint
 from seg_kd.networks.normalization import normalization
@@ -103,7 +102,7 @@ def export_split(cfg: Config,
     give what the whole model gives.
 
     Args:
-        cfg: Config of a ``SplitSegmentor``; of stages the last counts.
+        cfg: Config of a ``SplitSegmentor``, of a single stage.
         checkpoint: Of its training.
         out: Folder for the three files.
         size: Height and width of the images; those of the crop by default.
@@ -118,7 +117,6 @@ def export_split(cfg: Config,
         UserError: The model is not split, the checkpoint does not fill it,
             the image cannot be read, or the halves differ from the model.
     """
-    cfg = last_stage(cfg)
     model = load_model(cfg, checkpoint)
     size = image_size(model, size)
     picture, path = read_image(cfg, image, size)
