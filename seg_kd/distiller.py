@@ -346,6 +346,10 @@ class Distiller(nn.Module):
                     raise UserError(f'two terms are named {name!r}: give one '
                                     'of them another name=')
                 self.parts[name] = part.to(image.device)
+        # Some wanted a shape and no more.
+        read = {p for term in self.terms for p in paths(term.student)}
+        for path in self.taps.modules.keys() - read:
+            del self.taps.modules[path]
 
     def _parts_of(self, term: Term, seed: int) -> dict[str, nn.Module]:
         shapes = self.student_shapes, self.teacher_shapes[term.teacher_name]
@@ -476,7 +480,8 @@ def tap(teacher: Teacher, requests: Sequence[Requests],
             known = tasks.setdefault(request.teacher_logits, [])
             known += [p for p in request.teacher if p not in known]
         if request.weights is not None:
-            request.weights(teacher.network.state_dict(), teacher.source)
+            request.weights(teacher.network.state_dict(),
+                            f'the teacher of {teacher.source}')
     return teacher.tap(wanted, image, tasks)
 
 

@@ -249,7 +249,7 @@ def test_alone_means_alone(built):
     source.network.decode_head.conv_seg.register_forward_hook(
         lambda *_: ran.append('past the taps'))
     runner.model.register_forward_hook(lambda *_: ran.append('distilled'))
-    source.taps.attach()
+    source.teacher.taps.attach()
     batch = next(iter(runner.train_dataloader))
     for name, expected in [('student alone', []),
                            ('teacher alone', ['teacher'])]:
@@ -263,7 +263,7 @@ def test_floor_is_in_the_precision_of_the_step(built, ka_config):
     runner = built(data=False).runner
     floor = step.floor_of(runner)
     source = next(h for h in runner.hooks if isinstance(h, TeacherHook))
-    source.taps.attach()
+    source.teacher.taps.attach()
     batch = next(iter(runner.train_dataloader))
     seen = []
     source.network.backbone.register_forward_hook(

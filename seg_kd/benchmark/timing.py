@@ -1,4 +1,4 @@
-"""Time and memory of any work, beside others that take turns with it.
+"""Time and memory of any work, in turns with other work.
 
 Other load on the machine meets all of them alike; a ratio is the median of the
 ratios within one run. On a GPU the times are those of CUDA events.

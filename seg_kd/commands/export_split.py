@@ -57,9 +57,10 @@ def half_table(report: dict[str, Any]) -> Any:
 
 
 def run(args: argparse.Namespace) -> None:
+    from seg_kd.engine.evaluate import last_stage
     from seg_kd.split.export import export_split
-    report = export_split(cli.load_config(args), args.checkpoint, args.out,
-                          args.size, args.image)
+    report = export_split(last_stage(cli.load_config(args)), args.checkpoint,
+                          args.out, args.size, args.image)
     shape = 'x'.join(map(str, report['bottleneck']['shape']))
     height, width = report['image']['size']
     print(f'{report["split"]} imitated through a bottleneck of {shape}, '

@@ -37,7 +37,7 @@ from seg_kd.registry import DATASETS, RUNNERS
 class DistillRunner(Runner):
     """Builds the hooks first, lets them extend the model, then wraps it.
 
-    Beside that it makes training reproducible (:class:`SeedHook`, and one
+    It also makes training reproducible (:class:`SeedHook`, and one
     seed for each drawn sample), writes checkpoints in one piece, checks the
     data before it trains, and runs distributed without a GPU too.
     """
@@ -144,7 +144,7 @@ class DistillRunner(Runner):
 
     def save_checkpoint(self, out_dir: str, filename: str, *args,
                         **kwargs) -> None:
-        """Writes beside the file first: a kill leaves no half checkpoint."""
+        """Writes to another name first: a kill leaves no half checkpoint."""
         super().save_checkpoint(out_dir, filename + '.part', *args, **kwargs)
         if is_main_process():
             path = os.path.join(out_dir, filename)

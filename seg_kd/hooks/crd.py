@@ -24,8 +24,8 @@ class NumberedTerm(Term):
     def extras(self, step: Step) -> dict[str, Any]:
         extras = super().extras(step)
         if self.numbers and extras['index'] is None:
-            extras['index'] = torch.tensor(
-                [self._number(sample) for sample in step.samples])
+            self.index = torch.tensor([self._number(s) for s in step.samples])
+            extras['index'] = self.index
         return extras
 
     def _number(self, sample: Any) -> int:

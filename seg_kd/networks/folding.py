@@ -47,7 +47,7 @@ def followers(taps: Taps, images: Tensor) -> list[tuple[nn.Module, nn.Module]]:
 
     Seen in a forward, as names and order of layers promise nothing. Both run
     once, and what passes between them is not tapped; a convolution with
-    reparametrised weights does not count.
+    reparametrized weights does not count.
     """
     calls: Counter = Counter()
     found: list[tuple[nn.Module, nn.Module]] = []

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from seg_kd.datasets import check_files
-from seg_kd.engine.evaluate import last_stage
 from seg_kd.errors import UserError
 from seg_kd.networks.checkpoint import load_weights, read_checkpoint
 from seg_kd.networks.normalization import normalization
@@ -71,7 +70,7 @@ class ServerHalf(nn.Module):
                                         self.test_cfg)
 
 
-class Quantised:
+class Quantized:
     """8 bits a value, one scale and one zero point for the whole map.
 
     Shape:
@@ -103,7 +102,7 @@ def export_split(cfg: Config,
     give what the whole model gives.
 
     Args:
-        cfg: Config of a ``SplitSegmentor``; of stages the last counts.
+        cfg: Config of a ``SplitSegmentor``, of a single stage.
         checkpoint: Of its training.
         out: Folder for the three files.
         size: Height and width of the images; those of the crop by default.
@@ -118,7 +117,6 @@ def export_split(cfg: Config,
         UserError: The model is not split, the checkpoint does not fill it,
             the image cannot be read, or the halves differ from the model.
     """
-    cfg = last_stage(cfg)
     model = load_model(cfg, checkpoint)
     size = image_size(model, size)
     picture, path = read_image(cfg, image, size)
@@ -207,14 +205,14 @@ def written(half: nn.Module, given: Tensor, path: str) -> nn.Module:
 
 def compare(model: nn.Module, picture: np.ndarray,
             programs: dict[str, nn.Module], rgb: Tensor) -> dict[str, Any]:
-    """The programs, and what sending fewer bits does, beside the model."""
+    """The programs compared with the model, and what fewer bits do."""
     image = torch.from_numpy(picture).permute(2, 0, 1)
     inputs = model.data_preprocessor(dict(inputs=[image]))['inputs']
     whole = model.encode_decode(inputs, [dict(img_shape=rgb.shape[2:])])
     sent = programs[DEVICE](rgb)
     received = dict(float32=sent,
                     float16=sent.half().float(),
-                    uint8=Quantised(sent).restored())
+                    uint8=Quantized(sent).restored())
     found: dict[str, Any] = dict(largest_logit=float(whole.abs().max()))
     for kind, values in received.items():
         logits = programs[SERVER](values)
@@ -251,7 +249,7 @@ def link_facts(sent: Tensor, image: dict[str, Any]) -> dict[str, Any]:
     """Bytes that cross the link, and their ratios to those of the image."""
     sizes = dict(float32=4 * sent.numel(),
                  float16=2 * sent.numel(),
-                 uint8=Quantised(sent).bytes)
+                 uint8=Quantized(sent).bytes)
     facts: dict[str, Any] = dict(shape=list(sent.shape), bytes=sizes)
     for name in ('rgb', 'jpeg'):
         whole = image[f'bytes_{name}']

@@ -112,7 +112,7 @@ class SplitSegmentor(EncoderDecoder):
         return self
 
     def init_weights(self) -> None:
-        """Initialises the head; the tail has the teacher's weights."""
+        """Initializes the head; the tail has the teacher's weights."""
         if self.tail_source is None:
             raise UserError("the tail of SplitSegmentor has no weights: add "
                             "dict(type='HNDHook') to custom_hooks, behind the "

@@ -44,7 +44,7 @@ def gradients(task: Tensor,
               maps: Mapping[str, Tensor],
               owner: str,
               create_graph: bool = False) -> dict[str, Tensor]:
-    """Of a network's task with respect to its maps; the graph stays.
+    """The gradients of a task with respect to maps; the graph stays.
 
     Raises:
         UserError: The task does not depend on a map.

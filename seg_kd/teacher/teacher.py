@@ -53,7 +53,7 @@ class Step:
 
     @property
     def gradients(self) -> dict[tuple[str, str], Tensor]:
-        """Of its task, by (path of the logits, path of the map)."""
+        """Those of its task, by (path of the logits, path of the map)."""
         self._join()
         return self._gradients
 

@@ -10,12 +10,15 @@ from conftest import build_runner, run_on_two_ranks
 from mmengine.config import Config
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
 
+from seg_kd.engine.advice import advised
 from seg_kd.engine.stages import latest_checkpoint, run_stages
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
 from seg_kd.networks.checkpoint import read_checkpoint
-from seg_kd.registry import HOOKS
+from seg_kd.registry import DATASETS, HOOKS
 
 
 def final(work_dir, stage='distill'):
@@ -412,6 +415,74 @@ def test_compiled_step_is_the_same(ka_config, tmp_path):
         states.append(runner.model.state_dict())
         assert 'loss_ka_affinity' in log_lines(ka_config.work_dir)[1]
     assert_same(*states)
+
+
+class Squares(torch.utils.data.Dataset):
+    """A data set of a user's own: it takes nothing and says nothing."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, item):
+        labels = torch.ones(1, 64, 96, dtype=torch.long)
+        return dict(
+            inputs=torch.zeros(3, 64, 96, dtype=torch.uint8),
+            data_samples=SegDataSample(gt_sem_seg=PixelData(data=labels)))
+
+
+DATASETS.register_module(module=Squares)
+
+
+@pytest.mark.parametrize('loader', [
+    dict(sampler=dict(type='InfiniteSampler')),
+    dict(sampler=dict(type='DefaultSampler', shuffle=True),
+         collate_fn=dict(type='pseudo_collate')),
+])
+def test_a_data_set_of_ones_own(ka_config, loader):
+    ka_config.pop('stages')
+    ka_config.custom_hooks[1].translator = None
+    ka_config.train_dataloader = dict(dataset=dict(type='Squares'),
+                                      batch_size=2,
+                                      num_workers=0,
+                                      **loader)
+    ka_config.train_cfg.max_iters = 2
+    build_runner(ka_config).train()
+
+
+class Tap(torch.nn.Module):
+
+    def __init__(self):
+        super().__init__()
+        raise TypeError('this is mine')
+
+
+@HOOKS.register_module()
+class TapHook(DistillHook):
+    loss_cls = Tap
+
+
+def test_an_error_of_a_users_own_keeps_its_place(ka_config):
+    ka_config.pop('stages')
+    ka_config.custom_hooks[1] = dict(type='TapHook',
+                                     student='backbone[1]',
+                                     teacher='decode_head.bottleneck')
+    with pytest.raises(TypeError, match='^this is mine$') as caught:
+        build_runner(ka_config)
+    assert caught.traceback[-1].frame.f_locals['self'].__class__ is Tap
+
+
+@pytest.mark.parametrize('said, advice', [
+    ('Expected to have finished reduction in the prior iteration before '
+     'starting a new one.', 'find_unused_parameters=True'),
+    ('Expected more than 1 value per channel when training, got [1, 8, 1, 1]',
+     'batch_size'),
+])
+def test_what_torch_says_is_explained(said, advice):
+    with pytest.raises(UserError, match=advice) as caught, advised():
+        raise RuntimeError(said)
+    assert said in str(caught.value.__cause__)
+    with pytest.raises(RuntimeError, match='^else$'), advised():
+        raise RuntimeError('else')
 
 
 def test_a_loss_that_is_no_number_stops_the_run(ka_config, tmp_path):

@@ -192,7 +192,7 @@ class RankSaver(Hook):
                 runner.model.module.distill.state_dict().items()}
 
     def after_train_iter(self, runner, batch_idx, data_batch, outputs):
-        self.drawn.append(self.crd.index.tolist())
+        self.drawn.append(self.crd.term.index.tolist())
         self.states.append(self.parts(runner))
 
     def after_train(self, runner):

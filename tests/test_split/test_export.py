@@ -124,11 +124,11 @@ def test_eight_bits():
     torch.manual_seed(0)
     for x in (torch.randn(1, 3, 5, 7) * 4, torch.rand(1, 3, 5, 7) + 9,
               torch.zeros(1, 2, 2, 2)):
-        sent = split.Quantised(x)
+        sent = split.Quantized(x)
         assert sent.values.dtype is torch.uint8
         assert sent.bytes == x.numel() + 5
         assert (sent.restored() - x).abs().max() <= .51 * sent.scale
-    assert split.Quantised(torch.zeros(2)).restored().eq(0).all()
+    assert split.Quantized(torch.zeros(2)).restored().eq(0).all()
 
 
 @pytest.mark.parametrize('bgr_to_rgb', [True, False])

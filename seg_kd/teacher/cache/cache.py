@@ -49,7 +49,7 @@ class TeacherCache:
         self.store, self.dtype = store, dtype
 
     def maps(self, data_samples: Sequence[Any]) -> Maps:
-        """Of a batch of augmented images, ``(N, C, h, w)`` by layer path."""
+        """The maps of augmented images, ``(N, C, h, w)`` by layer path."""
         whole = [self.whole(sample.sample_idx) for sample in data_samples]
         moves = [sample.get('geometry', ()) for sample in data_samples]
         return {
@@ -62,7 +62,7 @@ class TeacherCache:
         }
 
     def whole(self, index: int) -> Maps:
-        """Of a whole image, ``(C, h, w)`` by layer path, on the CPU.
+        """The maps of a whole image, ``(C, h, w)`` by layer path, on the CPU.
 
         The teacher sees one image at a time: the rest of a batch would change
         the last digits.
