@@ -184,7 +184,7 @@ def tiles(channels: int, positions: int,
 
 
 def norm_and_slope(x: Tensor, order: float) -> tuple[Tensor, Tensor]:
-    r"""Length of each column, and its derivative by the column.
+    r"""Length of each column, and its gradient with respect to it.
 
     .. math:: \|x\|_p, \quad \partial\|x\|_p / \partial x_c
               = \operatorname{sign}(x_c)\, |x_c / \|x\|_p|^{p - 1}
