@@ -36,8 +36,10 @@ class CCKDLoss(RelationLoss):
 
     The mean over the pairs is both the paper's form and the dense one: it does
     not depend on the crop. The paper compares images by embeddings of length
-    1; here the instances themselves get it, so the channels need not agree.
-    ``normalize=False`` takes them as they are, for embeddings of your own.
+    1, from layers that are trained; here the instances themselves get it, so
+    the channels need not agree and nothing is trained. For embeddings of your
+    own, put them in front, in a loss of yours that calls this one with
+    ``normalize=False``; the teacher's gets no gradient here.
 
     Bilinear: exact for all positions, from C x C products, in time and memory
     linear in M; in float64 where the kernels differ by less than 5 %,
