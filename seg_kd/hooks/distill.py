@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from seg_kd.errors import UserError
 from seg_kd.hooks.auto_weight import AutoWeight, total
 from seg_kd.hooks.teacher import TeacherHook
-from seg_kd.losses.sharing import once, sharing
 from seg_kd.networks.taps import Taps
 from seg_kd.networks.unwrap import unwrap_model
 
@@ -28,8 +27,7 @@ class DistillHook(Hook):
         before_train        torch hooks go onto the tapped layers and onto the
                             student, which from then on returns one more term
         each iteration      teacher forward (once, for all hooks), student
-                                forward, terms (what several losses compute
-                            alike is computed once), one backward
+                                forward, terms, one backward
         after_train         the torch hooks go
 
     A method is a subclass that names its ``loss_cls``. If the constructor of
@@ -152,8 +150,7 @@ class DistillHook(Hook):
         teacher = pick(self._source.maps, self.teacher)
         device = self._source.device_type
         # float32 even under AMP: Gram sums over a map overflow float16.
-        shared = sharing(self._source.shared)
-        with torch.autocast(device, enabled=False), shared:
+        with torch.autocast(device, enabled=False):
             pair = self.compared(student, teacher, output)
             terms = self.compute(model.distill[self.name],
                                  *map(in_float, pair), self._source.mask)
@@ -231,7 +228,6 @@ def in_float(maps):
                                         Tensor) else [*map(as_float, maps)]
 
 
-@once
 def as_float(kept: Tensor) -> Tensor:
     return kept.float()
 

@@ -112,7 +112,6 @@ class TeacherHook(Hook):
         self.labels: Optional[Tensor] = None  # (N, H, W)
         self.mask: Optional[Tensor] = None  # where the labels count
         self.terms: Set[str] = set()  # what distillation added to the losses
-        self.shared: Dict = {}  # what several losses compute alike
 
     # -- building ----------------------------------------------------------
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from seg_kd.losses._functional import inverse, tiles
-from seg_kd.losses.sharing import once
 
 CLOSE = .05  # relative difference of relations below which float32 cancels
 Grams = tuple[Tensor, Tensor, Tensor]
@@ -104,7 +103,6 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(1, keepdim=True).double()
 
 
-@once
 def inverse_lengths(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     """1 over lengths, float64; 0 for a row of zeros: ``(M, C) -> (M, 1)``."""
     rows = Rows(matrix)
