@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from seg_kd.errors import UserError
-from seg_kd.losses.sharing import once, sharing
 from seg_kd.networks.auto_weight import AutoWeight, total
 from seg_kd.networks.taps import Taps
 from seg_kd.networks.unwrap import unwrap_model
@@ -223,7 +222,7 @@ class Term:
         teacher = pick(step.maps, self.teacher)
         device = next(iter(step.maps.values())).device
         # float32 even under AMP: Gram sums over a map overflow float16.
-        with torch.autocast(device.type, enabled=False), sharing(step.shared):
+        with torch.autocast(device.type, enabled=False):
             pair = self.compared(student, teacher, step, task)
             terms = self.compute(parts[self.name], *map(in_float, pair), step)
         factor, level = self.weight, self.level(iteration)
@@ -419,8 +418,7 @@ class Distiller(nn.Module):
             }
         one = next(iter(self.steps.values()))
         for step in self.steps.values():
-            step.terms, step.logged, step.shared = (one.terms, one.logged,
-                                                    one.shared)
+            step.terms, step.logged = one.terms, one.logged
 
     def add_terms(
         self, task: Losses
@@ -505,13 +503,9 @@ def in_list(maps: Tensor | list[Tensor]) -> list[Tensor]:
 
 
 def in_float(maps: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
-    return as_float(maps) if isinstance(maps,
-                                        Tensor) else [*map(as_float, maps)]
-
-
-@once
-def as_float(kept: Tensor) -> Tensor:
-    return kept.float()
+    if isinstance(maps, Tensor):
+        return maps.float()
+    return [kept.float() for kept in maps]
 
 
 def check_gradient(student: Tensor | list[Tensor], path: Path) -> None:

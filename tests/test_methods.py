@@ -11,7 +11,6 @@ from mmengine.config import Config
 from seg_kd import hooks
 from seg_kd.engine.stages import latest_checkpoint
 from seg_kd.hooks import DistillHook, TeacherHook
-from seg_kd.losses import _functional
 
 LEVELS = dict(student=['backbone[0]', 'backbone[1]'],
               teacher=['backbone[0]', 'backbone[3]'])
@@ -99,26 +98,6 @@ def test_they_compose(config):
                 assert all(v != 0 for v in seen[key]), key
     state = runner.model.state_dict()
     assert all(v.isfinite().all() for v in state.values())
-
-
-def test_maps_are_resized_once_for_all_hooks(config, monkeypatch):
-    seen, resize = [], _functional.resize
-
-    def counting(student, size):
-        seen.append((student, size))
-        return resize(student, size)
-
-    monkeypatch.setattr(_functional, 'resize', counting)
-    config.train_cfg.max_iters = 1
-    # on a grid of its own: everything tapped there has to be resized
-    config.custom_hooks = [{
-        **hook, 'student': 'backbone[1]',
-        'teacher': 'backbone[0]'
-    } if hook.get('teacher') == TAPS['teacher'] else hook
-                           for hook in config.custom_hooks]
-    build_runner(config).train()
-    tapped = [(id(x), size) for x, size in seen if x.grad_fn is not None]
-    assert len(tapped) == len(set(tapped)) > 0
 
 
 def test_resumed_together(config):

@@ -32,8 +32,7 @@ class StudentHook(Hook):
         before_train        torch hooks go onto the tapped layers and onto the
                             student, which from then on returns more terms
         each iteration      teacher forward (once, for all hooks), student
-                                forward, terms (what several losses compute
-                            alike is computed once), one backward
+                                forward, terms, one backward
         after_train         the torch hooks go
     """
 

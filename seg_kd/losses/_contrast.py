@@ -118,7 +118,7 @@ class Banks(nn.Module):
 
 def noise_contrast(logits: Tensor, counts: Tensor,
                    index: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of the batch, and its derivative by the logits.
+    """Sum of the batch, and its gradient with respect to the logits.
 
     Logits are those of being the image itself and not noise; a logit counts
     as negative ``counts`` times.
@@ -225,7 +225,7 @@ def contrast(anchors: Tensor, others: Tensor, queue: Tensor, ids: Tensor,
 
     Shape:
         ``(M, D), (M, D), (Q, D), (M + Q,) -> (), (M, D), (M, D)``: the mean,
-        and its derivative by anchors and by others.
+        and its gradients with respect to anchors and others.
     """
     count = len(anchors)
     share = 1 / max(1, count)

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from seg_kd.losses.sharing import once
-
 EPS = 1e-12  # a vector that is shorter has no direction: it counts as zero
 
 
@@ -23,7 +21,7 @@ def match_size(student: Tensor, teacher: Tensor) -> Tensor:
     """
     if student.shape[2:] == teacher.shape[2:]:
         return student
-    return once(resize)(student, tuple(teacher.shape[2:]))
+    return resize(student, tuple(teacher.shape[2:]))
 
 
 def resize(student: Tensor, size: tuple[int, int]) -> Tensor:
@@ -31,7 +29,6 @@ def resize(student: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(student, size, mode='bilinear', align_corners=False)
 
 
-@once
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """Valid positions of a grid, from valid pixels at any resolution.
 
@@ -184,7 +181,7 @@ def tiles(channels: int, positions: int,
 
 
 def norm_and_slope(x: Tensor, order: float) -> tuple[Tensor, Tensor]:
-    r"""Length of each column, and its derivative by the column.
+    r"""Length of each column, and its gradient with respect to it.
 
     .. math:: \|x\|_p, \quad \partial\|x\|_p / \partial x_c
               = \operatorname{sign}(x_c)\, |x_c / \|x\|_p|^{p - 1}

@@ -1,7 +1,7 @@
 """Relations between instances without their N x N matrix.
 
 What decomposes comes from C x C products (``gram``), the rest from tiles of
-the matrix (``blocks``), of which only one exists at a time.
+the matrix (``pair_tiles``), of which only one exists at a time.
 """
 from collections.abc import Iterator
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from seg_kd.losses._functional import inverse, tiles
-from seg_kd.losses.sharing import once
 
 CLOSE = .05  # relative difference of relations below which float32 cancels
 Grams = tuple[Tensor, Tensor, Tensor]
@@ -75,7 +74,7 @@ class Rows:
     def width(self) -> int:
         return self.matrix.shape[1]
 
-    def steps(self) -> Iterator[slice]:
+    def tiles(self) -> Iterator[slice]:
         """Slices that cover the rows, for work that is linear in them."""
         return tiles(self.width, len(self), self.matrix.device)
 
@@ -83,30 +82,29 @@ class Rows:
         return self.matrix.new_zeros(shape, dtype=self.dtype)
 
     def sum(self, weight: Tensor | None = None) -> Tensor:
-        """Of all rows, times their weights ``(M, 1)``: ``(1, C)``."""
+        """Sum of all rows, times their weights ``(M, 1)``: ``(1, C)``."""
         total = self.zeros(1, self.width).double()
-        for tile in self.steps():
+        for tile in self.tiles():
             x = self[tile] if weight is None else self[tile] * weight[tile]
             total += x.sum(0, keepdim=True, dtype=torch.double)
         return total.to(self.dtype)
 
     def lengths(self) -> Tensor:
-        """Of all rows, ``(M, 1)``."""
+        """Lengths of all rows: ``(M, 1)``."""
         total = self.matrix.new_empty((len(self), 1), dtype=torch.double)
-        for tile in self.steps():
+        for tile in self.tiles():
             x = self[tile]
             total[tile] = dot(x, x).sqrt()
         return total
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Of the rows of both, summed in their precision: float64 ``(M, 1)``."""
+    """Products row by row, summed in their precision: float64 ``(M, 1)``."""
     return (a * b).sum(1, keepdim=True).double()
 
 
-@once
 def inverse_lengths(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """Of the rows, in float64; 0 for a row of zeros: ``(M, C) -> (M, 1)``."""
+    """1 over lengths, float64; 0 for a row of zeros: ``(M, C) -> (M, 1)``."""
     rows = Rows(matrix)
     rows.read_as(dtype)
     return inverse(rows.lengths())
@@ -136,7 +134,7 @@ def grams_of(s: Rows, t: Rows, dtype: torch.dtype) -> Grams:
     ss, st, tt = (s.matrix.new_zeros(size, dtype=torch.double)
                   for size in ((s.width, s.width), (s.width, t.width),
                                (t.width, t.width)))
-    for tile in s.steps():
+    for tile in s.tiles():
         x, y = s[tile], t[tile]
         add_symmetric(ss, x, x)
         st += x.T @ y
@@ -153,7 +151,7 @@ def product(x: Tensor, matrix: Tensor) -> Tensor:
 
 
 def strips(width: int) -> Iterator[tuple[slice, slice]]:
-    """Of a symmetric matrix: columns, and the rows from its diagonal on.
+    """Columns of a symmetric matrix, and the rows from its diagonal on.
 
     They hold it all, in five eighths of the products.
     """
@@ -190,8 +188,8 @@ class Quadratic:
 
 
 def through_length(gradient: Tensor, unit: Rows) -> Tensor:
-    """The derivative by the rows, from that by the rows of length 1."""
-    for tile in unit.steps():
+    """Gradient with respect to the rows, from that of the unit rows."""
+    for tile in unit.tiles():
         slope = tangential(gradient[tile], unit[tile])
         slope *= unit.scale[tile].to(slope.dtype)
     return gradient
@@ -205,7 +203,7 @@ def tangential(slope: Tensor, unit: Tensor) -> Tensor:
 # -- tiles of M x M --------------------------------------------------------
 
 
-def blocks(x: Rows) -> Iterator[tuple[slice, slice, int]]:
+def pair_tiles(x: Rows) -> Iterator[tuple[slice, slice, int]]:
     """Tiles of the upper triangle of a symmetric matrix.
 
     Yields rows, columns, and how many tiles of the whole matrix it stands

@@ -56,7 +56,7 @@ class LogitLoss(nn.Module):
         return valid_positions(teacher, mask)
 
     def _value_and_grad(self, strips: 'Strips') -> Tensor:
-        """The value, in float64; gives each strip its derivative."""
+        """The value, in float64; hands the gradient to each strip."""
         raise NotImplementedError
 
 
@@ -85,7 +85,7 @@ class Strip(NamedTuple):
     student: Tensor  # (N, C, R, W)
     teacher: Tensor
     skip: Tensor  # (N, 1, R, W), True where not valid
-    add: Callable[[Tensor], None]  # takes the derivative by ``student``
+    add: Callable[[Tensor], None]  # takes the gradient of ``student``
 
 
 class Strips:
@@ -94,7 +94,7 @@ class Strips:
     May be iterated more than once.
 
     Attributes:
-        gradient: By the student's own map, of all that was added.
+        gradient: With respect to the student's own map; all that was added.
         count: Number of valid positions, in float64.
     """
 

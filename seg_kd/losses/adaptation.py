@@ -67,7 +67,7 @@ class AdaptationLoss(nn.Module):
     @torch.no_grad()
     def _batch(self, student: Tensor, teacher: Tensor,
                valid: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss and its derivative by the student's map."""
+        """The loss, and its gradient with respect to the student's map."""
         scale = 1 / valid.sum().clamp(min=1).to(student.dtype)
         value = student.new_zeros((), dtype=torch.double)
         gradient = torch.empty_like(student,
@@ -83,7 +83,7 @@ class AdaptationLoss(nn.Module):
 
     def _positions(self, student: Tensor,
                    teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """Distance at each position, and its derivative by the student."""
+        """Distance at each position; gradient with respect to student."""
         length, length_slope = norm_and_slope(student, self.q)
         to_unit = inverse(length)
         unit = student * to_unit

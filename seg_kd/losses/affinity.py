@@ -77,7 +77,7 @@ class AffinityLoss(nn.Module):
     @torch.no_grad()
     def _batch(self, student: Tensor, teacher: Tensor,
                valid: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss and its derivative by the student's map."""
+        """The loss, and its gradient with respect to the student's map."""
         count = valid.flatten(1).sum(1).double()
         power = 1. if self.per == 'map' else 1.5
         scale = count.clamp(min=1).pow(-power) / (count > 0).sum().clamp(min=1)
@@ -97,7 +97,7 @@ def row_sum(s: Rows, t: Rows, floor: Tensor, scale: Tensor,
             gradient: Tensor) -> Tensor:
     r"""``sum_i |a_i|``, ``a_ij = s_i s_j' - t_i t_j'``.
 
-    Fills ``gradient`` with ``scale`` times the derivative by the student's
+    Fills ``gradient`` with ``scale`` times that with respect to the student's
     vectors before they got length 1; a row shorter than ``floor`` has none.
     Both follow from C x C matrices:
 
@@ -110,7 +110,7 @@ def row_sum(s: Rows, t: Rows, floor: Tensor, scale: Tensor,
     own = Quadratic(tt)
     weighted_ss, weighted_st = (torch.zeros_like(x) for x in (ss, st))
     value = torch.zeros_like(floor)
-    for tile in s.steps():
+    for tile in s.tiles():
         x, y = s[tile], t[tile]
         cross = product(y, st.T)
         toward = product(x, ss).sub_(cross)  # sum_j a_ij s_j
@@ -123,7 +123,7 @@ def row_sum(s: Rows, t: Rows, floor: Tensor, scale: Tensor,
         add_symmetric(weighted_ss, weighted, x)
         weighted_st += weighted.T @ y
     weighted_ss = mirrored(weighted_ss)
-    for tile in s.steps():
+    for tile in s.tiles():
         x = s[tile]
         slope = product(x, weighted_ss)  # of the other rows
         slope.sub_(product(t[tile], weighted_st.T)).add_(gradient[tile])

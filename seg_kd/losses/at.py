@@ -41,7 +41,8 @@ class ATLoss(nn.Module):
 
     ``'jacobian'`` compares the maps as they are, all channels, by the paper's
     gradient-based distance: :math:`\|F_s - F_t\|_2 / 2` of the image. It is
-    meant for gradients by the image (``ATHook(mode='gradient')``).
+    meant for gradients with respect to the image, as those of
+    ``ATHook(mode='gradient')``.
 
     Attentions of unequal grids are compared on the teacher's; ports resize
     the features. Every form can be differentiated twice.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seg_kd.losses._functional import with_gradient
-from seg_kd.losses._gram import (Rows, accurate_grams, add_product, blocks,
+from seg_kd.losses._gram import (Rows, accurate_grams, add_product, pair_tiles,
                                  product, through_length)
 from seg_kd.losses._relation import RelationLoss
 from seg_kd.losses.instances import GRID, Instances
@@ -36,8 +36,10 @@ class CCKDLoss(RelationLoss):
 
     The mean over the pairs is both the paper's form and the dense one: it does
     not depend on the crop. The paper compares images by embeddings of length
-    1; here the instances themselves get it, so the channels need not agree.
-    ``normalize=False`` takes them as they are, for embeddings of your own.
+    1, from layers that are trained; here the instances themselves get it, so
+    the channels need not agree and nothing is trained. For embeddings of your
+    own, put them in front, in a loss of yours that calls this one with
+    ``normalize=False``; the teacher's gets no gradient here.
 
     Bilinear: exact for all positions, from C x C products, in time and memory
     linear in M; in float64 where the kernels differ by less than 5 %,
@@ -97,7 +99,7 @@ class CCKDLoss(RelationLoss):
 
     @torch.no_grad()
     def gap(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum over the pairs, and its derivative by the student."""
+        """Sum over the pairs, and its gradient with respect to student."""
         s, t = (Rows(x, unit=self.normalize) for x in (student, teacher))
         if self.kernel == 'bilinear' and len(s) > max(s.width, t.width):
             value, gradient = decomposed(s, t)
@@ -108,7 +110,7 @@ class CCKDLoss(RelationLoss):
         return value, gradient
 
     def coefficients(self) -> list[float]:
-        """Of the kernel, as a polynomial of the inner product."""
+        """The kernel as a polynomial of the inner product."""
         if self.kernel == 'bilinear':
             return [0., 1.]
         g = 2 * self.gamma
@@ -119,23 +121,23 @@ class CCKDLoss(RelationLoss):
 
 
 def decomposed(s: Rows, t: Rows) -> tuple[Tensor, Tensor]:
-    """Of the bilinear kernel: ``|S'S|^2 + |T'T|^2 - 2 |S'T|^2``."""
+    """The bilinear kernel: ``|S'S|^2 + |T'T|^2 - 2 |S'T|^2``."""
     grams = accurate_grams(s, t)
     ss, st, tt = (x.square().sum() for x in grams)
     own, other = (4 * x.to(s.dtype) for x in grams[:2])
     gradient = torch.empty_like(s.matrix)
-    for tile in s.steps():
+    for tile in s.tiles():
         gradient[tile] = product(s[tile], own).sub_(product(t[tile], other.T))
     return (ss + tt - 2 * st).clamp(min=0), gradient
 
 
 def in_tiles(s: Rows, t: Rows,
              coefficients: list[float]) -> tuple[Tensor, Tensor]:
-    """Of any polynomial of the inner product."""
+    """Any polynomial of the inner product."""
     slopes = [4 * p * c for p, c in enumerate(coefficients)][1:]
     value = s.matrix.new_zeros((), dtype=torch.double)
     gradient = s.zeros(len(s), s.width)
-    for rows, columns, times in blocks(s):
+    for rows, columns, times in pair_tiles(s):
         x, y = (a[rows] @ a[columns].T for a in (s, t))
         gap = polynomial(x, coefficients).sub_(polynomial(y, coefficients))
         value += times * gap.square().sum(dtype=torch.double)

@@ -98,7 +98,7 @@ class DISTLoss(LogitLoss):
                 for x in (strip.student, strip.teacher))
 
     def _classes(self, strips: Strips) -> list[Tensor]:
-        """Of each class: means, 1 over lengths, ``shares``, and ``1 - rho``.
+        """Per class: means, 1 over lengths, ``shares``, and ``1 - rho``.
 
         Shape:
             ``(2, C, 1, 1)`` twice, student first, then ``(C, 1, 1)``.

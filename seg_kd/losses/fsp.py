@@ -35,7 +35,7 @@ class FSPLoss(nn.Module):
     Where the channels of student and teacher differ, a layer of the student
     gets a connector, a 1x1 conv W without bias. As G is linear in both
     layers, it is applied to G itself: :math:`W_1 G_s W_2^\top`, which costs
-    nothing beside G, and no map of the teacher's width is ever made.
+    nothing next to G, and no map of the teacher's width is ever made.
 
     Args:
         student_channels: Of the student's maps, first to last.

@@ -96,7 +96,7 @@ class Cells:
         rows: ``(G, H)``, G the sum of the grids' sides.
         columns: ``(G, W)``.
         factor: ``(N, G, G)``, of the squares of averages, so that they are
-            worth their weight beside the sum of the map's own squares.
+            worth their weight next to the sum of the map's own squares.
     """
 
     def __init__(self, grids: list[int], valid: Tensor,

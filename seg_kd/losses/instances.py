@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_kd.losses._functional import mask_invalid, prepare
-from seg_kd.losses.sharing import once
 
 GRID = (4, 8)  # rows and columns of regions
 
@@ -79,7 +78,13 @@ class Pixels(Instances):
 
     def gather(self, maps: Sequence[Tensor], valid: Tensor,
                labels: Tensor | None) -> list[Tensor]:
-        return list(pixels(self.max_instances, valid, *maps))
+        index = valid.flatten().nonzero().squeeze(1)
+        index = index[self.draw(len(index), index.device)]
+        # positions next to each other in memory: to copy by channels is fast
+        rows = [x.transpose(0, 1).flatten(1) for x in maps]
+        if len(index) < valid.numel():
+            rows = [x.index_select(1, index) for x in rows]
+        return [x.T for x in rows]
 
 
 class Maps(Instances):
@@ -176,21 +181,6 @@ def as_instances(instances: Instances | str, max_instances: int | None,
 
 
 # -- what kinds are made of ------------------------------------------------
-
-
-@once
-def pixels(most: int | None, valid: Tensor, *maps: Tensor) -> tuple:
-    """The vectors at valid positions, ``(M, C)`` each.
-
-    Losses that share a step compare the same positions.
-    """
-    index = valid.flatten().nonzero().squeeze(1)
-    index = index[subset(len(index), most).to(index.device)]
-    # positions next to each other in memory: to copy by channels is fast
-    rows = [x.transpose(0, 1).flatten(1) for x in maps]
-    if len(index) < valid.numel():
-        rows = [x.index_select(1, index) for x in rows]
-    return tuple(x.T for x in rows)
 
 
 def subset(count: int, most: int | None) -> Tensor:

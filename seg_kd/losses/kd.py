@@ -84,7 +84,7 @@ class KDLoss(LogitLoss):
 
     def _positions(self, student: Tensor,
                    teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """The term at each position, and its derivative by the student."""
+        """The term at each position; gradient with respect to student."""
         log_s, log_t = ((x / self.temperature).log_softmax(1)
                         for x in (student, teacher))
         t = log_t.exp()

@@ -25,8 +25,8 @@ class LogitStdLoss(KDLoss):
     logits and would be the width in a map. With positions as its rows it
     gives this value, already a mean: there is no other form.
 
-    Where the logits of a position are all equal there is no gradient by the
-    deviation.
+    Where the logits of a position are all equal there is no gradient through
+    the deviation.
 
     Args:
         temperature: :math:`\tau`, of the z-scores.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seg_kd.losses._functional import check_form, with_gradient
-from seg_kd.losses._gram import Rows, add_product, blocks, through_length
+from seg_kd.losses._gram import Rows, add_product, pair_tiles, through_length
 from seg_kd.losses._relation import RelationLoss
 from seg_kd.losses.instances import GRID, Instances
 
@@ -82,7 +82,7 @@ class PKTLoss(RelationLoss):
 @torch.no_grad()
 def divergence(student: Tensor, teacher: Tensor,
                eps: float) -> tuple[Tensor, Tensor]:
-    r"""The sum over the pairs, and its derivative by the student.
+    r"""Sum over the pairs, and its gradient with respect to the student.
 
     With :math:`a = (1 + \cos)/2`, its row sums :math:`Z`, and
     :math:`\delta_{ij}` for the fraction in the logarithm less 1, which is
@@ -116,7 +116,7 @@ def divergence(student: Tensor, teacher: Tensor,
         rest[rows] += slope.sum(1, keepdim=True)
         return slope
 
-    for rows, columns, times in blocks(s):
+    for rows, columns, times in pair_tiles(s):
         x, y = near(s, rows, columns), near(t, rows, columns)
         slope = one_way(x, y, rows)
         other = slope if times == 1 else one_way(x.T, y.T, columns)
@@ -129,7 +129,7 @@ def divergence(student: Tensor, teacher: Tensor,
 def mass(x: Rows) -> Tensor:
     """Row sums of ``(1 + cos) / 2``, without the pairs: ``(M, 1)``."""
     total, sums = x.sum().T, x.zeros(len(x), 1)
-    for tile in x.steps():
+    for tile in x.tiles():
         sums[tile] = x[tile] @ total
     return sums.add_(len(x)).div_(2)
 

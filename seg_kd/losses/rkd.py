@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seg_kd.losses._functional import inverse, with_gradient
-from seg_kd.losses._gram import Rows, add_product, add_sums, blocks
+from seg_kd.losses._gram import Rows, add_product, add_sums, pair_tiles
 from seg_kd.losses._relation import RelationLoss
 from seg_kd.losses.instances import GRID, Instances, subset
 
@@ -104,21 +104,21 @@ def differentiable(term, student: Tensor, teacher: Tensor) -> Tensor:
 
 @torch.no_grad()
 def distance(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The mean over the pairs, and its derivative by the student.
+    r"""Mean over the pairs, and its gradient with respect to the student.
 
-    With the slope :math:`c_{ij} = h'`, the derivative by a distance d is
-    :math:`(c - \sum_{ij} c_{ij} d_{ij} / (n \mu)) / (M^2 \mu)` for n distances
-    above 0, and :math:`(s_i - s_j) / d_{ij}` that of the distance.
+    With the slope :math:`c_{ij} = h'`, the gradient with respect to a distance
+    d is :math:`(c - \sum_{ij} c_{ij} d_{ij} / (n \mu)) / (M^2 \mu)` for n
+    distances above 0, and :math:`(s_i - s_j) / d_{ij}` is that of d.
     """
     s, t = Distances(student), Distances(teacher)
-    for rows, columns, times in blocks(s.rows):
+    for rows, columns, times in pair_tiles(s.rows):
         for x in (s, t):
             x.count_in(x.between(rows, columns)[0], times)
     value, moment = student.new_zeros(2, dtype=torch.double)
     # weights of s_i - s_j: through the distance itself, and through the mean
     sums = s.rows.zeros(2, len(student), 1)
-    pulls = s.rows.zeros(2, *student.shape)
-    for rows, columns, times in blocks(s.rows):
+    grads = s.rows.zeros(2, *student.shape)
+    for rows, columns, times in pair_tiles(s.rows):
         x, x_inverse = s.between(rows, columns)
         y, _ = t.between(rows, columns)
         gap = (x * s.scale()).sub_(y.mul_(t.scale()))
@@ -127,13 +127,13 @@ def distance(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         moment += times * x.mul_(slope).sum(dtype=torch.double)
         for k, weight in enumerate((slope.mul_(x_inverse), x_inverse)):
             add_sums(sums[k], weight, rows, columns)
-            add_product(pulls[k], weight, s.rows, rows, columns)
+            add_product(grads[k], weight, s.rows, rows, columns)
     share = moment * s.scale() / s.count.clamp(min=1)
-    sums, pulls = (x[0].sub_(x[1].mul_(share)) for x in (sums, pulls))
+    sums, grads = (x[0].sub_(x[1].mul_(share)) for x in (sums, grads))
     pairs = max(1, len(student))**2
-    for tile in s.rows.steps():
-        pulls[tile] = sums[tile] * s.rows[tile] - pulls[tile]
-    return value / pairs, pulls.mul_(2 / pairs * s.scale())
+    for tile in s.rows.tiles():
+        grads[tile] = sums[tile] * s.rows[tile] - grads[tile]
+    return value / pairs, grads.mul_(2 / pairs * s.scale())
 
 
 class Distances:
@@ -189,12 +189,12 @@ def huber(gap: Tensor, slope: Tensor) -> Tensor:
 
 @torch.no_grad()
 def angle(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The mean over the triplets, and its derivative by the student.
+    r"""Mean over the triplets; gradient with respect to the student.
 
     All follows from the inner products of pairs, in float64. With
     :math:`e_j` from corner i to j, :math:`\cos = e_j e_k / |e_j| |e_k|`, and
-    the derivative by :math:`e_j` is :math:`\sum_k w_{jk} e_k`; so that by the
-    student is a sum of its instances, too: ``mix``.
+    the gradient with respect to :math:`e_j` is :math:`\sum_k w_{jk} e_k`; so
+    the student's is a sum of its instances, too: ``mix``.
     """
     s, t = Corners(student), Corners(teacher)
     count = max(1, len(student))
@@ -209,7 +209,7 @@ def angle(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         weight = slope * one_over.unsqueeze(2) * one_over.unsqueeze(1)
         radial = (slope * cosine).sum(2) * one_over.square()
         weight.diagonal(dim1=1, dim2=2).sub_(radial)
-        arms = weight.sum(2)  # of a corner, what pulls at each instance
+        arms = weight.sum(2)  # of a corner, what moves each instance
         mix += weight.sum(0)
         mix[at] -= arms
         mix[:, at] -= arms.T

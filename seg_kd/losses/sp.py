@@ -97,7 +97,7 @@ def power_of_two_scale(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def decomposed(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum over the rows, and its derivative by the student."""
+    """Sum over the rows, and its gradient with respect to the student."""
     scale = power_of_two_scale(student)
     s, t = Rows(student * scale), Rows(teacher * power_of_two_scale(teacher))
     found = from_grams(s, t, grams_of(s, t, product_dtype(student)))
@@ -125,7 +125,7 @@ def from_grams(s: Rows, t: Rows, grams: Grams) -> tuple[Tensor, Tensor] | None:
     weighted_ss, weighted_st = (torch.zeros_like(x) for x in (ss, st))
     value = s.matrix.new_zeros((), dtype=torch.double)
     gradient = torch.empty_like(s.matrix)
-    for tile in s.steps():
+    for tile in s.tiles():
         x, y = s[tile], t[tile]
         own, other = product(x, ss), product(y, st.T)
         s_inverse, t_inverse = (inverse(square.clamp(min=0).sqrt())
@@ -141,7 +141,7 @@ def from_grams(s: Rows, t: Rows, grams: Grams) -> tuple[Tensor, Tensor] | None:
     if s.dtype is torch.float32 and value < CLOSE**2 * len(s):
         return None
     weighted_ss = mirrored(weighted_ss)
-    for tile in s.steps():
+    for tile in s.tiles():
         gradient[tile] += product(t[tile], weighted_st.T)
         gradient[tile] += product(s[tile], weighted_ss)
     return value.clamp(min=0), gradient

@@ -36,7 +36,7 @@ class SRDLoss(nn.Module):
     The authors' form, ``form='paper'``, is on vectors, one an image (here the
     mean over its valid positions), and has a sum in place of the mean. At as
     many vectors it is larger by the log of their number times ``Ct``. They
-    give it the weight 2, beside a KL of the logits at temperature 1. With one
+    give it the weight 2, next to a KL of the logits at temperature 1. With one
     image BN leaves nothing of it.
 
     Args:

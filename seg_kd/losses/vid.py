@@ -62,7 +62,7 @@ class VIDLoss(nn.Module):
             raise ValueError(f'form must be one of {FORMS}, not {form!r}')
         if not init_variance > eps:
             raise ValueError('init_variance must be above eps, not '
-                             f'{init_variance} beside {eps}')
+                             f'{init_variance} with eps {eps}')
         hidden = hidden_channels or teacher_channels
         self.mean = nn.Sequential(
             nn.Conv2d(student_channels, hidden, 1, bias=False),

@@ -32,7 +32,6 @@ class Step:
         samples: What the training loop knows of each image.
         terms: The losses that distillation has added, weighted, by name.
         logged: What it found besides: measured weights and their like.
-        shared: What several losses compute alike.
     """
 
     labels: Tensor | None = None
@@ -40,7 +39,6 @@ class Step:
     samples: Any = None
     terms: dict[str, Tensor] = field(default_factory=dict)
     logged: dict[str, Tensor] = field(default_factory=dict)
-    shared: dict = field(default_factory=dict)
     side_stream: SideStream | None = None
     _maps: Maps = field(default_factory=dict)
     _gradients: dict[tuple[str, str], Tensor] = field(default_factory=dict)

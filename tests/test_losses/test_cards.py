@@ -1,0 +1,51 @@
+"""docs/methods: every loss has a card, which points to it and its weight."""
+import re
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from seg_kd import losses
+
+ROOT = Path(__file__).parents[2]
+CARDS = sorted(p for p in (ROOT / 'docs/methods').glob('*.md')
+               if p.stem != 'README')
+ROWS = re.findall(r'^\| \[.*?\]\((\w+)\.md\) .*\| (.*?) \|$',
+                  (ROOT / 'docs/methods/README.md').read_text(), re.M)
+
+
+def test_every_card_is_in_the_table():
+    assert sorted(name for name, _ in ROWS) == [p.stem for p in CARDS]
+
+
+@pytest.mark.parametrize('card', CARDS, ids=lambda p: p.stem)
+def test_a_card_points_to_the_docstring_and_holds_no_weight(card):
+    text = card.read_text()
+    name, file = re.search(
+        r'docstring of\s`(\w+)`\sin\s\[seg_kd/losses/(\w+).py\]',
+        text).groups()
+    assert getattr(losses, name).__module__ == f'seg_kd.losses.{file}'
+    assert not re.search(r'weight=[\d.]+(?!.*# paper)', text)
+
+
+@pytest.mark.parametrize('name, weight', ROWS)
+def test_the_weight_in_the_table_is_the_shipped_one(name, weight):
+    number = float(re.match(r'[\d.]+', weight)[0])
+    config = Config.fromfile(str(ROOT / f'configs/{name}_deeplab.py'))
+    kind = f"{name.replace('_', '')}hook"
+    shipped = {
+        hook.get('weight', hook.get('adaptation_weight', None))
+        for hook in hooks(config._cfg_dict) if hook['type'].lower() == kind
+    }
+    assert number in shipped or shipped == {None} and number in (1, 50)
+
+
+def hooks(node):
+    """Every dict in a config that has a type."""
+    if isinstance(node, dict):
+        if isinstance(node.get('type'), str):
+            yield node
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            yield from hooks(item)
