@@ -25,12 +25,12 @@ def modules() -> list[Path]:
 
 
 def room_of(module: str) -> str:
-    """The room of ``seg_kd.a.b``."""
-    parts = module.split('.')
-    if len(parts) == 1:
-        return '__init__.py'
-    name = parts[1]
-    return name if (PACKAGE / name).is_dir() else f'{name}.py'
+    """The room of ``seg_kd.a.b``; a name of the package itself has none."""
+    name = [*module.split('.'), ''][1]
+    for found in (name, f'{name}.py'):
+        if name and (PACKAGE / found).exists():
+            return found
+    return '__init__.py'
 
 
 def parsed(path: Path) -> ast.Module:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+import seg_kd.register  # noqa: F401, a new process has registered nothing
 from seg_kd.analysis.comparison import Comparison
 from seg_kd.errors import UserError
 
@@ -82,7 +83,6 @@ def train_all(comparison: Comparison,
 
 def train_apart(comparison: Comparison, run: Run) -> dict[str, Any]:
     """Of :func:`train_all`: in a process of its own, into a log of its own."""
-    import seg_kd.register  # noqa: F401, a new process has registered nothing
     torch.set_num_threads(1)
     path = f'{comparison.work_dir(*run)}.log'
     os.makedirs(os.path.dirname(path), exist_ok=True)
