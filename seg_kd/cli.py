@@ -90,7 +90,10 @@ def parser_of(name: str, command: Any) -> argparse.ArgumentParser:
 class ShortHelp(argparse.RawDescriptionHelpFormatter):
     """A usage that lists no options, and metavars that are said once."""
 
-    def add_usage(self, usage: Any, actions: Iterable, groups: Iterable,
+    def add_usage(self,
+                  usage: Any,
+                  actions: Iterable,
+                  groups: Iterable,
                   prefix: str | None = None) -> None:
         named = [a for a in actions if not a.option_strings]
         prog = self._prog
@@ -185,8 +188,9 @@ def _known(kind: str) -> Iterable[str]:
     found: set[str] = set()
     for package in (mmengine.registry, mmseg.registry):
         for registry in vars(package).values():
-            if isinstance(registry, mmengine.registry.Registry
-                          ) and registry.name == kind:
+            if isinstance(
+                    registry,
+                    mmengine.registry.Registry) and registry.name == kind:
                 found.update(registry.module_dict)
     return sorted(found)
 
@@ -199,7 +203,8 @@ def add_config_arguments(parser: argparse.ArgumentParser,
     """The config, and what changes it: see :func:`load_config`."""
     if not many:
         parser.add_argument(
-            'config', help='a shipped config by name (seg-kd configs), or a '
+            'config',
+            help='a shipped config by name (seg-kd configs), or a '
             'file')
     parser.add_argument('--cfg-options',
                         nargs='+',

@@ -86,8 +86,8 @@ def shorten(cfg: Config, max_iters: int) -> None:
     apply_changes(cfg)
     scale = max_iters / cfg.train_cfg.max_iters
     stages = cfg.get('stages') or []
-    for part in (cfg, *(stages.values() if isinstance(stages, dict) else stages
-                        )):
+    for part in (cfg,
+                 *(stages.values() if isinstance(stages, dict) else stages)):
         train = part.get('train_cfg') or {}
         if isinstance(train.get('max_iters'), int):  # else already a share
             train['max_iters'] = scaled(train['max_iters'], scale)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seg_kd import cli
 from seg_kd.cli import positive
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_ddp(commands)
 
 
-def add_losses(commands) -> None:
+def add_losses(commands: Any) -> None:
     sub = command(
         commands, 'losses', 'every loss, beside its naive form and that of '
         'torchdistill where it is installed', 5)
@@ -47,7 +47,7 @@ def add_losses(commands) -> None:
     add_cpu_time(sub)
 
 
-def add_step(commands) -> None:
+def add_step(commands: Any) -> None:
     sub = command(commands, 'step',
                   'a training step in the real runner, and its parts', 5)
     add_configs(sub, checkpoint=True)
@@ -59,7 +59,7 @@ def add_step(commands) -> None:
     add_cpu_time(sub)
 
 
-def add_inference(commands) -> None:
+def add_inference(commands: Any) -> None:
     sub = command(commands, 'inference', 'teacher and student, to the logits',
                   5)
     add_configs(sub)
@@ -68,7 +68,7 @@ def add_inference(commands) -> None:
     add_cpu_time(sub)
 
 
-def add_scale(commands) -> None:
+def add_scale(commands: Any) -> None:
     sub = command(
         commands, 'scale', 'a step at several crop sizes, batches and numbers '
         'of hooks, and relation losses at several numbers of positions', 2)
@@ -84,7 +84,7 @@ def add_scale(commands) -> None:
     add_cpu_time(sub)
 
 
-def add_ddp(commands) -> None:
+def add_ddp(commands: Any) -> None:
     sub = command(
         commands, 'ddp', 'one process and two on the CPU: images a second, '
         'and collective operations a step', 4)
@@ -93,7 +93,7 @@ def add_ddp(commands) -> None:
     add_number(sub, '--batch', 2, 'images of each process')
 
 
-def command(commands, name: str, text: str,
+def command(commands: Any, name: str, text: str,
             runs: int) -> argparse.ArgumentParser:
     sub = commands.add_parser(name,
                               help=text,
@@ -117,7 +117,8 @@ def add_cpu_time(sub: argparse.ArgumentParser) -> None:
                      'on a machine that has other work')
 
 
-def add_configs(sub: argparse.ArgumentParser, checkpoint=False) -> None:
+def add_configs(sub: argparse.ArgumentParser,
+                checkpoint: bool = False) -> None:
     sub.add_argument('configs',
                      nargs='+',
                      metavar='CONFIG[:STAGE]',
@@ -132,7 +133,7 @@ def add_configs(sub: argparse.ArgumentParser, checkpoint=False) -> None:
     cli.add_config_arguments(sub, many=True)
 
 
-def add_size(sub: argparse.ArgumentParser, names: str, default) -> None:
+def add_size(sub: argparse.ArgumentParser, names: str, default: Any) -> None:
     sub.add_argument('--size',
                      nargs=len(default),
                      type=positive,
@@ -150,7 +151,7 @@ def add_number(sub: argparse.ArgumentParser, name: str, default: int,
                      help=f'{text}, default %(default)s')
 
 
-def add_numbers(sub: argparse.ArgumentParser, name: str, default,
+def add_numbers(sub: argparse.ArgumentParser, name: str, default: Any,
                 text: str) -> None:
     sub.add_argument(name,
                      nargs='+',

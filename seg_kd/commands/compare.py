@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> None:
             for seed in args.seeds:
                 what = [shipped.stem(name), fold, f'seed {seed}']
                 print(f'\n== {", ".join(filter(None, what))} ==', flush=True)
-                results.setdefault(shipped.stem(name), []).append(
-                    job.train(name, seed, fold))
+                results.setdefault(shipped.stem(name),
+                                   []).append(job.train(name, seed, fold))
         text = comparison.table(results)
         print(f'\n{text}')
         with open(os.path.join(folder, 'table.txt'), 'w',

@@ -64,10 +64,9 @@ class CamVidDataset(BaseSegDataset):
         there = {recording(info['img_path']) for info in found}
         missing = sorted(set(self.recordings) - there)
         if missing:
-            raise UserError(
-                f'{self.data_prefix["img_path"]} has no frames of '
-                f'{", ".join(missing)}; its recordings are: '
-                f'{", ".join(sorted(there))}')
+            raise UserError(f'{self.data_prefix["img_path"]} has no frames of '
+                            f'{", ".join(missing)}; its recordings are: '
+                            f'{", ".join(sorted(there))}')
         return [
             info for info in found
             if recording(info['img_path']) in self.recordings

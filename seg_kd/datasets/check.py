@@ -230,7 +230,8 @@ def open_pair(info: dict,
             label = np.array(file)
     except (OSError, SyntaxError) as error:  # Pillow's for a broken PNG
         return f'{info["seg_map_path"]}: {error}', size, nothing
-    if getattr(dataset, 'reduce_zero_label', False) and label.dtype == np.uint8:
+    if getattr(dataset, 'reduce_zero_label',
+               False) and label.dtype == np.uint8:
         label = np.where(label, label - 1, np.uint8(255))
     problem = label_problem(label, image.shape, classes,
                             getattr(dataset, 'ignore_index', 255))

@@ -13,8 +13,8 @@ def make_ready(dataset: Any) -> Any:
 
     A wrapper, such as ``ConcatDataset``, passes it on.
     """
-    for inner in (*getattr(dataset, 'datasets', ()),
-                  getattr(dataset, 'dataset', None)):
+    for inner in (*getattr(dataset, 'datasets',
+                           ()), getattr(dataset, 'dataset', None)):
         if inner is not None:
             make_ready(inner)
     pipeline = getattr(dataset, 'pipeline', None)

@@ -111,8 +111,10 @@ def named_stages(cfg: Config) -> Dict[str, Any]:
     if None in names or len(set(names)) < len(names):
         raise UserError(f'each stage needs a name of its own, got {names}')
     return {
-        stage['name']: {k: v
-                        for k, v in stage.items() if k != 'name'}
+        stage['name']: {
+            k: v
+            for k, v in stage.items() if k != 'name'
+        }
         for stage in stages
     }
 

@@ -31,8 +31,6 @@ def test_latency_is_the_median_in_turn_without_the_warm_up(monkeypatch):
             calls.append(self.name)
             now[0] += taken[self.name].pop(0)
 
-    found = latencies(dict(a=Slow('a'), b=Slow('b')),
-                      torch.zeros(1),
-                      runs=3)
+    found = latencies(dict(a=Slow('a'), b=Slow('b')), torch.zeros(1), runs=3)
     assert found == pytest.approx(dict(a=2000., b=5000.))
     assert calls == ['a', 'b'] * 6

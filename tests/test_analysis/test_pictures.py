@@ -67,9 +67,8 @@ def test_predictions_are_beside_the_image_and_the_truth(
     models = dict(small=FakeNetwork(0), large=FakeNetwork(1))
     pictures.draw_predictions(models, str(tmp_path / 'p.png'), count=2)
     axes = drawn[0].axes
-    assert [axis.get_title() for axis in axes[:4]] == [
-        'image', 'truth', 'small', 'large'
-    ]
+    assert [axis.get_title()
+            for axis in axes[:4]] == ['image', 'truth', 'small', 'large']
     assert len(axes) == 8
     image, truth, small, large = (axis.images[0].get_array()
                                   for axis in axes[:4])
