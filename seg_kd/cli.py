@@ -158,7 +158,28 @@ def _explained(error: Exception) -> str | None:
     if isinstance(error, urllib.error.URLError):
         return (f'a download failed ({error.reason}); fetch the weights by '
                 'hand, or start without: model.backbone.init_cfg=None')
-    return _unknown_type(str(error)) if isinstance(error, KeyError) else None
+    if isinstance(error, KeyError):
+        return _unknown_type(str(error))
+    if isinstance(error, TypeError):
+        return _wrong_arguments(error)
+    if isinstance(error, ImportError) and 'pip install' in str(error):
+        return str(error)  # of an optional part, such as TensorBoard
+    return None
+
+
+def _wrong_arguments(error: TypeError) -> str | None:
+    """What to say where a config gives a type other arguments than it takes.
+
+    Any other TypeError is one of the code, not of the config.
+    """
+    match = re.search(
+        r'(\w+)\.__init__\(\) (missing \d+ required .*|'
+        'got an unexpected keyword argument .*)', str(error), re.DOTALL)
+    *_, last = traceback.walk_tb(error.__traceback__)
+    called = last[0].f_code.co_filename
+    if match is None or not called.endswith('build_functions.py'):
+        return None
+    return f'{match[1]} in the config: {match[2]}'
 
 
 def _say(message: str) -> int:

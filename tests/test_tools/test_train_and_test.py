@@ -136,6 +136,14 @@ def wrong_classes(cfg):
     cfg.stages[0].custom_hooks = []
 
 
+def missing_argument(cfg):
+    cfg.stages[0].custom_hooks[1].pop('teacher')
+
+
+def unknown_argument(cfg):
+    cfg.train_cfg.maxiters = 5
+
+
 def unknown_stage(cfg):
     cfg.custom_hooks[1].translator = 'stage:translatr'
 
@@ -166,6 +174,8 @@ def bad_label(cfg):
     (wrong_layer, ['botleneck', 'decode_head.bottleneck']),
     (no_checkpoint, ['nowhere.pth', 'does not exist']),
     (wrong_classes, ['student has 7 classes', 'data set has 4']),
+    (missing_argument, ['Hook in the config: missing 1', "'teacher'"]),
+    (unknown_argument, ['IterBasedTrainLoop in the config', "'maxiters'"]),
     (unknown_stage, ['stage:translatr', "'translator'"]),
     (bad_label, ['labels/', '9']),
 ],
