@@ -1,5 +1,5 @@
 # make install | demo | test | lint; the last three install by themselves.
-# Needs Python 3.10 to 3.12 (3.11 is what the lock was tested with).
+# Needs Python 3.10 or newer (3.11 is what the lock was tested with).
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -28,7 +28,7 @@ $(READY): requirements.lock setup.cfg pyproject.toml
 	@echo 'Ready. Next: make demo, or make test.'
 
 demo: $(READY)
-	@$(BIN)/python tools/demo.py
+	@$(BIN)/seg-kd demo
 
 test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
@@ -38,6 +38,7 @@ lint: $(READY)
 	@$(BIN)/isort --check-only --diff --quiet $(CODE)
 	@$(BIN)/flake8 $(CODE)
 	@$(BIN)/codespell
+	@$(BIN)/mypy --no-error-summary
 
 clean:
 	rm -rf $(VENV) build *.egg-info

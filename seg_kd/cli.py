@@ -90,7 +90,10 @@ def parser_of(name: str, command: Any) -> argparse.ArgumentParser:
 class ShortHelp(argparse.RawDescriptionHelpFormatter):
     """A usage that lists no options, and metavars that are said once."""
 
-    def add_usage(self, usage: Any, actions: Iterable, groups: Iterable,
+    def add_usage(self,
+                  usage: Any,
+                  actions: Iterable,
+                  groups: Iterable,
                   prefix: str | None = None) -> None:
         named = [a for a in actions if not a.option_strings]
         prog = self._prog
@@ -155,7 +158,28 @@ def _explained(error: Exception) -> str | None:
     if isinstance(error, urllib.error.URLError):
         return (f'a download failed ({error.reason}); fetch the weights by '
                 'hand, or start without: model.backbone.init_cfg=None')
-    return _unknown_type(str(error)) if isinstance(error, KeyError) else None
+    if isinstance(error, KeyError):
+        return _unknown_type(str(error))
+    if isinstance(error, TypeError):
+        return _wrong_arguments(error)
+    if isinstance(error, ImportError) and 'pip install' in str(error):
+        return str(error)  # of an optional part, such as TensorBoard
+    return None
+
+
+def _wrong_arguments(error: TypeError) -> str | None:
+    """What to say where a config gives a type other arguments than it takes.
+
+    Any other TypeError is one of the code, not of the config.
+    """
+    match = re.search(
+        r'(\w+)\.__init__\(\) (missing \d+ required .*|'
+        'got an unexpected keyword argument .*)', str(error), re.DOTALL)
+    *_, last = traceback.walk_tb(error.__traceback__)
+    called = last[0].f_code.co_filename
+    if match is None or not called.endswith('build_functions.py'):
+        return None
+    return f'{match[1]} in the config: {match[2]}'
 
 
 def _say(message: str) -> int:
@@ -185,8 +209,9 @@ def _known(kind: str) -> Iterable[str]:
     found: set[str] = set()
     for package in (mmengine.registry, mmseg.registry):
         for registry in vars(package).values():
-            if isinstance(registry, mmengine.registry.Registry
-                          ) and registry.name == kind:
+            if isinstance(
+                    registry,
+                    mmengine.registry.Registry) and registry.name == kind:
                 found.update(registry.module_dict)
     return sorted(found)
 
@@ -199,7 +224,8 @@ def add_config_arguments(parser: argparse.ArgumentParser,
     """The config, and what changes it: see :func:`load_config`."""
     if not many:
         parser.add_argument(
-            'config', help='a shipped config by name (seg-kd configs), or a '
+            'config',
+            help='a shipped config by name (seg-kd configs), or a '
             'file')
     parser.add_argument('--cfg-options',
                         nargs='+',

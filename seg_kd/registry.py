@@ -85,5 +85,5 @@ def is_kind(cfg: Any, registry: Registry, kinds: Any) -> bool:
 def type_name(cfg: Any) -> str:
     """Name of the class that a config is of, without its module."""
     kind = cfg.get('type', '') if isinstance(cfg, dict) else type(cfg)
-    return (kind if isinstance(kind, str) else
-            kind.__name__).rpartition('.')[2]
+    return (kind
+            if isinstance(kind, str) else kind.__name__).rpartition('.')[2]

@@ -66,8 +66,8 @@ def bases(path: Path) -> list:
 
 
 @pytest.mark.parametrize('path', [
-    path for path in CONFIGS if not path.stem.startswith(
-        ('teacher_', 'student_mobilenet'))
+    path for path in CONFIGS
+    if not path.stem.startswith(('teacher_', 'student_mobilenet'))
 ],
                          ids=lambda path: path.stem)
 def test_a_leaf_is_an_experiment_and_a_method(path):
@@ -95,7 +95,10 @@ def draw(root: Path, kind: str, classes: int, size, recorded=False) -> None:
     rng = np.random.default_rng(0)
     for split, number in (('train', 0), ('train', 1), ('val', 0)):
         if recorded:
-            number = {'train': '0016E5_', 'val': '0006R0_'}[split] + f'{number}'
+            number = {
+                'train': '0016E5_',
+                'val': '0006R0_'
+            }[split] + f'{number}'
         for name, shape, high in zip(LAYOUTS[kind], ((*size, 3), size),
                                      (256, classes)):
             path = root / name.format(split, number)
@@ -269,7 +272,8 @@ class NearHook(DistillHook):
     loss_cls = NearLoss
 '''
 NEAR_BASE = """
-custom_hooks = dict(NearHook=dict(student='backbone[3]', teacher='backbone[3]'))
+taps = dict(student='backbone[3]', teacher='backbone[3]')
+custom_hooks = dict(NearHook=taps)
 """
 
 
@@ -377,9 +381,9 @@ def test_an_unknown_fold_is_named():
 
 
 def test_a_fold_names_its_own_teacher():
-    cfg = Config(dict(teacher=dict(checkpoint='work_dirs/a/b.pth'),
-                      folds=dict(x=dict(teacher=dict(checkpoint='c.pth')),
-                                 y=dict())))
+    cfg = Config(
+        dict(teacher=dict(checkpoint='work_dirs/a/b.pth'),
+             folds=dict(x=dict(teacher=dict(checkpoint='c.pth')), y=dict())))
     other = cfg.copy()
     choose_fold(cfg, 'x')
     assert cfg.teacher.checkpoint == 'c.pth'
@@ -400,9 +404,10 @@ def test_a_missing_teacher_of_a_fold_says_how_to_train_it():
 # -- names -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize('name', ['ka_deeplab', 'ka_deeplab.py',
-                                  'seg_kd::ka_deeplab.py',
-                                  'seg_kd::ka_deeplab'])
+@pytest.mark.parametrize('name', [
+    'ka_deeplab', 'ka_deeplab.py', 'seg_kd::ka_deeplab.py',
+    'seg_kd::ka_deeplab'
+])
 def test_a_config_is_found_by_name(name):
     assert Path(shipped.find(name)).samefile(ROOT / 'configs/ka_deeplab.py')
 
@@ -436,7 +441,10 @@ def test_the_list_says_what_each_is(capsys):
     assert [line.split()[0] for line in lines] == shipped.names()
     assert all(len(line.split()) > 3 for line in lines)
     assert main(['configs', 'methods']) == 0
-    assert TWENTY <= {x.split()[0] for x in capsys.readouterr().out.splitlines()}
+    assert TWENTY <= {
+        x.split()[0]
+        for x in capsys.readouterr().out.splitlines()
+    }
 
 
 def test_the_wheel_has_the_configs(tmp_path):
@@ -445,9 +453,10 @@ def test_the_wheel_has_the_configs(tmp_path):
     copy = tmp_path / 'copy'
     for name in ('setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE',
                  'seg_kd', 'configs'):
-        subprocess.run(['cp', '-a', str(ROOT / name), str(copy / name)]
-                       if copy.mkdir(exist_ok=True) is None else [],
-                       check=True)
+        subprocess.run(
+            ['cp', '-a', str(ROOT / name),
+             str(copy / name)] if copy.mkdir(exist_ok=True) is None else [],
+            check=True)
     code = ('import sys; from setuptools import build_meta as b; '
             'print(b.build_wheel(sys.argv[1]))')
     done = subprocess.run(

@@ -44,7 +44,8 @@ def test_it_says_what_to_install(broken, arguments):
 
 def test_a_program_can_catch_it_and_go_on(broken):
     done = broken(
-        '-c', 'try:\n    import seg_kd.register\nexcept ImportError:\n    pass\n'
+        '-c',
+        'try:\n    import seg_kd.register\nexcept ImportError:\n    pass\n'
         'raise ValueError("its own")')
     assert 'Traceback' in done.stderr and 'its own' in done.stderr
 

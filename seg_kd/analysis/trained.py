@@ -6,6 +6,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from seg_kd import shipped
 from seg_kd.engine.evaluate import evaluate, last_stage
 from seg_kd.networks.checkpoint import load_weights, read_checkpoint
 from seg_kd.registry import DATASETS, MODELS
@@ -15,12 +16,12 @@ class Trained:
     """A network with its trained weights and the config it came from.
 
     Args:
-        config: Config file.
+        config: A config file, or the name of a shipped one.
         checkpoint: Weights; distillation parts in it are left out.
     """
 
     def __init__(self, config: str, checkpoint: str) -> None:
-        self.cfg = last_stage(Config.fromfile(config))
+        self.cfg = last_stage(Config.fromfile(shipped.find(config)))
         init_default_scope(self.cfg.default_scope)
         self.cfg.model.backbone.init_cfg = None
         self.model = MODELS.build(self.cfg.model)

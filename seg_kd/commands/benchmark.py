@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seg_kd import cli
 from seg_kd.cli import positive
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_ddp(commands)
 
 
-def add_step(commands) -> None:
+def add_step(commands: Any) -> None:
     sub = command(commands, 'step',
                   'a training step in the real runner, and its parts', 5)
     add_configs(sub, checkpoint=True)
@@ -36,7 +36,7 @@ def add_step(commands) -> None:
     add_cpu_time(sub)
 
 
-def add_inference(commands) -> None:
+def add_inference(commands: Any) -> None:
     sub = command(commands, 'inference', 'teacher and student, to the logits',
                   5)
     add_configs(sub)
@@ -45,7 +45,7 @@ def add_inference(commands) -> None:
     add_cpu_time(sub)
 
 
-def add_ddp(commands) -> None:
+def add_ddp(commands: Any) -> None:
     sub = command(
         commands, 'ddp', 'one process and two on the CPU: images a second, '
         'and collective operations a step', 4)
@@ -54,7 +54,7 @@ def add_ddp(commands) -> None:
     add_number(sub, '--batch', 2, 'images of each process')
 
 
-def command(commands, name: str, text: str,
+def command(commands: Any, name: str, text: str,
             runs: int) -> argparse.ArgumentParser:
     sub = commands.add_parser(name,
                               help=text,
@@ -78,7 +78,8 @@ def add_cpu_time(sub: argparse.ArgumentParser) -> None:
                      'on a machine that has other work')
 
 
-def add_configs(sub: argparse.ArgumentParser, checkpoint=False) -> None:
+def add_configs(sub: argparse.ArgumentParser,
+                checkpoint: bool = False) -> None:
     sub.add_argument('configs',
                      nargs='+',
                      metavar='CONFIG[:STAGE]',
@@ -93,7 +94,7 @@ def add_configs(sub: argparse.ArgumentParser, checkpoint=False) -> None:
     cli.add_config_arguments(sub, many=True)
 
 
-def add_size(sub: argparse.ArgumentParser, names: str, default) -> None:
+def add_size(sub: argparse.ArgumentParser, names: str, default: Any) -> None:
     sub.add_argument('--size',
                      nargs=len(default),
                      type=positive,

@@ -41,13 +41,15 @@ def run(args: argparse.Namespace) -> None:
     from seg_kd.datasets.prepare import synthetic
     from seg_kd.engine.stages import latest_checkpoint
     synthetic.convert(Path('data/synthetic'), *args.scenes)
-    models, folders = {}, {}
+    models: dict[str, Trained] = {}
+    folders: dict[str, str] = {}
     for title, (name, stage) in RUNS.items():
         print(f'\n== {title}: {name} ==', flush=True)
         teacher = latest_checkpoint(folders['teacher']) if folders else None
         folders[title] = os.path.join(train(name, args, teacher), stage)
-        models[title] = Trained(shipped.find(name),
-                                latest_checkpoint(folders[title]))
+        trained = latest_checkpoint(folders[title])
+        assert trained is not None  # run_stages has written it
+        models[title] = Trained(shipped.find(name), trained)
     out = 'work_dirs/demo' + (f'_seed{args.seed}' if args.seed else '')
     os.makedirs(out, exist_ok=True)
     print('\n' + costs.compare(models, os.path.join(out, 'table.txt')))

@@ -1,7 +1,7 @@
 """Writes a split network as its two halves, and shows what crosses the link.
 
-example: seg-kd export-split hnd_deeplab work_dirs/hnd_deeplab/iter_90000.pth \\
-             --out split
+example: seg-kd export-split hnd_deeplab \\
+             work_dirs/hnd_deeplab/iter_90000.pth --out split
 """
 import argparse
 import os

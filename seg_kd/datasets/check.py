@@ -81,8 +81,13 @@ def label_problem(label: np.ndarray,
     if not bad.size:
         return ''
     shown = ', '.join(map(str, bad[:8].tolist()))
+    hint = ''
+    if bad.tolist() == [num_classes]:
+        hint = ('; where classes are numbered from 1 and 0 is not scored, set '
+                'reduce_zero_label=True in the data set')
     return f'label value {shown}{", ..." if bad.size > 8 else ""} outside ' \
-           f'0 to {num_classes - 1} (and {ignore_index} for ignored pixels)'
+           f'0 to {num_classes - 1} (and {ignore_index} for ignored pixels)' \
+           f'{hint}'
 
 
 def check_files(cfg: dict) -> None:

@@ -69,7 +69,8 @@ def advice(cfg: dict) -> str:
     if kind == 'synthetic':
         text = 'draw it: seg-kd prepare-data synthetic'
     if kind == 'cityscapes':
-        text += ' (without the data, "seg-kd demo" or "make demo" shows the toolkit at work)'
+        text += (' (without the data, "seg-kd demo" or "make demo" shows the '
+                 'toolkit at work)')
     return text + ' (see data/README.md)'
 
 

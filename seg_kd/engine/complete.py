@@ -47,8 +47,10 @@ def named_hooks(hooks: Any, teacher: Any) -> dict[str, Any]:
     With the teacher before them, if one of them learns from it.
     """
     if isinstance(hooks, dict):
-        found = {k: _with_type(k, hook) for k, hook in hooks.items()
-                 if hook is not None}
+        found = {
+            k: _with_type(k, hook)
+            for k, hook in hooks.items() if hook is not None
+        }
     else:
         found = {str(i): hook for i, hook in enumerate(hooks or [])}
     learn = any(is_kind(hook, HOOKS, DistillHook) for hook in found.values())
@@ -98,8 +100,8 @@ def _names(entry: Any) -> set[str]:
 def known(entries: dict[str, Any]) -> list[str]:
     """How to name them in a message."""
     return [
-        key if not key.isdigit() else type_name(entry)
-        or (entry.get('name') if isinstance(entry, dict) else '') or key
+        key if not key.isdigit() else type_name(entry) or
+        (entry.get('name') if isinstance(entry, dict) else '') or key
         for key, entry in entries.items()
     ]
 
@@ -117,9 +119,8 @@ def change_hooks(hooks: dict[str, Any], changes: dict[str, Any]) -> list:
             del changed[key]
         elif key is None and 'type' not in (change or {}):
             if not is_kind(dict(type=name), HOOKS, object):
-                raise UserError(
-                    f'custom_hooks has no hook {name!r}'
-                    f'{shipped.nearest(name, known(hooks))}')
+                raise UserError(f'custom_hooks has no hook {name!r}'
+                                f'{shipped.nearest(name, known(hooks))}')
             changed[name] = _with_type(name, change or {})
         elif key is None or 'type' in change:
             changed[key or name] = ConfigDict(change)
@@ -145,8 +146,10 @@ def resolve(cfg: Config) -> None:
 
 def _resolved(node: Any, cfg: Config, seen: tuple[str, ...] = ()) -> Any:
     if isinstance(node, dict):
-        return ConfigDict(
-            {key: _resolved(value, cfg, seen) for key, value in node.items()})
+        return ConfigDict({
+            key: _resolved(value, cfg, seen)
+            for key, value in node.items()
+        })
     if isinstance(node, (list, tuple)):
         return type(node)(_resolved(value, cfg, seen) for value in node)
     if isinstance(node, str) and node.startswith(REFERENCE):

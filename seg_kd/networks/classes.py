@@ -26,7 +26,8 @@ def check_class_names(trained_on: Sequence[str] | None, data: Sequence[str],
         detail = (f'class {i} is {trained_on[i]!r}, in the data it is '
                   f'{data[i]!r}')
     raise UserError(f'the teacher of {source} was trained on other classes: '
-                    f'{detail}; take a teacher for this data set')
+                    f'{detail}; take a teacher for this data set, or, for its '
+                    'features alone, TeacherHook(allow_other_classes=True)')
 
 
 def heads(model: nn.Module) -> list[nn.Module]:

@@ -98,7 +98,8 @@ def test_real_images_have_sky_above_road():
                     reason=f'no CamVid at {REAL} (set SEG_KD_CAMVID)')
 def test_every_labelled_frame_is_of_one_of_three_recordings():
     count = {
-        name: len(
+        name:
+        len(
             build(REAL,
                   data_prefix=BOTH,
                   splits=['train', 'val'],

@@ -74,6 +74,7 @@ def test_image_without_label_is_named(root):
     (np.full((4, 6), 11), 'label value 11 outside 0 to 10'),
     (np.full((3, 6), 1), 'size (6, 3) differs'),
     (np.zeros((4, 6, 3)), 'one channel'),
+    (np.full((4, 6), 11), 'reduce_zero_label=True'),
 ])
 def test_full_check_names_file_and_problem(root, label, expected):
     put(root / 'labels/train/2.png', label)

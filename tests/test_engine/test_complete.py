@@ -31,9 +31,8 @@ def test_the_teacher_comes_before_what_learns_from_it(cfg):
     hooks = only(cfg).custom_hooks
     assert hooks == [TEACHER, KD, dict(type='EMAHook', momentum=.1)]
     assert isinstance(cfg.custom_hooks, dict)  # as it was written
-    assert complete_hooks([dict(type='EMAHook')], TEACHER) == [
-        dict(type='EMAHook')
-    ]
+    assert complete_hooks([dict(type='EMAHook')],
+                          TEACHER) == [dict(type='EMAHook')]
     own = dict(type='TeacherHook', model='own.py')
     assert complete_hooks([KD, own], TEACHER) == [KD, own]
     assert complete_hooks([KD], None) == [KD]
@@ -51,9 +50,15 @@ def test_a_class_is_as_good_as_its_name():
 @pytest.mark.parametrize('name', ['KDHook', 'kd', '1'])
 def test_a_stage_names_the_hook_that_it_replaces(cfg, name):
     ema = dict(type='EMAHook', momentum=.1)
-    cfg.stages = dict(a={'custom_hooks': {name: dict(type='ATHook')}},
-                      b={'custom_hooks': {name: dict(temperature=3.)}},
-                      c={'custom_hooks': {name: None}})
+    cfg.stages = dict(a={'custom_hooks': {
+        name: dict(type='ATHook')
+    }},
+                      b={'custom_hooks': {
+                          name: dict(temperature=3.)
+                      }},
+                      c={'custom_hooks': {
+                          name: None
+                      }})
     a, b, c = (stage.custom_hooks for _, stage in stage_configs(cfg))
     assert a == [TEACHER, dict(type='ATHook'), ema]
     assert b == [TEACHER, dict(temperature=3., **KD), ema]
@@ -61,11 +66,13 @@ def test_a_stage_names_the_hook_that_it_replaces(cfg, name):
 
 
 def test_a_stage_names_by_key_and_adds(cfg):
-    cfg.stages = dict(
-        a=dict(custom_hooks=dict(ema=dict(momentum=.2), ATHook=dict())))
+    cfg.stages = dict(a=dict(
+        custom_hooks=dict(ema=dict(momentum=.2), ATHook=dict())))
     hooks = only(cfg).custom_hooks
-    assert hooks[2:] == [dict(type='EMAHook', momentum=.2),
-                         dict(type='ATHook')]
+    assert hooks[2:] == [
+        dict(type='EMAHook', momentum=.2),
+        dict(type='ATHook')
+    ]
     cfg.stages = dict(a=dict(custom_hooks=[KD]))
     assert only(cfg).custom_hooks == [TEACHER, KD]
 

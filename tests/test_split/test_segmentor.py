@@ -1,6 +1,5 @@
 """SplitSegmentor: head and tail, frozen, filled completely or refused."""
 import copy
-from pathlib import Path
 
 import pytest
 import torch

@@ -14,8 +14,10 @@ from seg_kd.datasets.sources import SOURCES
 from seg_kd.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-PARTS = [*cli.COMMANDS, 'benchmark step', 'benchmark inference',
-         *(f'prepare-data {kind}' for kind in (*ROOTS, 'check'))]
+PARTS = [
+    *cli.COMMANDS, 'benchmark step', 'benchmark inference',
+    *(f'prepare-data {kind}' for kind in (*ROOTS, 'check'))
+]
 
 
 def parser_of(name):

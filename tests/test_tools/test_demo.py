@@ -10,11 +10,10 @@ def test_it_compares_three_networks(tmp_path, monkeypatch, capsys):
     assert run_tool('demo', arguments, monkeypatch, tmp_path) == 0
     out = tmp_path / 'work_dirs/demo'
     table = (out / 'table.txt').read_text()
-    rows = re.findall(r'\| +(teacher|student alone|student \+ KA) \| +([\d.]+)',
-                      table)
-    assert [name for name, _ in rows] == [
-        'teacher', 'student alone', 'student + KA'
-    ]
+    rows = re.findall(
+        r'\| +(teacher|student alone|student \+ KA) \| +([\d.]+)', table)
+    assert [name for name, _ in rows
+            ] == ['teacher', 'student alone', 'student + KA']
     assert all(0 <= float(score) <= 100 for _, score in rows)
     assert table.strip() in capsys.readouterr().out
     for name in ('predictions.png', 'curves.png'):

@@ -136,6 +136,14 @@ def wrong_classes(cfg):
     cfg.stages[0].custom_hooks = []
 
 
+def missing_argument(cfg):
+    cfg.stages[0].custom_hooks[1].pop('teacher')
+
+
+def unknown_argument(cfg):
+    cfg.train_cfg.maxiters = 5
+
+
 def unknown_stage(cfg):
     cfg.custom_hooks[1].translator = 'stage:translatr'
 
@@ -166,6 +174,8 @@ def bad_label(cfg):
     (wrong_layer, ['botleneck', 'decode_head.bottleneck']),
     (no_checkpoint, ['nowhere.pth', 'does not exist']),
     (wrong_classes, ['student has 7 classes', 'data set has 4']),
+    (missing_argument, ['Hook in the config: missing 1', "'teacher'"]),
+    (unknown_argument, ['IterBasedTrainLoop in the config', "'maxiters'"]),
     (unknown_stage, ['stage:translatr', "'translator'"]),
     (bad_label, ['labels/', '9']),
 ],
@@ -257,13 +267,11 @@ def test_resume_is_no_start_from_other_weights(call, config, tmp_path):
     write(short(tmp_path), tmp_path / 'kd.py')
     assert call('train', 'kd.py')[0] == 0
     status, _, err = call('train', 'kd.py', '--work-dir', 'new', '--resume',
-                          '--cfg-options',
-                          'load_from=work_dirs/kd/iter_2.pth')
+                          '--cfg-options', 'load_from=work_dirs/kd/iter_2.pth')
     assert status == 2 and 'give one of them' in err
     assert not (tmp_path / 'new').exists()
     status, _, err = call('train', 'kd.py', '--work-dir', 'new',
-                          '--cfg-options',
-                          'load_from=work_dirs/kd/iter_2.pth')
+                          '--cfg-options', 'load_from=work_dirs/kd/iter_2.pth')
     assert status == 0, err
 
 
@@ -291,8 +299,7 @@ def test_missing_checkpoints_say_which_there_are(call, config, tmp_path):
     assert status == 2
     assert 'work_dirs/kd has iter_1.pth, iter_2.pth' in err
     status, _, err = call('train', 'kd.py', '--work-dir', 'new',
-                          '--cfg-options',
-                          'custom_hooks.0.model=kd.py',
+                          '--cfg-options', 'custom_hooks.0.model=kd.py',
                           'custom_hooks.0.checkpoint=work_dirs/kd/x.pth')
     assert status == 2 and 'has iter_1.pth' in err
     assert 'seg-kd train kd.py' in err
@@ -394,8 +401,10 @@ def test_cache_deviation(call, config, tmp_path):
                             'decode_head.bottleneck', '--crop', 32, 48,
                             '--images', 2)
     assert status == 0, err
-    moves = [line.split('|')[1].strip() for line in out.splitlines()
-             if 'decode_head.bottleneck' in line]
+    moves = [
+        line.split('|')[1].strip() for line in out.splitlines()
+        if 'decode_head.bottleneck' in line
+    ]
     assert moves == ['flip', 'crop', 'both']
     status, _, err = call('cache-deviation', 'kd.py', 'backbone[0]', '--crop',
                           320, 48)
