@@ -338,6 +338,9 @@ class Distiller(nn.Module):
         self.teacher_shapes: dict[str, dict[str, torch.Size]] = {}
         for name, teacher in self.teachers.items():
             asked = [r for t, r in requests.items() if t.teacher_name == name]
+            if not asked:
+                raise UserError(f'no term learns from the teacher {name!r}: '
+                                'add one, or leave the teacher out')
             self.teacher_shapes[name] = tap(teacher, asked, image)
         for term in self.terms:
             for name, part in self._parts_of(term, seed).items():

@@ -16,7 +16,7 @@ from mmseg.structures import SegDataSample
 from seg_kd.engine.advice import advised
 from seg_kd.engine.stages import latest_checkpoint, run_stages
 from seg_kd.errors import UserError
-from seg_kd.hooks import DistillHook, TeacherHook
+from seg_kd.hooks import DistillHook, FitNetHook, TeacherHook
 from seg_kd.networks.checkpoint import read_checkpoint
 from seg_kd.registry import DATASETS, HOOKS
 
@@ -229,8 +229,8 @@ class RankSaver(Hook):
 
 
 def test_schedule_is_counted_in_iterations(ka_config, tmp_path):
-    hook = DistillHook('a', 'b', name='x', start=10, end=20, warmup=4)
-    factors = [hook.schedule(i) for i in (9, 10, 11, 13, 14, 19, 20)]
+    hook = FitNetHook('a', 'b', name='x', start=10, end=20, warmup=4)
+    factors = [hook.term.level(i) for i in (9, 10, 11, 13, 14, 19, 20)]
     assert factors == [0, 0.25, 0.5, 1, 1, 1, 0]
     ka_config.pop('stages')
     ka_config.custom_hooks[1].update(translator=None,
