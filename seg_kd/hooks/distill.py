@@ -27,7 +27,7 @@ class DistillHook(Hook):
         before_train        torch hooks go onto the tapped layers and onto the
                             student, which from then on returns one more term
         each iteration      teacher forward (once, for all hooks), student
-                                forward, terms, one backward
+                            forward, terms, one backward
         after_train         the torch hooks go
 
     A method is a subclass that names its ``loss_cls``. If the constructor of
