@@ -29,7 +29,8 @@ class Paraphraser(Autoencoder):
     Dense: F is standardized (``Encoder``), the decoder's last layer is linear
     and starts at zero, so that the paper's learning rate of 0.1 serves maps of
     any magnitude. With ``form='paper'`` F is as it is, and a LeakyReLU ends
-    the decoder.
+    the decoder. Ignored positions count in no term, but the 3x3 convs see
+    them.
 
     Args:
         channels: Of the teacher's map.

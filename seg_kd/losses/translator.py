@@ -190,7 +190,8 @@ class Translator(Autoencoder):
     Trained alone; then the decoder is dropped and ``encoder`` frozen
     (``KALoss``). Both sums are divided by the number of valid elements of
     F, so the ratio of the two terms is the paper's, and neither depends on
-    the crop. F is standardized (``Encoder``). SGD at the paper's 0.1 with
+    the crop; ignored positions count in neither, but the 3x3 convs see them. F
+    is standardized (``Encoder``). SGD at the paper's 0.1 with
     momentum diverges on maps of real networks, unless the norm of the
     gradient is clipped (to 1: the configs do).
 
