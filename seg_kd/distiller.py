@@ -219,8 +219,9 @@ class Term:
         """
         student = pick(maps, self.student)
         check_gradient(student, self.student)
-        teacher = pick(step.maps, self.teacher)
-        device = next(iter(step.maps.values())).device
+        taught = step.maps
+        teacher = pick(taught, self.teacher)
+        device = next(iter(taught.values())).device
         # float32 even under AMP: Gram sums over a map overflow float16.
         with torch.autocast(device.type, enabled=False):
             pair = self.compared(student, teacher, step, task)
