@@ -133,14 +133,15 @@ def run(work: Callable[[], None],
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        return _say(interrupted)
+        message = interrupted
     except Exception as error:
-        message = _explained(error)
-        if message is None:
+        found = _explained(error)
+        if found is None:
             raise
         if traceback_too:
             traceback.print_exc()
-        return _say(message)
+        message = found
+    return _say(message)  # only here have the progress bars ended
 
 
 def _end_processes() -> None:
@@ -185,7 +186,6 @@ def _wrong_arguments(error: TypeError) -> str | None:
 def _say(message: str) -> int:
     if 'in DataLoader worker process' in message:  # with that one's traceback
         message = message.rsplit('UserError: ', 1)[-1]
-    # Only here have the progress bars ended.
     print('error: ' + ' '.join(message.split()), file=sys.stderr)
     return 2
 

@@ -77,17 +77,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if args.command == 'cityscapes':
-        from seg_kd.datasets.prepare import cityscapes
-        cityscapes.convert(args.sources or [args.out], args.out)
+        from seg_kd.datasets.prepare.cityscapes import convert as cityscapes
+        cityscapes(args.sources or [args.out], args.out)
     elif args.command == 'voc':
-        from seg_kd.datasets.prepare import voc
-        voc.convert(args.voc, args.sbd, args.out)
+        from seg_kd.datasets.prepare.voc import convert as voc
+        voc(args.voc, args.sbd, args.out)
     elif args.command == 'camvid':
-        from seg_kd.datasets.prepare import camvid
-        camvid.convert(args.source, args.out)
+        from seg_kd.datasets.prepare.camvid import convert as camvid
+        camvid(args.source, args.out)
     elif args.command == 'synthetic':
-        from seg_kd.datasets.prepare import synthetic
-        synthetic.convert(args.out, args.train, args.val, args.seed, args.size)
+        from seg_kd.datasets.prepare.synthetic import convert as synthetic
+        synthetic(args.out, args.train, args.val, args.seed, args.size)
     else:
         from seg_kd.datasets.prepare.report import check
         check(args.what, args.root)
