@@ -6,7 +6,6 @@ former needs libraries that a machine without a display often lacks.
 """
 import sys
 from types import TracebackType
-from typing import Optional, Type
 
 
 class OpenCVError(ImportError):
@@ -31,8 +30,8 @@ def require_opencv() -> None:
         ) from None
 
 
-def _on_one_line(kind: Type[BaseException], error: BaseException,
-                 trace: Optional[TracebackType]) -> None:
+def _on_one_line(kind: type[BaseException], error: BaseException,
+                 trace: TracebackType | None) -> None:
     if issubclass(kind, OpenCVError):
         print(f'error: {error}', file=sys.stderr)
     else:

@@ -16,7 +16,8 @@ import io
 import os
 import sys
 import warnings
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import mmengine.config.utils
 from mmengine.config import Config

@@ -230,7 +230,7 @@ def test_a_step_is_complete_but_for_the_rate(built):
 
 
 def run_after(before, model, run_iter, batch):
-    """Notes the weights, once they are initialised."""
+    """Notes the weights, once they are initialized."""
     if not before:
         before.update((k, w.clone()) for k, w in model.named_parameters())
     run_iter(batch)

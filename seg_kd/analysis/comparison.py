@@ -9,7 +9,8 @@ import json
 import os
 import platform
 import time
-from typing import Any, Dict, List, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -28,20 +29,20 @@ from seg_kd.registry import HOOKS, is_kind
 TASKLESS = ('HNDHook', )  # trained by their term alone
 
 
-def methods() -> List[str]:
+def methods() -> list[str]:
     """The shipped methods; what a data set changes in one is left out."""
     names = shipped.names(shipped.METHODS)
     return [n for n in names if f'{n}_deeplab' in shipped.names()]
 
 
-def data_sets() -> List[str]:
+def data_sets() -> list[str]:
     """The shipped experiments, named by their data."""
     return shipped.names(shipped.EXPERIMENTS)
 
 
 def combine(method: str,
             experiment: str,
-            student: Optional[str] = None) -> Config:
+            student: str | None = None) -> Config:
     """An experiment with a method, as a config with both as bases would be.
 
     Args:
@@ -102,7 +103,7 @@ def scaled(iterations: int, scale: float) -> int:
     return max(1, round(iterations * scale)) if iterations else 0
 
 
-def _scale(settings: Dict[str, Any], keys: Sequence[str],
+def _scale(settings: dict[str, Any], keys: Sequence[str],
            scale: float) -> None:
     for key in keys:
         if settings.get(key):
@@ -149,16 +150,16 @@ class Comparison:
     def __init__(self,
                  experiment: str,
                  folder: str,
-                 max_iters: Optional[int] = None,
-                 ratio: Optional[float] = None,
-                 student: Optional[str] = None) -> None:
+                 max_iters: int | None = None,
+                 ratio: float | None = None,
+                 student: str | None = None) -> None:
         self.experiment, self.student = experiment, student
         self.folder, self.max_iters, self.ratio = folder, max_iters, ratio
 
     def config(self,
                method: str,
                seed: int = 0,
-               fold: Optional[str] = None) -> Config:
+               fold: str | None = None) -> Config:
         cfg = combine(method, self.experiment, self.student)
         if fold:
             choose_fold(cfg, fold)

@@ -2,7 +2,6 @@
 import os
 import time
 from statistics import median
-from typing import Dict, List
 
 import torch
 from prettytable import PrettyTable
@@ -25,11 +24,11 @@ def flops(model: nn.Module, image: torch.Tensor) -> int:
 
 
 @torch.no_grad()
-def latencies(models: Dict[str, nn.Module],
+def latencies(models: dict[str, nn.Module],
               image: torch.Tensor,
-              runs: int = 20) -> Dict[str, float]:
+              runs: int = 20) -> dict[str, float]:
     """Median milliseconds of one forward each, taken in turn."""
-    times: Dict[str, List[float]] = {name: [] for name in models}
+    times: dict[str, list[float]] = {name: [] for name in models}
     for i in range(runs + 3):  # three to warm up
         for name, model in models.items():
             start = time.perf_counter()
@@ -39,7 +38,7 @@ def latencies(models: Dict[str, nn.Module],
     return {name: median(taken) for name, taken in times.items()}
 
 
-def compare(models: Dict[str, Trained], path: str) -> str:
+def compare(models: dict[str, Trained], path: str) -> str:
     """One table of quality and cost; kept in ``path`` as well."""
     sample = next(iter(models.values())).samples(1)[0]
     size = tuple(sample['inputs'].shape[-2:])

@@ -2,18 +2,17 @@
 import glob
 import json
 import os
-from typing import Dict, List
 
 
 def read_scalars(folder: str,
-                 beside: str | None = None) -> Dict[str, List[tuple]]:
+                 beside: str | None = None) -> dict[str, list[tuple]]:
     """``name -> [(iteration, value), ...]`` out of a run's logs.
 
     With ``beside`` only what was logged together with that name counts.
 
     A resumed run has several logs: of an iteration the last one counts.
     """
-    found: Dict[str, Dict[int, float]] = {}
+    found: dict[str, dict[int, float]] = {}
     logs = os.path.join(folder, '*', 'vis_data', 'scalars.json')
     for log in sorted(glob.glob(logs)):
         with open(log, encoding='utf-8') as f:

@@ -1,5 +1,4 @@
 """Pictures: what networks see in images, and their losses as curves."""
-from typing import Dict
 
 import matplotlib
 import numpy as np
@@ -12,7 +11,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 
 
-def draw_predictions(models: Dict[str, Trained],
+def draw_predictions(models: dict[str, Trained],
                      path: str,
                      count: int = 4) -> None:
     """Rows of image, truth, and what each network sees in the image."""
@@ -49,7 +48,7 @@ def colours(label: np.ndarray, palette: np.ndarray) -> np.ndarray:
     return table[label]
 
 
-def draw_curves(folders: Dict[str, str], path: str) -> None:
+def draw_curves(folders: dict[str, str], path: str) -> None:
     """One plot a logged loss term, one line a run."""
     runs = {name: read_scalars(folder) for name, folder in folders.items()}
     terms = sorted({

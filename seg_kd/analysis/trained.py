@@ -1,5 +1,5 @@
 """A trained network with the config that it came from."""
-from typing import Any, Dict, List
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,19 +28,19 @@ class Trained:
         load_weights(self.model, read_checkpoint(checkpoint), checkpoint)
         self.model.eval()
 
-    def metrics(self, work_dir: str, name: str) -> Dict[str, float]:
+    def metrics(self, work_dir: str, name: str) -> dict[str, float]:
         """mIoU, aAcc and mAcc on the config's test set; ``name`` its log."""
         cfg = self.cfg.copy()
         cfg.work_dir, cfg.log_level = work_dir, 'WARNING'
         return evaluate(cfg, self.model, name)
 
-    def samples(self, count: int) -> List[Dict[str, Any]]:
+    def samples(self, count: int) -> list[dict[str, Any]]:
         """Images of the test set, evenly spread over it."""
         dataset = DATASETS.build(self.cfg.test_dataloader.dataset)
         return [dataset[i * len(dataset) // count] for i in range(count)]
 
     @torch.no_grad()
-    def predict(self, sample: Dict[str, Any]) -> np.ndarray:
+    def predict(self, sample: dict[str, Any]) -> np.ndarray:
         """Labels ``(H, W)`` of one sample of :meth:`samples`."""
         batch = dict(inputs=[sample['inputs']],
                      data_samples=[sample['data_samples']])

@@ -1,6 +1,6 @@
 """What was measured as a picture."""
 import textwrap
-from typing import Callable, Dict, List, Sequence
+from collections.abc import Callable, Sequence
 
 import matplotlib
 import numpy as np
@@ -25,7 +25,7 @@ def draw(part: str | Callable[[plt.Figure, Rows], None], rows: Rows,
     plt.close(figure)
 
 
-def label_rows(axis: plt.Axes, names: List[str]) -> None:
+def label_rows(axis: plt.Axes, names: list[str]) -> None:
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - .4, -.6)  # the first on top
 
@@ -101,7 +101,7 @@ def draw_ddp(figure: plt.Figure, rows: Rows) -> None:
     axis.legend()
 
 
-PARTS: Dict[str, Callable[[plt.Figure, Rows],
+PARTS: dict[str, Callable[[plt.Figure, Rows],
                           None]] = dict(step=draw_step,
                                         inference=draw_inference,
                                         ddp=draw_ddp)

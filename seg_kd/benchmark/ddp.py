@@ -3,7 +3,7 @@ import os
 from collections.abc import Sequence
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, List
+from typing import Any
 
 import torch
 from mmengine.model import is_model_wrapper
@@ -37,7 +37,7 @@ def bench_ddp(sources: Sequence[Source], images: Sequence[int],
         runs: Of each, in all; after the warm-up.
     """
     each = -(-runs // ROUNDS)
-    found: dict[int, List] = {1: [], 2: []}
+    found: dict[int, list] = {1: [], 2: []}
     turns = [1, 2] * ROUNDS
     for count, _ in zip(turns, announced([f'processes: {n}' for n in turns])):
         found[count].append(launch(count, sources, images, each))
@@ -48,7 +48,7 @@ def bench_ddp(sources: Sequence[Source], images: Sequence[int],
             rows, [f'collectives with distillation: {said}'])
 
 
-def row_of(found: dict[int, List], name: str, count: int) -> dict[str, float]:
+def row_of(found: dict[int, list], name: str, count: int) -> dict[str, float]:
     row: dict[str, float] = {}
     speed = {}
     for processes, results in found.items():

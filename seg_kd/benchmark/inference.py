@@ -20,7 +20,7 @@ from seg_kd.teacher.build import build_network, teacher_config
 
 def bench_inference(sources: Sequence[Source], images: Sequence[int],
                     runs: int) -> Found:
-    """Title, rows and notes: the networks in eval mode, from normalised
+    """Title, rows and notes: the networks in eval mode, from normalized
     images to logits, with random weights.
 
     ``GFLOPs`` are of one image, as torch counts them: a multiplication and an

@@ -2,7 +2,7 @@
 import os
 import platform
 from itertools import groupby
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import torch
 from prettytable import PrettyTable
@@ -10,7 +10,7 @@ from prettytable import PrettyTable
 from seg_kd.benchmark.timing import Rows
 
 
-def machine() -> Dict[str, Any]:
+def machine() -> dict[str, Any]:
     """What the times depend on."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return dict(gpu=gpu,
@@ -30,7 +30,7 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def tables(rows: Rows) -> List[str]:
+def tables(rows: Rows) -> list[str]:
     """One for each run of rows with the same columns."""
     groups = groupby(rows.items(), key=lambda item: list(item[1]))
     return [table(dict(group)) for _, group in groups]
@@ -49,7 +49,7 @@ def table(rows: Rows) -> str:
     return str(shown)
 
 
-def in_digits(value: Optional[float]) -> str:
+def in_digits(value: float | None) -> str:
     """About three digits that count, and never an exponent."""
     if value is None:
         return '-'

@@ -1,6 +1,6 @@
 """Decoded images in memory: a small data set is read from disk once."""
 import random
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,13 +30,13 @@ class Cached(BaseTransform):
     """
 
     def __init__(self,
-                 transforms: List[Dict[str, Any]],
+                 transforms: list[dict[str, Any]],
                  max_gib: float = 1.) -> None:
         self.transforms = Compose(transforms)
         self.room = int(max_gib * 2**30)
-        self._kept: Dict[Tuple, Dict[str, Any]] = {}
+        self._kept: dict[tuple, dict[str, Any]] = {}
 
-    def transform(self, results: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+    def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
         files = results['img_path'], results.get('seg_map_path')
         if files not in self._kept:
             made = self._make(results)
@@ -51,7 +51,7 @@ class Cached(BaseTransform):
         copies = {key: x.copy() for key, x in arrays(kept).items()}
         return {**kept, 'seg_fields': [*kept.get('seg_fields', [])], **copies}
 
-    def _make(self, results: Dict[str, Any]) -> Dict[str, Any]:
+    def _make(self, results: dict[str, Any]) -> dict[str, Any]:
         before = generators()
         made = self.transforms(results)
         if any(a != b for a, b in zip(before, generators())):
@@ -72,7 +72,7 @@ class Cached(BaseTransform):
         return f'Cached({", ".join(names)})'
 
 
-def arrays(results: Dict[str, Any]) -> Dict[str, np.ndarray]:
+def arrays(results: dict[str, Any]) -> dict[str, np.ndarray]:
     return {k: x for k, x in results.items() if isinstance(x, np.ndarray)}
 
 

@@ -1,6 +1,6 @@
 """CamVid, the Cambridge-driving Labeled Video Database, with 11 classes."""
 import os.path as osp
-from typing import List, Optional, Sequence
+from collections.abc import Sequence
 
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
@@ -42,14 +42,14 @@ class CamVidDataset(BaseSegDataset):
 
     def __init__(self,
                  img_suffixes: Sequence[str] = ('.jpg', '.png'),
-                 splits: Optional[Sequence[str]] = None,
-                 recordings: Optional[Sequence[str]] = None,
+                 splits: Sequence[str] | None = None,
+                 recordings: Sequence[str] | None = None,
                  **kwargs) -> None:
         self.img_suffixes = tuple(img_suffixes)
         self.splits, self.recordings = splits, recordings
         super().__init__(**kwargs)
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         found = []
         for self.img_suffix in self.img_suffixes:
             found += super().load_data_list()
@@ -60,7 +60,7 @@ class CamVidDataset(BaseSegDataset):
             found = self._of_recordings(found)
         return sorted(found, key=lambda info: info['img_path'])
 
-    def _of_recordings(self, found: List[dict]) -> List[dict]:
+    def _of_recordings(self, found: list[dict]) -> list[dict]:
         there = {recording(info['img_path']) for info in found}
         missing = sorted(set(self.recordings) - there)
         if missing:

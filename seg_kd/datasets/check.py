@@ -4,8 +4,9 @@ Every finding is a :class:`UserError` that says what to do.
 """
 import os.path as osp
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, Iterator, List, Union
+from typing import Any
 
 import cv2
 import numpy as np
@@ -103,9 +104,9 @@ def check_files(cfg: dict) -> None:
             check_folders(dataset)
 
 
-def dataset_configs(cfg: Any) -> List[dict]:
+def dataset_configs(cfg: Any) -> list[dict]:
     """The different dataset configs of the train, val and test loaders."""
-    found: List[dict] = []
+    found: list[dict] = []
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = cfg.get(loader) or {}
         for dataset in unwrapped(loader.get('dataset')):
@@ -132,7 +133,7 @@ def unwrapped(dataset: Any) -> Iterator[dict]:
         yield from unwrapped(item)
 
 
-def check_dataset(dataset: Union[dict, Any], full: bool = False) -> Dict:
+def check_dataset(dataset: dict | Any, full: bool = False) -> dict:
     """Check one data set.
 
     Args:
@@ -195,7 +196,7 @@ def check_folders(cfg: dict) -> None:
                         f'missing; {advice(cfg)}')
 
 
-def check_pairs(infos: List[dict]) -> None:
+def check_pairs(infos: list[dict]) -> None:
     for what, name in (('image', 'img_path'), ('label', 'seg_map_path')):
         missing = [i for i in infos if name in i and not osp.isfile(i[name])]
         if missing:
@@ -205,7 +206,7 @@ def check_pairs(infos: List[dict]) -> None:
                             f'{what} file: missing {shown}{more}')
 
 
-def open_files(dataset: Any, infos: List[dict]) -> Dict:
+def open_files(dataset: Any, infos: list[dict]) -> dict:
     names = dataset.metainfo.get('classes')
     classes = None if names is None else len(names)
     sizes: Counter = Counter()

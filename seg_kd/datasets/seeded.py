@@ -13,8 +13,9 @@ which starts that epoch again.
 """
 import itertools
 import random
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Iterator, Tuple, Union
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from mmseg.datasets.transforms import PackSegInputs
 from seg_kd.registry import DATA_SAMPLERS, class_of
 
 RECORDED = 'sample_idx', 'geometry'
-Draw = Tuple[int, int]
+Draw = tuple[int, int]
 
 
 def draw_seed(seed: int, *draw: int) -> int:
@@ -141,7 +142,7 @@ class SeededDataset(torch.utils.data.Dataset):
             if isinstance(transform, PackSegInputs):
                 transform.meta_keys = (*transform.meta_keys, *RECORDED)
 
-    def __getitem__(self, item: Union[int, Draw]) -> Any:
+    def __getitem__(self, item: int | Draw) -> Any:
         if not isinstance(item, tuple):
             return self.dataset[item]
         index, seed = item

@@ -1,6 +1,6 @@
 """Where each data set lives, comes from, and how many images it has."""
 import os.path as osp
-from typing import Dict, NamedTuple
+from typing import NamedTuple
 
 from seg_kd.registry import type_name
 
@@ -14,7 +14,7 @@ class Source(NamedTuple):
     root: str
     site: str
     command: str
-    counts: Dict[str, int]
+    counts: dict[str, int]
     layout: dict
 
 

@@ -8,7 +8,8 @@ the shapes in the meta information as they were.
 """
 import difflib
 import random
-from typing import Any, Dict, Iterator, Optional, Tuple
+from collections.abc import Iterator
+from typing import Any
 
 import albumentations
 import cv2
@@ -51,7 +52,7 @@ class CropWithClassCap(albumentations.DualTransform):
         width: int
         max_ratio: float
         ignore_index: int
-        fill: Tuple[int, int, int]
+        fill: tuple[int, int, int]
         stride: int
 
     def __init__(self,
@@ -59,7 +60,7 @@ class CropWithClassCap(albumentations.DualTransform):
                  width: int,
                  max_ratio: float = 0.75,
                  ignore_index: int = 255,
-                 fill: Tuple[int, int, int] = (124, 116, 104),
+                 fill: tuple[int, int, int] = (124, 116, 104),
                  stride: int = 1,
                  p: float = 1.) -> None:
         super().__init__(p=p)
@@ -73,29 +74,29 @@ class CropWithClassCap(albumentations.DualTransform):
     def targets_as_params(self) -> list:
         return ['mask']
 
-    def get_params_dependent_on_data(self, params: Dict[str, Any],
-                                     data: Dict[str, Any]) -> Dict[str, Any]:
+    def get_params_dependent_on_data(self, params: dict[str, Any],
+                                     data: dict[str, Any]) -> dict[str, Any]:
         for _ in range(self.tries):
             corner = self._corner(*params['shape'][:2])
             if self._varied(self._crop(data['mask'], corner)):
                 break
         return dict(corner=corner)
 
-    def apply(self, img: np.ndarray, corner: Tuple[int, int],
+    def apply(self, img: np.ndarray, corner: tuple[int, int],
               **params: Any) -> np.ndarray:
         return self._padded(self._crop(img, corner), self.fill)
 
-    def apply_to_mask(self, mask: np.ndarray, corner: Tuple[int, int],
+    def apply_to_mask(self, mask: np.ndarray, corner: tuple[int, int],
                       **params: Any) -> np.ndarray:
         return self._padded(self._crop(mask, corner), self.ignore_index)
 
-    def _corner(self, height: int, width: int) -> Tuple[int, int]:
+    def _corner(self, height: int, width: int) -> tuple[int, int]:
         rooms = max(height - self.height, 0), max(width - self.width, 0)
         y, x = (self.py_random.randint(0, room // self.stride) * self.stride
                 for room in rooms)
         return y, x
 
-    def _crop(self, array: np.ndarray, corner: Tuple[int, int]) -> np.ndarray:
+    def _crop(self, array: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
         y, x = corner
         return array[y:y + self.height, x:x + self.width]
 
@@ -146,7 +147,7 @@ class Albumentations(Albu):
                             f'nearest names: {", ".join(near) or "none"}')
         return super().albu_builder(cfg)
 
-    def transform(self, results: dict) -> Optional[dict]:
+    def transform(self, results: dict) -> dict | None:
         self._check_range(results['img'])
         seed = np.random.randint(2**32, size=4, dtype=np.uint32)
         self.aug.set_random_state(np.random.default_rng(seed),
@@ -167,7 +168,7 @@ class Albumentations(Albu):
                     'from 0 to 1, this image has larger ones: load it without '
                     'to_float32=True, the model makes floats of it')
 
-    def _geometry(self) -> Iterator[Tuple]:
+    def _geometry(self) -> Iterator[tuple]:
         for move in self.aug.transforms:
             params = getattr(move, 'params', None)  # of what this draw applied
             if params and isinstance(move, CropWithClassCap):

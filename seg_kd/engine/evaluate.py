@@ -1,7 +1,7 @@
 """Evaluation of a trained student or of its teacher, each as a plain model."""
 import os
 import warnings
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
@@ -18,7 +18,7 @@ from seg_kd.teacher.build import build_teacher
 
 
 def evaluate_student(cfg: Config, checkpoint: str,
-                     **options: Any) -> Dict[str, float]:
+                     **options: Any) -> dict[str, float]:
     """Metrics of the student on the test set.
 
     Args:
@@ -38,7 +38,7 @@ def evaluate_student(cfg: Config, checkpoint: str,
     return evaluate(cfg, model, 'student', **options)
 
 
-def evaluate_teacher(cfg: Config, **options: Any) -> Dict[str, float]:
+def evaluate_teacher(cfg: Config, **options: Any) -> dict[str, float]:
     """The same for the teacher that the config's ``TeacherHook`` names."""
     cfg = last_stage(cfg)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
@@ -49,7 +49,7 @@ def evaluate_teacher(cfg: Config, **options: Any) -> Dict[str, float]:
     return evaluate(cfg, model, 'teacher', **options)
 
 
-def teacher_of(cfg: Config) -> Dict[str, Any]:
+def teacher_of(cfg: Config) -> dict[str, Any]:
     """The config of the teacher's hook, in a complete config.
 
     Raises:
@@ -68,8 +68,8 @@ def evaluate(cfg: Config,
              model: nn.Module,
              name: str,
              tta: bool = False,
-             out: Optional[str] = None,
-             show_dir: Optional[str] = None) -> Dict[str, float]:
+             out: str | None = None,
+             show_dir: str | None = None) -> dict[str, float]:
     """Runs the test loop over ``model``.
 
     Args:
@@ -117,7 +117,7 @@ def last_stage(cfg: Config) -> Config:
     return list(stage_configs(cfg))[-1][1]
 
 
-def plain_hooks(cfg: Config) -> List[ConfigDict]:
+def plain_hooks(cfg: Config) -> list[ConfigDict]:
     """The config's own hooks but for those that train a student.
 
     Of a complete config, where they are a list.

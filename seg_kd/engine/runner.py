@@ -9,7 +9,7 @@ know them. :class:`DistillRunner` builds the hooks first.
 import logging
 import os
 import warnings
-from typing import Any, Dict
+from typing import Any
 
 import torch
 from mmengine.dist import is_distributed, is_main_process
@@ -59,7 +59,7 @@ class DistillRunner(Runner):
                 handler.addFilter(_is_for_the_console)
         return logger
 
-    def wrap_model(self, model_wrapper_cfg: Dict | None, model):
+    def wrap_model(self, model_wrapper_cfg: dict | None, model):
         if not hasattr(self, '_hooks'):  # called before there are hooks
             return model
         if self.cfg.get('channels_last'):

@@ -21,7 +21,8 @@ import json
 import os
 import re
 import time
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
@@ -64,7 +65,7 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
     name = shipped.stem(cfg.filename or 'config.py')
     here = cfg.filename and os.path.isfile(cfg.filename)
     place = shipped.title(cfg.filename) if here else None
-    done: Dict[str, Optional[str]] = {}
+    done: dict[str, str | None] = {}
     history = ''
     for stage, stage_cfg in stage_configs(cfg):
         folder = os.path.join(work_dir, stage) if stage else work_dir
@@ -82,7 +83,7 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
             done[stage] = latest_checkpoint(folder)
 
 
-def stage_configs(cfg: Config) -> Iterator[Tuple[str, Config]]:
+def stage_configs(cfg: Config) -> Iterator[tuple[str, Config]]:
     """Name and complete config of each stage; name '' where there is one."""
     stages = named_stages(cfg)
     for name, changes in (stages or {'': {}}).items():
@@ -98,7 +99,7 @@ def stage_configs(cfg: Config) -> Iterator[Tuple[str, Config]]:
         yield name, stage
 
 
-def named_stages(cfg: Config) -> Dict[str, Any]:
+def named_stages(cfg: Config) -> dict[str, Any]:
     """The changes of each stage by its name, in their order.
 
     Raises:
@@ -119,7 +120,7 @@ def named_stages(cfg: Config) -> Dict[str, Any]:
     }
 
 
-def _change(cfg: Config, changes: Dict[str, Any]) -> None:
+def _change(cfg: Config, changes: dict[str, Any]) -> None:
     hooks = changes.pop('custom_hooks', None)
     task = changes.pop('task', True)
     cfg.merge_from_dict(changes)
@@ -136,7 +137,7 @@ def _change(cfg: Config, changes: Dict[str, Any]) -> None:
 
 def _without_task(cfg: Config) -> None:
     """All losses of the student's heads at weight 0, and the heads still."""
-    still: Dict[str, Any] = {}
+    still: dict[str, Any] = {}
     for name in ('decode_head', 'auxiliary_head'):
         heads = cfg.model.get(name)
         for head in heads if isinstance(heads, list) else [heads]:
@@ -151,7 +152,7 @@ def _without_task(cfg: Config) -> None:
         dict(optim_wrapper=dict(paramwise_cfg=dict(custom_keys=plain(keys)))))
 
 
-def latest_checkpoint(folder: str) -> Optional[str]:
+def latest_checkpoint(folder: str) -> str | None:
     """The newest ``iter_N.pth`` or ``epoch_N.pth`` in ``folder``, if any.
 
     Or else what MMEngine noted there: ``CheckpointHook(out_dir=)`` writes to
@@ -180,7 +181,7 @@ def _require_noted(folder: str) -> None:
             ' is not there: put it back, or choose another --work-dir')
 
 
-def _checkpoints(folder: str) -> List[str]:
+def _checkpoints(folder: str) -> list[str]:
     found = glob.glob(os.path.join(glob.escape(folder), '*.pth'))
     last = latest_checkpoint(folder)  # it may lie elsewhere
     return found + ([last] if last else [])
@@ -216,7 +217,7 @@ def check_teacher(cfg: Config) -> None:
 
 
 def fill_in(cfg: Config,
-            done: Mapping[str, Optional[str]],
+            done: Mapping[str, str | None],
             work_dir: str = '') -> None:
     """Replaces every ``'stage:NAME'`` by that stage's checkpoint.
 
@@ -248,9 +249,9 @@ def fill_in(cfg: Config,
         cfg.load_from = decisive['load_from']
 
 
-def decisive_settings(cfg: Config) -> Dict[str, Any]:
+def decisive_settings(cfg: Config) -> dict[str, Any]:
     """The settings that make a run what it is, flat and as JSON has them."""
-    flat: Dict[str, Any] = {}
+    flat: dict[str, Any] = {}
 
     def visit(key: str, node: Any) -> None:
         if isinstance(node, dict) and node:
@@ -266,7 +267,7 @@ def decisive_settings(cfg: Config) -> Dict[str, Any]:
     return flat
 
 
-def _finished(folder: str, record: Dict[str, Any], resume: bool) -> bool:
+def _finished(folder: str, record: dict[str, Any], resume: bool) -> bool:
     """Is the run done? Makes way for it, or refuses, where it must."""
     old = _read_record(folder)
     if old is None:
@@ -308,7 +309,7 @@ def _finished(folder: str, record: Dict[str, Any], resume: bool) -> bool:
     return False
 
 
-def _changes(old: Dict[str, Any], new: Dict[str, Any]) -> List[str]:
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     keys = sorted(old.keys() | new.keys())
     return [
         'an earlier stage' if key == 'after' else key for key in keys
@@ -316,7 +317,7 @@ def _changes(old: Dict[str, Any], new: Dict[str, Any]) -> List[str]:
     ]
 
 
-def _set_aside(folder: str, changed: List[str]) -> None:
+def _set_aside(folder: str, changed: list[str]) -> None:
     if not is_main_process():
         return
     kept = time.strftime(f'{folder.rstrip(os.sep)}.before_%Y%m%d_%H%M%S')
@@ -325,7 +326,7 @@ def _set_aside(folder: str, changed: List[str]) -> None:
           f'it runs again; the old run is kept in {kept}')
 
 
-def _train(cfg: Config, folder: str, record: Dict[str, Any],
+def _train(cfg: Config, folder: str, record: dict[str, Any],
            resume: bool) -> None:
     cfg.work_dir = folder
     # MMEngine keeps loggers by name and second: one process may be faster.
@@ -348,7 +349,7 @@ def _train(cfg: Config, folder: str, record: Dict[str, Any],
     barrier()  # the next stage reads what the main process has written
 
 
-def _read_record(folder: str) -> Optional[Dict[str, Any]]:
+def _read_record(folder: str) -> dict[str, Any] | None:
     path = os.path.join(folder, RECORD)
     if not os.path.exists(path):
         return None
@@ -356,7 +357,7 @@ def _read_record(folder: str) -> Optional[Dict[str, Any]]:
         return json.load(f)
 
 
-def _write_record(folder: str, record: Dict[str, Any]) -> None:
+def _write_record(folder: str, record: dict[str, Any]) -> None:
     if not is_main_process():
         return
     path = os.path.join(folder, RECORD)

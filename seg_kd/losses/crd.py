@@ -13,7 +13,7 @@ from seg_kd.losses.instances import (Images, Instances, as_instances, known,
 
 
 class CRDLoss(nn.Module):
-    r"""Student and teacher must recognise an instance in each other.
+    r"""Student and teacher must recognize an instance in each other.
 
     Both maps become instances, and these, through a linear layer each, unit
     vectors of length ``dim``, whose products divided by ``temperature`` are

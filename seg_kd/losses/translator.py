@@ -278,7 +278,7 @@ def split_stride(stride: int) -> tuple[int, int, int]:
 
 
 def initialize(conv: nn.Module, slope: float, fan_in: float) -> None:
-    """He's normal initialisation: a map keeps its magnitude; no bias."""
+    """He's normal initialization: a map keeps its magnitude; no bias."""
     gain = math.sqrt(2 / (1 + slope**2))
     nn.init.normal_(conv.weight, std=gain / math.sqrt(fan_in))
     nn.init.zeros_(conv.bias)

@@ -6,8 +6,8 @@ package index and nothing else.
 """
 
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
-from typing import Sequence
 
 import torch
 from mmengine.model import BaseModule
@@ -35,7 +35,7 @@ class EfficientNetLite(BaseModule):
         pretrained: Whether ``init_weights`` loads the packaged ImageNet
             weights. A checkpoint loaded later replaces them.
         drop_path: Stochastic depth of the last block; earlier ones less.
-        mean: Mean of the data preprocessor, RGB. Images that were normalised
+        mean: Mean of the data preprocessor, RGB. Images that were normalized
             with it are brought to the scale that the weights were trained
             on, so teacher and student can share one preprocessor.
         std: Standard deviation of the data preprocessor, RGB.

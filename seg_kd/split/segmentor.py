@@ -1,6 +1,6 @@
 """A segmentor with a small head in place of its first layers."""
 from collections.abc import Sequence
-from typing import Any, Dict
+from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
@@ -56,10 +56,10 @@ class SplitSegmentor(EncoderDecoder):
                  backbone: dict[str, Any],
                  checkpoint: str | None = None,
                  trust_checkpoint: bool = False,
-                 data_preprocessor: Dict | None = None,
-                 test_cfg: Dict | None = None,
+                 data_preprocessor: dict | None = None,
+                 test_cfg: dict | None = None,
                  dry_size: Sequence[int] = (128, 256),
-                 init_cfg: Dict | None = None) -> None:
+                 init_cfg: dict | None = None) -> None:
         # Not that of EncoderDecoder, which would build a backbone and heads.
         super(EncoderDecoder, self).__init__(data_preprocessor, init_cfg)
         with torch.random.fork_rng(devices=[]):  # the head's weights are its
@@ -134,7 +134,7 @@ class SplitSegmentor(EncoderDecoder):
         return {}
 
 
-def build(teacher: str | Dict, checkpoint: str | None) -> nn.Module:
+def build(teacher: str | dict, checkpoint: str | None) -> nn.Module:
     """The whole teacher, with random weights."""
     config, _ = teacher_config(teacher, checkpoint or 'comes later')
     network = build_network(config).eval()

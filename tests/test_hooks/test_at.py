@@ -146,7 +146,7 @@ def test_pixel_sum():
 
 
 def test_gradients_by_the_image(config):
-    """The paper's own: not normalised, so that the scale counts too."""
+    """The paper's own: not normalized, so that the scale counts too."""
     config.custom_hooks[1].update(form='jacobian', **IMAGE)
     runner, data = started(config)
     model, source = runner.model.train(), runner.distiller.teachers['teacher']

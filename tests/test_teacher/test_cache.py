@@ -278,7 +278,7 @@ def reason(config, capfd):
     teacher, _ = teacher_of(config)
     assert teacher.cache is None
     shown = ''.join(capfd.readouterr())
-    line, = [x for x in shown.splitlines() if 'Teacher cache off: ' in x]
+    line, = (x for x in shown.splitlines() if 'Teacher cache off: ' in x)
     return line
 
 

@@ -10,8 +10,9 @@ ours                ``images/{split}/ labels/{split}/``
 ==================  =====================================================
 """
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Dict, Iterator, NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 
@@ -79,7 +80,7 @@ def find_pairs(source: Path) -> Iterator[Pair]:
             'LabeledApproved_full, images/train + labels/train')
 
 
-def folder(source: Path, name: str) -> Optional[Path]:
+def folder(source: Path, name: str) -> Path | None:
     """The folder of that name, directly or one level deeper."""
     found = [p for p in (source, *sorted(source.glob('*'))) if p.name == name]
     for path in found or [source / name]:
@@ -104,7 +105,7 @@ def paired(images: Path, labels: Path, split_of_name) -> Iterator[Pair]:
                         f'{labels}: {", ".join(missing[:3])}')
 
 
-def read_lists(source: Path) -> Dict[str, str]:
+def read_lists(source: Path) -> dict[str, str]:
     """Split by image name, from ``train.txt``, ``val.txt``, ``test.txt``."""
     lists = {}
     for split in SPLITS:
@@ -115,7 +116,7 @@ def read_lists(source: Path) -> Dict[str, str]:
     return lists
 
 
-def split_of(stem: str, lists: Dict[str, str]) -> str:
+def split_of(stem: str, lists: dict[str, str]) -> str:
     """SegNet's split: 367, 101 and 233 of the 701 frames."""
     if lists:
         return lists.get(stem, '')

@@ -1,7 +1,7 @@
 """Cityscapes: official zips or folders to images and train id maps."""
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 

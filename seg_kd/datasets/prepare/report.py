@@ -1,7 +1,6 @@
 """The thorough check of a prepared data set, and what it prints."""
 import json
 from pathlib import Path
-from typing import Dict
 
 import numpy as np
 from mmengine.config import Config
@@ -54,7 +53,7 @@ def check_kind(kind: str, root: str) -> None:
         raise UserError(f'{root}: {"; ".join(wrong)}')
 
 
-def expected_counts(kind: str, root: str) -> Dict[str, int]:
+def expected_counts(kind: str, root: str) -> dict[str, int]:
     counts = SOURCES[kind].counts
     manifest = Path(root, 'synthetic.json')
     if kind == 'synthetic' and manifest.is_file():
@@ -63,7 +62,7 @@ def expected_counts(kind: str, root: str) -> Dict[str, int]:
     return counts
 
 
-def show(title: str, cfg: dict) -> Dict:
+def show(title: str, cfg: dict) -> dict:
     """Check one split, print a line, return what was found."""
     report = check_dataset(cfg, full=True)
     sizes, pixels, names = (report[k] for k in ('sizes', 'pixels', 'classes'))

@@ -1,7 +1,6 @@
 """Draws the embedded street scenes into Cityscapes' folder layout."""
 import json
 from pathlib import Path
-from typing import Tuple
 
 import cv2
 
@@ -18,7 +17,7 @@ def convert(out: Path,
             train: int = 400,
             val: int = 100,
             seed: int = 0,
-            size: Tuple[int, int] = (256, 128)) -> None:
+            size: tuple[int, int] = (256, 128)) -> None:
     """Draw ``train`` and ``val`` scenes of ``size`` (width, height)."""
     out, counts = Path(out), dict(train=train, val=val)
     if min(train, val) < 1 or seed < 0 or min(size) < 32:
@@ -45,7 +44,7 @@ def write_manifest(out: Path, wanted: dict) -> None:
 
 
 def draw_pair(out: Path, split: str, index: int, seed: int,
-              size: Tuple[int, int]) -> None:
+              size: tuple[int, int]) -> None:
     city = CITIES[split]
     stem = f'{split}/{city}/{city}_{index:06d}_000000'
     image = out / 'leftImg8bit' / f'{stem}_leftImg8bit.png'

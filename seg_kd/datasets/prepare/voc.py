@@ -5,7 +5,6 @@ those and SBD's for the other images.
 """
 import io
 from pathlib import Path
-from typing import Dict, List, Set
 
 import numpy as np
 from scipy.io import loadmat
@@ -37,7 +36,7 @@ def convert(voc: Path, sbd: Path, out: Path) -> None:
     write_list(out / LISTS / 'aug.txt', sorted(sbd_names - own['train'] - val))
 
 
-def take_voc(voc: Path, out: Path) -> Dict[str, Set[str]]:
+def take_voc(voc: Path, out: Path) -> dict[str, set[str]]:
     """Copy what segmentation needs; the names of train and val."""
     for entry in progress(entries(voc), voc.name):
         name = after(entry.name, *FOLDERS)
@@ -57,7 +56,7 @@ def take_voc(voc: Path, out: Path) -> Dict[str, Set[str]]:
     return own
 
 
-def read_names(out: Path, split: str) -> Set[str]:
+def read_names(out: Path, split: str) -> set[str]:
     path = out / LISTS / f'{split}.txt'
     if not path.is_file():
         raise UserError(f'{path} is missing; give the archive '
@@ -71,9 +70,9 @@ def indices(array: np.ndarray, name: str) -> np.ndarray:
     return array.astype(np.uint8)
 
 
-def take_sbd(sbd: Path, out: Path) -> Set[str]:
+def take_sbd(sbd: Path, out: Path) -> set[str]:
     """Convert the labels that VOC lacks; the names of train and val."""
-    names: List[str] = []
+    names: list[str] = []
     labels = 0
     for entry in progress(entries(sbd), sbd.name):
         path = Path(entry.name)

@@ -4,7 +4,6 @@ They are here so that the whole chain runs on a machine without data. Colours
 of the classes overlap and light, haze, blur and noise vary, so that a
 network has to use shape, texture and place.
 """
-from typing import Tuple
 
 import cv2
 import numpy as np
@@ -23,8 +22,8 @@ OVERSAMPLING = 2
 
 
 def draw_scene(
-    seed: int, split: str, index: int, size: Tuple[int, int] = (256, 128)
-) -> Tuple[np.ndarray, np.ndarray]:
+    seed: int, split: str, index: int, size: tuple[int, int] = (256, 128)
+) -> tuple[np.ndarray, np.ndarray]:
     """One scene, a function of its arguments alone.
 
     Args:
@@ -54,7 +53,7 @@ def draw_scene(
 
 
 def photograph(canvas: Canvas, rng: np.random.Generator,
-               size: Tuple[int, int]) -> Tuple[np.ndarray, np.ndarray]:
+               size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     image = textured(canvas.image, canvas.label, rng)
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     image = exposed(image, rng)

@@ -5,8 +5,8 @@ from the camera.
 """
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Sequence
 
 import cv2
 import numpy as np
@@ -78,8 +78,8 @@ class Canvas:
 
     def face(self,
              points: np.ndarray,
-             colour: Optional[Colour],
-             label: Optional[int] = None) -> None:
+             colour: Colour | None,
+             label: int | None = None) -> None:
         """Fill one ``(P, 3)`` polygon, or ``(N, P, 3)`` disjoint ones.
 
         ``colour=None`` paints the label alone, ``label=None`` the image.
@@ -91,8 +91,8 @@ class Canvas:
 
     def fill(self,
              points: np.ndarray,
-             colour: Optional[Colour],
-             label: Optional[int] = None,
+             colour: Colour | None,
+             label: int | None = None,
              depth: float = 0.) -> None:
         """As :meth:`face`, with points in pixels."""
         fixed = np.rint(points * (1 << SHIFT)).astype(np.int32)
@@ -122,7 +122,7 @@ def circle(radius: float, aspect: float = 1., corners: int = 14) -> np.ndarray:
     return unit_circle(corners) * (radius * aspect, radius)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def unit_circle(corners: int) -> np.ndarray:
     angle = np.linspace(0, 2 * np.pi, corners, endpoint=False)
     return np.stack([np.cos(angle), np.sin(angle)], -1)

@@ -1,5 +1,5 @@
 """What stands still and is large: sky, ground, and the two street fronts."""
-from typing import Callable, Dict
+from collections.abc import Callable
 
 import numpy as np
 
@@ -180,7 +180,7 @@ def park(canvas, rng, side, x, z0, z1) -> None:
         tree(canvas, rng, x + side * rng.uniform(1, 6), z, rng.uniform(4, 11))
 
 
-FRONTS: Dict[Callable, float] = {
+FRONTS: dict[Callable, float] = {
     building: .46,
     wall: .14,
     fence: .14,

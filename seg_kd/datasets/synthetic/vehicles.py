@@ -1,6 +1,6 @@
 """Cars, trucks and buses: side profiles that are extruded to solids."""
 import math
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from seg_kd.datasets.synthetic.canvas import Canvas, circle
 from seg_kd.datasets.synthetic.classes import BUS, CAR, TRUCK
 from seg_kd.datasets.synthetic.colours import paint
 
-Profile = Tuple[Tuple[float, float], ...]
+Profile = tuple[tuple[float, float], ...]
 
 
 class Shape(NamedTuple):
@@ -20,9 +20,9 @@ class Shape(NamedTuple):
     label: int
     width: float
     profile: Profile
-    glass: Tuple[int, ...]
-    windows: Tuple[Tuple[float, float, float, float], ...]
-    wheels: Tuple[float, ...]
+    glass: tuple[int, ...]
+    windows: tuple[tuple[float, float, float, float], ...]
+    wheels: tuple[float, ...]
 
 
 SEDAN = Shape(CAR, 1.8, ((-2.1, .35), (-2.15, .9), (-1.7, .98), (-1.2, 1.42),

@@ -2,7 +2,7 @@
 
 At 3e4373c45214c5c56eebac481d5bfe8b8735aa05, ``CCKDLoss`` in
 ``torchdistill/losses/mid_level.py``, without reduction. The authors' own code
-is not public. In float64, on vectors as they are, which are not normalised.
+is not public. In float64, on vectors as they are, which are not normalized.
 
     python cckd.py CHECKOUT
 """
