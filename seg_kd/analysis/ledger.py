@@ -154,7 +154,7 @@ def compare(runs: list[Run],
 
     Args:
         runs: Of a ledger. Of several runs of one thing the last counts.
-        methods: In this order; by default all that there are.
+        methods: In this order; by default all that have a pair.
 
     Raises:
         UserError: A method has no run that pairs with one of the student
@@ -164,8 +164,15 @@ def compare(runs: list[Run],
     for run in runs:
         by_method[run['method']][tuple(run[k] for k in PAIR)] = run
     alone = by_method.get(ALONE, {})
+    paired = [
+        m for m in by_method
+        if m != ALONE and by_method[m].keys() & alone.keys()
+    ]
+    if not methods and not paired:
+        raise UserError('the ledger has no method that is paired with '
+                        f'{ALONE!r}: the same {", ".join(PAIR)}')
     found = []
-    for method in methods or [m for m in by_method if m != ALONE]:
+    for method in methods or paired:
         own = by_method.get(method, {})
         keys = sorted(own.keys() & alone.keys(), key=str)
         if not keys:

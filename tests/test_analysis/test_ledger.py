@@ -65,7 +65,14 @@ def test_only_the_same_seed_fold_length_and_experiment_pair():
     found, = ledger.compare(ALONE + others + KA[:1])
     assert found.scores == [42.] and found.alone == [40.]
     with pytest.raises(UserError, match="'ka' is not paired"):
+        ledger.compare(ALONE + others, ['ka'])
+    with pytest.raises(UserError, match='no method that is paired'):
         ledger.compare(ALONE + others)
+
+
+def test_a_teacher_among_the_runs_is_no_method_to_compare():
+    found, = ledger.compare(ALONE + KA + [run('teacher', 60., 9)])
+    assert found.method == 'ka'
 
 
 def test_a_repeated_run_replaces_the_earlier_one():
