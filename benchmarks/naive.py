@@ -66,7 +66,7 @@ def rows_of(features: Tensor) -> Tensor:
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:
-    """Of each row."""
+    """The correlation of each row of ``a`` with that of ``b``."""
     a, b = (x - x.mean(1, keepdim=True) for x in (a, b))
     return F.cosine_similarity(a, b)
 

@@ -28,7 +28,7 @@ MOVES = {
 @torch.no_grad()
 def deviations(cfg: Config, paths: Sequence[str], crop: tuple[int, int],
                stride: int, images: int) -> dict[tuple[str, str], list[float]]:
-    """Of flipped and cropped maps from the maps of the flipped and cropped.
+    """How far moved maps are from the maps of moved images.
 
     Args:
         cfg: With a ``TeacherHook``, and a train pipeline that a cache can

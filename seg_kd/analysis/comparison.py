@@ -215,7 +215,7 @@ class Comparison:
 
 
 def fingerprint(cfg: Config) -> str:
-    """Of all settings that decide about the outcome but seed and fold."""
+    """A hash of the settings that decide about the outcome, but the seed."""
     parts = [decisive_settings(stage) for _, stage in stage_configs(cfg)]
     for part in parts:
         for key in [k for k in part if k.startswith('randomness')]:

@@ -119,7 +119,7 @@ class Comparison:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of the mean difference, at ``LEVEL``; infinite for one pair."""
+        """That of the mean difference, at ``LEVEL``; infinite for one pair."""
         if len(self.gains) < 2:
             return float('-inf'), float('inf')
         if stdev(self.gains) < ROUNDING:  # scipy warns of these
@@ -129,7 +129,7 @@ class Comparison:
 
     @property
     def raw_p(self) -> float:
-        """Of a paired two-sided t-test; NaN for one pair."""
+        """The p-value of a paired two-sided t-test; NaN for one pair."""
         if len(self.gains) < 2:
             return float('nan')
         if stdev(self.gains) < ROUNDING:

@@ -82,7 +82,7 @@ def train_all(comparison: Comparison,
 
 
 def train_apart(comparison: Comparison, run: Run) -> dict[str, Any]:
-    """Of :func:`train_all`: in a process of its own, into a log of its own."""
+    """One run of :func:`train_all`, in its own process and log."""
     torch.set_num_threads(1)
     path = f'{comparison.work_dir(*run)}.log'
     os.makedirs(os.path.dirname(path), exist_ok=True)

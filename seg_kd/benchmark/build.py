@@ -41,7 +41,7 @@ def build_runner(sources: Sequence[Source],
                  checkpoint: str | None = None,
                  data: bool = True,
                  times: int = 1) -> Built:
-    """Of one stage; with several configs, all their distillation hooks.
+    """A runner of one stage, with the distillation hooks of all configs.
 
     Nothing is downloaded. Where the teacher or an earlier stage has no
     checkpoint its weights are random, where the data set is absent the images

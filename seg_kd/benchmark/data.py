@@ -80,6 +80,6 @@ def set_crop(node: Any, size: Sequence[int]) -> None:
 
 
 def numbers(heads: Any) -> list[int]:
-    """Of classes, of each head."""
+    """How many classes each head has."""
     heads = heads if isinstance(heads, list) else [heads]
     return [head.num_classes for head in heads if 'num_classes' in head]

@@ -76,7 +76,7 @@ class Clock:
         module.register_forward_hook(lambda *_: self.end(name))
 
     def read(self) -> dict[str, float]:
-        """Of each part since the last call; of its runs the sum."""
+        """The time of each part since the last call, summed over its runs."""
         synchronize()
         found: dict[str, float] = defaultdict(float)
         for name, begin, end in self.spans:

@@ -106,7 +106,7 @@ class ATLoss(nn.Module):
 
     def _distance(self, student: Tensor, teacher: Tensor,
                   count: Tensor) -> Tensor:
-        """Of each image: ``(N, m), (N, m), (N,) -> (N,)``."""
+        """The distance of each image: ``(N, m), (N, m), (N,) -> (N,)``."""
         if self.form == 'jacobian':
             return torch.linalg.vector_norm(student - teacher, dim=1) / 2
         gap = F.normalize(student) - F.normalize(teacher)
