@@ -4,9 +4,8 @@ import json
 from collections.abc import Callable
 
 import torch
-from mmengine.config import DictAction
 
-from seg_kd import benchmark, cli
+from seg_kd import benchmark
 
 
 def positive(text: str) -> int:
@@ -35,30 +34,6 @@ def add_number(parser: argparse.ArgumentParser, name: str, default, text: str,
                         default=default,
                         help=f'{text}, default %(default)s',
                         **kwargs)
-
-
-def add_configs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('configs',
-                        nargs='+',
-                        metavar='CONFIG[:STAGE]',
-                        help='as those of tools/benchmark.py step')
-    parser.add_argument('--work-dir', help='as there')
-    parser.add_argument('--cfg-options',
-                        nargs='+',
-                        action=DictAction,
-                        metavar='KEY=VALUE',
-                        help='override settings')
-    parser.set_defaults(launcher='none', local_rank=0)
-
-
-def sources(args: argparse.Namespace) -> list[benchmark.Source]:
-    found = []
-    for path in args.configs:
-        args.config, _, stage = path.partition(':')
-        found.append(
-            benchmark.Source(cli.load_config(args), stage,
-                             cli.default_work_dir(args)))
-    return found
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:

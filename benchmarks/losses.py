@@ -21,11 +21,11 @@ from seg_kd.benchmark import (Rows, Work, announced, in_turn, peak_mib,
                               summary, times_sign)
 from seg_kd.errors import UserError
 from seg_kd.losses import (ABLoss, AdaptationLoss, AffinityLoss, ATLoss,
-                           CCKDLoss, CRDLoss, DISTLoss, FitNetLoss, FSPLoss,
-                           FTLoss, HCLLoss, HNDLoss, ICKDLoss, KALoss, KDLoss,
-                           LogitStdLoss, PADLoss, Paraphraser, PKTLoss,
-                           ReviewKDLoss, RKDLoss, SPLoss, SRDLoss, Translator,
-                           VIDLoss)
+                           BalancedLoss, CCKDLoss, CRDLoss, CWDLoss, DISTLoss,
+                           FitNetLoss, FSPLoss, FTLoss, HCLLoss, HNDLoss,
+                           ICKDLoss, KALoss, KDLoss, LogitStdLoss, PADLoss,
+                           Paraphraser, PKTLoss, ReviewKDLoss, RKDLoss, SPLoss,
+                           SRDLoss, Translator, VIDLoss)
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 MOST = 1 << 28  # entries of a matrix; naive forms hold up to ten like it
@@ -176,6 +176,8 @@ WORKS: dict[str, Case] = {
     Case(plain(AffinityLoss), given=near),
     'at':
     Case(plain(ATLoss), naive.at, peers.at, pyramid),
+    'balanced':
+    Case(two(BalancedLoss)),
     'cckd':
     Case(plain(CCKDLoss),
          naive.cckd,
@@ -191,6 +193,8 @@ WORKS: dict[str, Case] = {
     'crd image':
     Case(lambda c: CRDLoss(c, c, 'image', n_data=IMAGES), naive.crd_image,
          peers.crd_image, numbered),
+    'cwd':
+    Case(two(CWDLoss)),
     'dist':
     Case(plain(DISTLoss), naive.dist, peers.dist, logits),
     'dist full':

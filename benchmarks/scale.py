@@ -15,6 +15,7 @@ from relations import RELATIONS, foresee, relation_row
 from seg_kd import cli
 from seg_kd.benchmark import Found, Rows, Source, announced, build_runner
 from seg_kd.benchmark.step import ALONE, WARM_UP, measure
+from seg_kd.commands.benchmark import add_configs, sources
 
 Row = dict[str, float | None]
 
@@ -99,7 +100,7 @@ def step_row(sources: Sequence[Source], images: Sequence[int], times: int,
 
 def main() -> None:
     parser = command.make_parser(__doc__, runs=2)
-    command.add_configs(parser)
+    add_configs(parser)
     for name, default, text in (
         ('--heights', (64, 128, 256), 'of crops, half as high as wide'),
         ('--batches', (1, 2, 4), 'images, at the middle height'),
@@ -112,9 +113,8 @@ def main() -> None:
                        'most positions for the naive forms')
     command.add_number(parser, '--channels', 256, 'of the maps there')
     args = command.parse(parser)
-    found = bench_scale(command.sources(args), args.heights, args.batches,
-                        args.hooks, args.positions, args.naive, args.channels,
-                        args.runs)
+    found = bench_scale(sources(args), args.heights, args.batches, args.hooks,
+                        args.positions, args.naive, args.channels, args.runs)
     command.show(args, found, charts.draw_scale)
 
 

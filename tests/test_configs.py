@@ -32,10 +32,10 @@ from seg_kd.teacher.build import teacher_config
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(ROOT.glob('configs/*.py'))
 DATA = sorted(ROOT.glob('configs/_base_/datasets/*.py'))
-TWENTY = {
+METHODS = {
     'ab', 'at', 'cckd', 'crd', 'dist', 'fitnet', 'fsp', 'ft', 'hnd', 'ickd',
     'ka', 'kd', 'logit_std', 'pad', 'pkt', 'reviewkd', 'rkd', 'sp', 'srd',
-    'vid'
+    'vid', 'cwd', 'balanced'
 }
 LAYOUTS = {  # image, label
     'CityscapesDataset': ('leftImg8bit/{0}/a/{1}_leftImg8bit.png',
@@ -52,8 +52,8 @@ def test_there_are_configs():
         'ka_deeplab', 'ka_pspnet', 'ka_deeplab_voc', 'ka_deeplab_camvid',
         'student_deeplab', 'student_deeplab_voc', 'student_deeplab_camvid'
     } <= names
-    assert set(methods()) == TWENTY
-    assert {f'{name}_deeplab' for name in TWENTY} <= names
+    assert set(methods()) == METHODS
+    assert {f'{name}_deeplab' for name in METHODS} <= names
     assert names == set(shipped.names())
 
 
@@ -190,7 +190,7 @@ def test_one_step(name, tmp_path, random_teacher):
 
 
 @pytest.mark.parametrize('data', ['camvid', 'synthetic'])
-@pytest.mark.parametrize('method', [ALONE, *sorted(TWENTY)])
+@pytest.mark.parametrize('method', [ALONE, *sorted(METHODS)])
 def test_on_other_data(method, data, tmp_path, random_teacher):
     """All that changes is the one base that brings the data."""
     step(combine(method, data), f'{method} {data}', tmp_path, random_teacher)
@@ -441,7 +441,7 @@ def test_the_list_says_what_each_is(capsys):
     assert [line.split()[0] for line in lines] == shipped.names()
     assert all(len(line.split()) > 3 for line in lines)
     assert main(['configs', 'methods']) == 0
-    assert TWENTY <= {
+    assert METHODS <= {
         x.split()[0]
         for x in capsys.readouterr().out.splitlines()
     }
