@@ -413,4 +413,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    raise SystemExit(cli.run(main))

@@ -119,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    raise SystemExit(cli.run(main))

@@ -33,9 +33,11 @@ def call(monkeypatch, tmp_path, capsys):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, 'argv', ['x', *map(str, argv)])
         try:
-            cli.run(command.main)
-        except SystemExit as end:
-            return end.code, *capsys.readouterr(), None
+            status = cli.run(command.main)
+        except SystemExit as end:  # of argparse
+            status = end.code
+        if status:
+            return status, *capsys.readouterr(), None
         return 0, *capsys.readouterr(), json.loads(
             (tmp_path / 'out.json').read_text())
 
