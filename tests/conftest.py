@@ -54,6 +54,7 @@ def run_on_two_ranks(config: Config, saver: str, folder: Path) -> None:
     ``folder``; ``saver`` is the source of a module with further hooks."""
     config.custom_imports = dict(imports=['rank_saver'],
                                  allow_failed_imports=False)
+    config.pop('work_dir', None)  # then it is work_dirs/two_ranks
     config.dump(str(folder / 'two_ranks.py'))
     (folder / 'rank_saver.py').write_text(saver)
     root = Path(__file__).parents[1]
