@@ -7,7 +7,8 @@
 import torch
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import check_channels, full_precision, prepare
+from seg_kd.losses._functional import (check_channels, full_precision,
+                                       number_of, prepare)
 from seg_kd.losses._logits import check_temperature
 
 
@@ -77,9 +78,9 @@ class CWDLoss(nn.Module):
             log_s, log_t = (self._log_shares(x, valid)
                             for x in (student, teacher))
             divergence = (log_t.exp() * (log_t - log_s)).sum(2)
-            images = valid.flatten(1).any(1).sum().clamp(min=1)
-            return (self.temperature**2 / teacher.shape[1] / images *
-                    divergence.sum())
+            channels = number_of(valid.flatten(1).any(1)) * teacher.shape[1]
+            value = self.temperature**2 / channels * divergence.sum()
+            return value.to(divergence.dtype)
 
     def _log_shares(self, x: Tensor, valid: Tensor) -> Tensor:
         """Logarithm of each position's share in its channel.
