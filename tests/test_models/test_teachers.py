@@ -8,6 +8,7 @@ from mmengine.hub import get_config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 
+from seg_kd import shipped
 from seg_kd.registry import MODELS
 
 TEACHERS = Path(__file__).parents[2] / 'configs/_base_/teachers'
@@ -24,6 +25,9 @@ OWN = {
     'deeplabv3plus_r18_small': (64, 8, 3_123_371),
     'deeplabv3plus_effnetlite2': (128, 16, 5_377_491),
 }
+
+# Teachers that a shipped config trains.
+TRAINED = ('camvid', 'camvid_by_recording', 'synthetic')
 
 
 def zoo_config(name, pretrained=False):
@@ -48,7 +52,17 @@ def scope():
 
 
 def test_every_teacher_is_here():
-    assert {path.stem for path in TEACHERS.glob('*.py')} == {*ZOO, *OWN}
+    there = {path.stem for path in TEACHERS.glob('*.py')}
+    assert there == {*ZOO, *OWN, *TRAINED}
+
+
+@pytest.mark.parametrize('name', TRAINED)
+def test_a_shipped_config_trains_it(name):
+    teacher = Config.fromfile(TEACHERS / f'{name}.py').teacher
+    config = Config.fromfile(shipped.find(teacher.model))
+    folder, file = teacher.checkpoint.split('/')[1:]
+    assert f'seg_kd::{folder}.py' == teacher.model
+    assert file == f'iter_{config.train_cfg.max_iters}.pth'
 
 
 @pytest.mark.parametrize('name', ZOO)
