@@ -64,5 +64,5 @@ def test_strides_that_cannot_be_reached(ka_config):
     ka_config.custom_hooks[1] = dict(type='TranslatorHook', **TAPS)
     ka_config.model.data_preprocessor.size = (88, 88)
     ka_config.model.backbone.strides = (2, 2, 2, 2, 2, 2, 1)
-    with pytest.raises(UserError, match='TranslatorHook: .*stride'):
+    with pytest.raises(UserError, match='translator: Translator: stride 11'):
         build_runner(ka_config)
