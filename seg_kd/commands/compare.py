@@ -54,8 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='start no run after them')
     parser.add_argument('--ledger',
                         metavar='FILE',
-                        help='where finished runs are noted; default: '
-                        'ledger.jsonl in the work directory')
+                        help='of finished runs; default: DIR/ledger.jsonl')
     parser.add_argument('--table',
                         action='store_true',
                         help='train nothing: say what the ledger says')
