@@ -11,7 +11,7 @@ def test_it_compares_three_networks(tmp_path, monkeypatch, capsys):
     out = tmp_path / 'work_dirs/demo'
     table = (out / 'table.txt').read_text()
     rows = re.findall(
-        r'\| +(teacher|student alone|student \+ KA) \| +([\d.]+)', table)
+        r'\| +(teacher|student alone|student \+ KA) +\| +([\d.]+)', table)
     assert [name for name, _ in rows
             ] == ['teacher', 'student alone', 'student + KA']
     assert all(0 <= float(score) <= 100 for _, score in rows)
