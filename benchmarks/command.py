@@ -1,7 +1,5 @@
 """What the commands of this folder share."""
 import argparse
-import json
-from collections.abc import Callable
 
 import torch
 
@@ -43,20 +41,3 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if args.cpu_time:
         benchmark.count_processor_time()
     return args
-
-
-def show(args: argparse.Namespace, found: benchmark.Found,
-         draw: Callable) -> None:
-    """Tables on the screen; what was asked for as JSON and as a picture."""
-    title, rows, notes = found
-    where = benchmark.machine()
-    where['times'] = 'processor' if args.cpu_time else None
-    print(title, *benchmark.tables(rows), *notes, sep='\n')
-    print(', '.join(f'{k} {v}' for k, v in where.items() if v is not None))
-    if args.json:
-        found = dict(title=title, machine=where, rows=rows, notes=notes)
-        with open(args.json, 'w', encoding='utf-8') as f:
-            json.dump(found, f, indent=1)
-    if args.chart:
-        from seg_kd.benchmark import chart
-        chart.draw(draw, rows, title, args.chart)

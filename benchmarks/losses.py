@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from seg_kd import cli
 from seg_kd.benchmark import (Rows, Work, announced, in_turn, peak_mib,
                               summary, times_sign)
+from seg_kd.commands.benchmark import show
 from seg_kd.errors import UserError
 from seg_kd.losses import (ABLoss, AdaptationLoss, AffinityLoss, ATLoss,
                            BalancedLoss, CCKDLoss, CRDLoss, CWDLoss, DISTLoss,
@@ -409,7 +410,7 @@ def main() -> None:
     args = command.parse(parser)
     found = bench_losses(args.size, args.classes, args.runs, args.methods,
                          args.limit)
-    command.show(args, found, charts.draw_losses)
+    show(args, found, charts.draw_losses)
 
 
 if __name__ == '__main__':

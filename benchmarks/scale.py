@@ -15,7 +15,7 @@ from relations import RELATIONS, foresee, relation_row
 from seg_kd import cli
 from seg_kd.benchmark import Found, Rows, Source, announced, build_runner
 from seg_kd.benchmark.step import ALONE, WARM_UP, measure
-from seg_kd.commands.benchmark import add_configs, sources
+from seg_kd.commands.benchmark import add_configs, show, sources
 
 Row = dict[str, float | None]
 
@@ -115,7 +115,7 @@ def main() -> None:
     args = command.parse(parser)
     found = bench_scale(sources(args), args.heights, args.batches, args.hooks,
                         args.positions, args.naive, args.channels, args.runs)
-    command.show(args, found, charts.draw_scale)
+    show(args, found, charts.draw_scale)
 
 
 if __name__ == '__main__':

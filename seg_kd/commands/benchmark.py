@@ -148,15 +148,21 @@ def run(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     if vars(args).get('cpu_time'):
         benchmark.count_processor_time()
-    title, rows, notes = measure(args)
+    show(args, measure(args), args.command)
+
+
+def show(args: argparse.Namespace, found: benchmark.Found, draw: Any) -> None:
+    """Tables on the screen; what was asked for as JSON and as a picture."""
+    from seg_kd import benchmark
+    title, rows, notes = found
     where = benchmark.machine()
     where['times'] = 'processor' if vars(args).get('cpu_time') else None
     print(title, *benchmark.tables(rows), *notes, sep='\n')
     print(', '.join(f'{k} {v}' for k, v in where.items() if v is not None))
     if args.json:
-        found = dict(title=title, machine=where, rows=rows, notes=notes)
+        whole = dict(title=title, machine=where, rows=rows, notes=notes)
         with open(args.json, 'w', encoding='utf-8') as f:
-            json.dump(found, f, indent=1)
+            json.dump(whole, f, indent=1)
     if args.chart:
         from seg_kd.benchmark import chart
-        chart.draw(args.command, rows, title, args.chart)
+        chart.draw(draw, rows, title, args.chart)

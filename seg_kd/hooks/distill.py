@@ -8,7 +8,7 @@ from torch import nn
 
 from seg_kd.distiller import Path, Term
 from seg_kd.errors import UserError
-from seg_kd.registry import HOOKS
+from seg_kd.registry import HOOKS, is_kind
 
 
 class DistillHook(Hook):
@@ -73,7 +73,5 @@ def hooks_of(cfg: Config,
              kind: type | tuple[type, ...]) -> Iterator[ConfigDict]:
     """Those of a kind among the hooks that a config names."""
     for hook in cfg.get('custom_hooks') or []:
-        found = hook['type']
-        found = found if isinstance(found, type) else HOOKS.get(found)
-        if isinstance(found, type) and issubclass(found, kind):
+        if is_kind(hook, HOOKS, kind):
             yield hook
