@@ -73,6 +73,11 @@ class Term:
         auto_ratio: See ``weight``.
         auto_iters: See ``weight``.
         teacher_name: Which of several teachers; may be left out with one.
+        lr_mult: Learning rate of the loss's own parameters, such as a
+            connector's, in multiples of the student's.
+        connector_iters: Iterations from ``start`` in which the term trains
+            its own parameters alone: the student's maps are constants to it.
+            Of a measured weight they come first.
         arguments: Of the loss, as a dict; for those that are named like one
             of these.
         more: Of the loss.
@@ -90,6 +95,8 @@ class Term:
                  auto_ratio: float = 1.,
                  auto_iters: int = 50,
                  teacher_name: str | None = None,
+                 lr_mult: float = 1.,
+                 connector_iters: int = 0,
                  arguments: Mapping[str, Any] | None = None,
                  **more: Any) -> None:
         kind = type(loss) if isinstance(loss, nn.Module) else loss
@@ -99,6 +106,7 @@ class Term:
         self.weight, self.teacher_name = weight, teacher_name
         self.start, self.end, self.warmup = start, end, warmup
         self.auto_ratio, self.auto_iters = auto_ratio, auto_iters
+        self.lr_mult, self.connector_iters = lr_mult, connector_iters
         self.arguments = {**more, **(arguments or {})}
         if '.' in self.name or 'loss' in self.name:
             raise UserError(f'{self.name!r} cannot name a term: no dots, and '
@@ -106,6 +114,9 @@ class Term:
         if isinstance(weight, str) and weight != 'auto':
             raise UserError(f'the weight of {self.name!r} is a number or '
                             f"'auto', not {weight!r}")
+        if lr_mult < 0 or connector_iters < 0:
+            raise UserError(f'{self.name}: lr_mult and connector_iters must '
+                            'not be negative')
 
     # -- building ----------------------------------------------------------
 
@@ -219,6 +230,9 @@ class Term:
         """
         student = pick(maps, self.student)
         check_gradient(student, self.student)
+        apart = iteration - self.start < self.connector_iters
+        if apart:
+            student = constant(student)
         taught = step.maps
         teacher = pick(taught, self.teacher)
         device = next(iter(taught.values())).device
@@ -229,10 +243,12 @@ class Term:
         factor, level = self.weight, self.level(iteration)
         if self.weight == 'auto':
             auto = parts[f'{self.name}_weight']
-            if level > 0:
+            if level > 0 and not apart:
                 term = sum(value.mean() for value in terms.values())
                 auto.measure(total(task), term, in_list(student))
             factor = step.logged[f'{self.name}_weight'] = auto.value()
+            if apart:  # nothing is measured yet
+                factor = 1.
         factor = level * factor
         return {name: factor * value for name, value in terms.items()}
 
@@ -372,6 +388,18 @@ class Distiller(nn.Module):
                             f'not {term.teacher_name!r}')
         return term.teacher_name
 
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """The parameters of each term that has some, for an optimizer.
+
+        Args:
+            lr: The student's; a term's is ``lr_mult`` times that.
+        """
+        groups = [
+            dict(params=list(self.parts[term.name].parameters()),
+                 lr=term.lr_mult * lr) for term in self.terms
+        ]
+        return [group for group in groups if group['params']]
+
     def joined(self) -> nn.Module:
         """Student and distiller in one module, for DDP and the like."""
         return _Joined(self)
@@ -504,6 +532,12 @@ def channels(shape: Shape) -> int | list[int]:
 
 def in_list(maps: Tensor | list[Tensor]) -> list[Tensor]:
     return [maps] if isinstance(maps, Tensor) else maps
+
+
+def constant(maps: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    if isinstance(maps, Tensor):
+        return maps.detach()
+    return [kept.detach() for kept in maps]
 
 
 def in_float(maps: Tensor | list[Tensor]) -> Tensor | list[Tensor]:

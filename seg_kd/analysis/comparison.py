@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +16,11 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+import seg_kd
 from seg_kd import __version__, shipped
 from seg_kd.analysis.ledger import ALONE, Run
 from seg_kd.analysis.logs import read_scalars, seconds_trained
+from seg_kd.engine.class_iou import PREFIX
 from seg_kd.engine.complete import apply_changes, plain
 from seg_kd.engine.folds import choose_fold
 from seg_kd.engine.stages import (check_teacher, decisive_settings,
@@ -96,7 +99,7 @@ def shorten(cfg: Config, max_iters: int) -> None:
         for hook in hooks.values() if isinstance(hooks, dict) else hooks:
             _scale(hook or {}, ('start', 'end', 'warmup'), scale)
     cfg.train_cfg.val_interval = cfg.train_cfg.max_iters
-    cfg.default_hooks.checkpoint.interval = cfg.train_cfg.max_iters
+    cfg.default_hooks.checkpoint.interval = scaled(cfg.train_cfg.max_iters, .1)
 
 
 def scaled(iterations: int, scale: float) -> int:
@@ -199,8 +202,10 @@ class Comparison:
                     iterations=cfg.train_cfg.max_iters,
                     settings=fingerprint(cfg),
                     miou=round(final_miou(stages[-1]), 3),
+                    iou=class_ious(stages[-1]),
                     wall_s=round(wall),
                     version=__version__,
+                    commit=commit(),
                     date=time.strftime('%Y-%m-%d'),
                     machine=f'{platform.machine()}, {os.cpu_count()} cores, '
                     f'{torch.get_num_threads()} threads a run')
@@ -222,6 +227,27 @@ def fingerprint(cfg: Config) -> str:
             del part[key]
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def commit() -> str | None:
+    """That of the code, if it is run from a clone."""
+    root = os.path.dirname(os.path.dirname(seg_kd.__file__))
+    if not os.path.exists(os.path.join(root, '.git')):
+        return None
+    describe = 'git describe --always --dirty --exclude=* --abbrev=10'.split()
+    try:
+        return subprocess.check_output(describe, cwd=root, text=True).strip()
+    except (OSError, subprocess.CalledProcessError):  # no git at hand
+        return None
+
+
+def class_ious(folder: str) -> dict[str, float]:
+    """The last IoU of each class in the logs of a run."""
+    return {
+        name.removeprefix(PREFIX): round(values[-1][1], 2)
+        for name, values in read_scalars(folder).items()
+        if name.startswith(PREFIX)
+    }
 
 
 def final_miou(folder: str) -> float:

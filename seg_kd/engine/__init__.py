@@ -1,4 +1,5 @@
 """Runs of MMEngine: the runner, its own hooks, stages, evaluation."""
+from seg_kd.engine.class_iou import ClassIoUMetric
 from seg_kd.engine.data_share import DataShareHook
 from seg_kd.engine.finite import FiniteLossHook
 from seg_kd.engine.load import LoadHook
@@ -7,6 +8,6 @@ from seg_kd.engine.runner import DistillRunner
 from seg_kd.engine.seed import SeedHook
 
 __all__ = [
-    'BFloat16OptimWrapper', 'DataShareHook', 'DistillRunner', 'FiniteLossHook',
-    'LoadHook', 'SeedHook'
+    'BFloat16OptimWrapper', 'ClassIoUMetric', 'DataShareHook', 'DistillRunner',
+    'FiniteLossHook', 'LoadHook', 'SeedHook'
 ]

@@ -128,6 +128,8 @@ class DistillRunner(Runner):
         return loop
 
     def build_optim_wrapper(self, optim_wrapper):
+        if self.distiller is not None and isinstance(optim_wrapper, dict):
+            optim_wrapper = with_rates(optim_wrapper, self.distiller)
         optim_wrapper = super().build_optim_wrapper(optim_wrapper)
         counts = getattr(optim_wrapper, '_accumulative_counts', 1)
         check_checkpoint_hooks(self.hooks, counts, len(self.train_dataloader))
@@ -160,6 +162,22 @@ def _is_for_the_console(record: logging.LogRecord) -> bool:
     message = record.getMessage()
     return not (message.lstrip().startswith(for_the_file)
                 or 'skipped since its requires_grad' in message)
+
+
+def with_rates(optim_wrapper: dict, distiller: Distiller) -> dict:
+    """With the terms' own learning rates, as keys of MMEngine's constructor.
+
+    A key of the config that names a term's part counts before these.
+    """
+    keys = {
+        f'distill.{term.name}.': dict(lr_mult=term.lr_mult)
+        for term in distiller.terms if term.lr_mult != 1
+    }
+    if not keys:
+        return optim_wrapper
+    given = optim_wrapper.get('paramwise_cfg') or {}
+    keys.update(given.get('custom_keys') or {})
+    return {**optim_wrapper, 'paramwise_cfg': {**given, 'custom_keys': keys}}
 
 
 def check_checkpoint_hooks(hooks, accumulative_counts: int,

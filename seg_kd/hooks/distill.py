@@ -27,7 +27,8 @@ class DistillHook(Hook):
             named like one of the hook's.
         settings: Of :class:`~seg_kd.distiller.Term` (``weight``, ``start``,
             ``end``, ``warmup``, ``auto_ratio``, ``auto_iters``,
-            ``teacher_name``), and of ``loss_cls``.
+            ``teacher_name``, ``lr_mult``, ``connector_iters``), and of
+            ``loss_cls``.
     """
 
     loss_cls: type[nn.Module]
