@@ -35,7 +35,7 @@ DATA = sorted(ROOT.glob('configs/_base_/datasets/*.py'))
 METHODS = {
     'ab', 'at', 'cckd', 'crd', 'dist', 'fitnet', 'fsp', 'ft', 'hnd', 'ickd',
     'ka', 'kd', 'logit_std', 'pad', 'pkt', 'reviewkd', 'rkd', 'sp', 'srd',
-    'vid', 'cwd', 'balanced'
+    'vid', 'cwd', 'balanced', 'recipe'
 }
 LAYOUTS = {  # image, label
     'CityscapesDataset': ('leftImg8bit/{0}/a/{1}_leftImg8bit.png',

@@ -168,6 +168,34 @@ def test_schedule(end, levels):
     assert [term.level(k) for k in range(3)] == levels
 
 
+def test_the_connector_comes_first():
+    """It learns, and the student has nothing but its task meanwhile."""
+    settings = dict(start=1, connector_iters=2, weight='auto', auto_iters=1)
+    distiller = built('fitnet', **settings)
+    part, images, labels = distiller.parts['fitnet'], *batch()
+    body, expected = distiller.student.body.weight, []
+    for _ in range(4):
+        losses = distiller(images, labels)
+        alone, = torch.autograd.grad(losses['task'], body, retain_graph=True)
+        distiller.zero_grad()
+        body.grad = None
+        sum(losses.values()).backward()
+        learns = part.regressor[0].weight.grad.abs().sum() > 0
+        expected.append((bool(learns), torch.equal(body.grad, alone)))
+    assert expected == [(False, True), (True, True), (True, True),
+                        (True, False)]
+    assert distiller.parts['fitnet_weight'].measured == 1
+
+
+def test_a_rate_of_its_own():
+    distiller = built('fitnet', 'kd', lr_mult=10.)
+    group, = distiller.parameter_groups(.2)
+    assert group['lr'] == 2.
+    assert group['params'] == list(distiller.parts['fitnet'].parameters())
+    with pytest.raises(UserError, match='fitnet: lr_mult and connector_iters'):
+        built('fitnet', lr_mult=-1.)
+
+
 def test_ignored_pixels_and_no_labels():
     distiller = built('kd')
     images, labels = batch()

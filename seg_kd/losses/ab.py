@@ -13,6 +13,7 @@ from seg_kd.losses._functional import (as_list, check_channels, check_form,
                                        check_norm, full_precision,
                                        mask_nonfinite, number_of, prepare,
                                        tiles, with_gradient)
+from seg_kd.losses.connector import connector_layers
 
 Channels = int | Sequence[int]
 Maps = Tensor | Sequence[Tensor]
@@ -45,6 +46,8 @@ class ABLoss(nn.Module):
         teacher_channels: Of the teacher's.
         margin: :math:`\mu`. Authors: 1.
         form: ``'dense'`` or ``'paper'``.
+        connector: The connectors' kind, see
+            :func:`~seg_kd.losses.connector.connector_layers`.
 
     Attributes:
         connectors: One for each layer.
@@ -55,7 +58,8 @@ class ABLoss(nn.Module):
         squared units of the margin; 1 for a student of zeros and one layer.
 
     Raises:
-        ValueError: For another ``form``, a margin that is not positive, maps
+        ValueError: For another ``form`` or ``connector``, a margin that is not
+            positive, maps
             of other number, channels or batches, or a mask that is not
             ``(N, ., .)`` bool; in training also for a single 1x1 map, which
             BN cannot normalize.
@@ -65,7 +69,8 @@ class ABLoss(nn.Module):
                  student_channels: Channels,
                  teacher_channels: Channels,
                  margin: float = 1.,
-                 form: str = 'dense') -> None:
+                 form: str = 'dense',
+                 connector: str = 'bn') -> None:
         super().__init__()
         check_form(form)
         if margin <= 0:
@@ -74,7 +79,7 @@ class ABLoss(nn.Module):
             zip(as_list(student_channels), as_list(teacher_channels)))
         self.margin, self.form = margin, form
         self.connectors = nn.ModuleList(
-            connector(*channels) for channels in self.channels)
+            start(connector, *channels) for channels in self.channels)
 
     def extra_repr(self) -> str:
         return f'margin={self.margin}, form={self.form!r}'
@@ -127,14 +132,16 @@ class ABLoss(nn.Module):
         return (value * scale).to(student.dtype), gradient
 
 
-def connector(before: int, after: int) -> nn.Module:
-    """1x1 conv and BN, initialized as the authors do; nothing if they agree.
+def start(kind: str, before: int, after: int) -> nn.Module:
+    """A connector, initialized as the authors do; nothing if they agree.
 
     Shape:
         ``(N, before, H, W) -> (N, after, H, W)``.
     """
     if before == after:
         return nn.Identity()
-    conv = nn.Conv2d(before, after, 1, bias=False)
-    nn.init.normal_(conv.weight, std=math.sqrt(2 / after))
-    return nn.Sequential(conv, nn.BatchNorm2d(after))
+    layers = connector_layers(kind, before, after)
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / after))
+    return nn.Sequential(*layers)

@@ -7,9 +7,10 @@
 import torch
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (check_channels, full_precision,
-                                       number_of, prepare)
+from seg_kd.losses._functional import (check_channels, check_norm,
+                                       full_precision, number_of, prepare)
 from seg_kd.losses._logits import check_temperature
+from seg_kd.losses.connector import make_connector
 
 
 class CWDLoss(nn.Module):
@@ -36,6 +37,8 @@ class CWDLoss(nn.Module):
         teacher_channels: ``Ct``.
         temperature: :math:`\tau`. The paper takes 4; weight 3 for logits, 50
             for the last map of the backbone.
+        connector: :math:`A`, see
+            :func:`~seg_kd.losses.connector.connector_layers`.
 
     Shape:
         ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .) -> ()``, in nats times
@@ -51,17 +54,16 @@ class CWDLoss(nn.Module):
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
-                 temperature: float = 4.) -> None:
+                 temperature: float = 4.,
+                 connector: str = 'linear') -> None:
         super().__init__()
         check_temperature(temperature)
         self.temperature = temperature
         self.channels = student_channels, teacher_channels
-        self.connector: nn.Module = nn.Identity()
-        if student_channels != teacher_channels:
-            self.connector = nn.Conv2d(student_channels,
-                                       teacher_channels,
-                                       1,
-                                       bias=False)
+        self.connector = make_connector(connector,
+                                        student_channels,
+                                        teacher_channels,
+                                        bias=False)
 
     def extra_repr(self) -> str:
         return f'temperature={self.temperature}'
@@ -72,6 +74,7 @@ class CWDLoss(nn.Module):
                 mask: Tensor | None = None) -> Tensor:
         check_channels(student, 'student', self.channels[0])
         check_channels(teacher, 'teacher', self.channels[1])
+        check_norm(self.connector, student)
         with full_precision(teacher):
             student, teacher, valid = prepare(student, teacher, mask)
             student = self.connector(student.where(valid.unsqueeze(1), 0.))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from seg_kd.losses._functional import (channel_errors, check_channels,
                                        check_norm, full_precision,
                                        mask_nonfinite)
+from seg_kd.losses.connector import connector_layers
 
 SCALES = {'dense': 1., 'paper': .5}
 
@@ -32,11 +33,12 @@ class FitNetLoss(nn.Module):
         teacher_channels: ``Ct``.
         form: ``'dense'``, or ``'paper'`` with the factor 1/2.
         kernel_size: Of the convolution, odd. CIRKD: 1.
-        norm: BN after it, as in RepDistiller. BN, and kernels above 1, see
-            ignored positions too.
+        connector: ``'linear'``, ``'bn'`` (as in RepDistiller) or ``'mlp'``,
+            see :func:`~seg_kd.losses.connector.connector_layers`. BN, and
+            kernels above 1, see ignored positions too.
         relu: ReLU at the end, as the paper wants it where the hint itself
             comes out of one.
-        bias: Of the convolution. RepDistiller, with ``norm``: True; it
+        bias: Of the convolution. RepDistiller, with BN: True; it
             changes nothing there but the running mean of BN.
 
     Shape:
@@ -45,9 +47,9 @@ class FitNetLoss(nn.Module):
         or channels.
 
     Raises:
-        ValueError: For another ``form``, an even kernel, or maps that do not
-            fit; in training and with ``norm`` also for a single 1x1 map, which
-            BN cannot normalize.
+        ValueError: For another ``form`` or ``connector``, an even kernel, or
+            maps that do not fit; in training with BN also for a single 1x1
+            map, which it cannot normalize.
     """
 
     def __init__(self,
@@ -55,24 +57,17 @@ class FitNetLoss(nn.Module):
                  teacher_channels: int,
                  form: str = 'dense',
                  kernel_size: int = 1,
-                 norm: bool = False,
+                 connector: str = 'linear',
                  relu: bool = False,
                  bias: bool = False) -> None:
         super().__init__()
         if form not in SCALES:
             raise ValueError(f'form must be one of {list(SCALES)}, not '
                              f'{form!r}')
-        if kernel_size % 2 == 0:
-            raise ValueError(f'kernel_size must be odd, not {kernel_size}')
         self.form = form
-        layers = [
-            nn.Conv2d(student_channels,
-                      teacher_channels,
-                      kernel_size,
-                      padding=kernel_size // 2,
-                      bias=bias)
-        ]
-        layers += [nn.BatchNorm2d(teacher_channels)] if norm else []
+        self.channels = student_channels, teacher_channels
+        layers = connector_layers(connector, student_channels,
+                                  teacher_channels, kernel_size, bias)
         layers += [nn.ReLU(inplace=True)] if relu else []
         self.regressor = nn.Sequential(*layers)
 
@@ -83,12 +78,11 @@ class FitNetLoss(nn.Module):
                 student: Tensor,
                 teacher: Tensor,
                 mask: Tensor | None = None) -> Tensor:
-        weight = self.regressor[0].weight
-        check_channels(student, 'student', weight.shape[1])
-        check_channels(teacher, 'teacher', weight.shape[0])
+        check_channels(student, 'student', self.channels[0])
+        check_channels(teacher, 'teacher', self.channels[1])
         check_norm(self.regressor, student)
         with full_precision(teacher):
-            student = self.regressor(
-                mask_nonfinite(student.to(weight.dtype), mask))
+            dtype = self.regressor[0].weight.dtype
+            student = self.regressor(mask_nonfinite(student.to(dtype), mask))
             errors, _ = channel_errors(student, teacher, mask)
             return SCALES[self.form] * errors.mean()

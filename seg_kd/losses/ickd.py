@@ -12,6 +12,7 @@ from seg_kd.losses._functional import (EPS, check_channels, check_norm,
                                        full_precision, inverse, inverse_root,
                                        mask_invalid, mask_nonfinite,
                                        valid_positions)
+from seg_kd.losses.connector import connector_layers
 
 
 class ICKDLoss(nn.Module):
@@ -45,9 +46,11 @@ class ICKDLoss(nn.Module):
         teacher_channels: Of the teacher's map.
         grid: Rows and columns of cells; no more than the smaller map has.
         kernel_size: Of the conv. CIFAR: 1.
+        connector: Of the student's map, see
+            :func:`~seg_kd.losses.connector.connector_layers`.
 
     Attributes:
-        embed: The conv, without bias, and BN.
+        embed: The connector; by default a conv without bias, and BN.
 
     Shape:
         ``(N, Cs, h, w), (N, C, H, W), (N, ., .) -> ()``, in squared cosines a
@@ -55,7 +58,8 @@ class ICKDLoss(nn.Module):
         depends on crop and stride only through what a cell shows.
 
     Raises:
-        ValueError: For a grid below 1, an even ``kernel_size``, maps of other
+        ValueError: For a grid below 1, another ``connector``, an even
+            ``kernel_size``, maps of other
             channels or batches, or a mask that is not ``(N, ., .)`` bool; in
             training also for a single 1x1 map, which BN cannot normalize.
     """
@@ -64,19 +68,15 @@ class ICKDLoss(nn.Module):
                  student_channels: int,
                  teacher_channels: int,
                  grid: tuple[int, int] = (4, 4),
-                 kernel_size: int = 1) -> None:
+                 kernel_size: int = 1,
+                 connector: str = 'bn') -> None:
         super().__init__()
-        if min(grid) < 1 or kernel_size % 2 == 0:
-            raise ValueError('grid must be at least 1 x 1 and kernel_size '
-                             f'odd, not {grid} and {kernel_size}')
+        if min(grid) < 1:
+            raise ValueError(f'grid must be at least 1 x 1, not {grid}')
         self.channels = student_channels, teacher_channels
         self.grid = tuple(grid)
-        self.embed = nn.Sequential(
-            nn.Conv2d(student_channels,
-                      teacher_channels,
-                      kernel_size,
-                      padding=kernel_size // 2,
-                      bias=False), nn.BatchNorm2d(teacher_channels))
+        self.embed = nn.Sequential(*connector_layers(
+            connector, student_channels, teacher_channels, kernel_size))
 
     def extra_repr(self) -> str:
         return f'grid={self.grid}'

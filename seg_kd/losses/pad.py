@@ -14,6 +14,7 @@ from seg_kd.losses._functional import (channel_errors, check_channels,
                                        check_norm, full_precision,
                                        mask_invalid, mask_nonfinite,
                                        match_size, number_of, prepare)
+from seg_kd.losses.connector import make_connector
 
 
 class PADLoss(nn.Module):
@@ -40,6 +41,8 @@ class PADLoss(nn.Module):
         per: ``'channel'``, a log-variance for each channel of each position,
             the reference's; or ``'position'``, one for all channels.
         eps: Added to each variance, in squared teacher units.
+        connector: R's kind; a linear one is nothing where channels agree, see
+            :func:`~seg_kd.losses.connector.connector_layers`.
 
     Attributes:
         regressor: R.
@@ -52,10 +55,10 @@ class PADLoss(nn.Module):
         negative. Warm: in squared teacher units.
 
     Raises:
-        ValueError: For another ``per``, ``eps`` not above 0, maps of other
-            channels or unequal batches, or a mask that is not ``(N, ., .)``
-            bool; in training, unless warm, also for a single 1x1 map, which
-            BN cannot normalize.
+        ValueError: For another ``per`` or ``connector``, ``eps`` not above 0,
+            maps of other channels or unequal batches, or a mask that is not
+            ``(N, ., .)`` bool; in training, unless warm, also for a single
+            1x1 map, which BN cannot normalize.
     """
 
     def __init__(self,
@@ -63,7 +66,8 @@ class PADLoss(nn.Module):
                  teacher_channels: int,
                  warm: bool = False,
                  per: str = 'channel',
-                 eps: float = 1e-6) -> None:
+                 eps: float = 1e-6,
+                 connector: str = 'linear') -> None:
         super().__init__()
         if per not in ('channel', 'position'):
             raise ValueError(f"per must be 'channel' or 'position', not "
@@ -72,9 +76,10 @@ class PADLoss(nn.Module):
             raise ValueError(f'eps must be positive, not {eps}')
         self.channels = student_channels, teacher_channels
         self.warm, self.eps = warm, eps
-        self.regressor: nn.Module = nn.Identity()
-        if student_channels != teacher_channels:
-            self.regressor = nn.Conv2d(student_channels, teacher_channels, 1)
+        self.regressor = make_connector(connector,
+                                        student_channels,
+                                        teacher_channels,
+                                        bias=True)
         width = teacher_channels if per == 'channel' else 1
         self.head = nn.Sequential(
             nn.Conv2d(student_channels, width, 1, bias=False),
@@ -90,6 +95,7 @@ class PADLoss(nn.Module):
                 mask: Tensor | None = None) -> Tensor:
         check_channels(student, 'student', self.channels[0])
         check_channels(teacher, 'teacher', self.channels[1])
+        check_norm(self.regressor, student)
         if not self.warm:
             check_norm(self.head, student)
         with full_precision(teacher):

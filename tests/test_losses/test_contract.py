@@ -236,13 +236,20 @@ CASES = {
          zero_at_teacher=False,
          learning={'regressor.0.weight'}),
     'fitnet_norm':
-    Case(lambda: FitNetLoss(4, 5, kernel_size=3, norm=True, relu=True),
+    Case(lambda: FitNetLoss(4, 5, kernel_size=3, connector='bn', relu=True),
          zero_at_teacher=False,
          ignores_crop=False,
          sees_all=True,
          learning={
              f'regressor.{k}'
              for k in ('0.weight', '1.weight', '1.bias')
+         }),
+    'fitnet_mlp':
+    Case(lambda: FitNetLoss(4, 5, connector='mlp'),
+         zero_at_teacher=False,
+         learning={
+             f'regressor.{k}'
+             for k in ('0.weight', '0.bias', '2.weight')
          }),
     'srd':
     Case(lambda: SRDLoss(4, 5),
@@ -263,6 +270,14 @@ CASES = {
          zero_at_teacher=False,
          once=False,
          learning={'connector.weight'}),
+    'cwd_mlp':
+    Case(lambda: CWDLoss(4, 5, connector='mlp'),
+         zero_at_teacher=False,
+         once=False,
+         learning={
+             f'connector.{k}'
+             for k in ('0.weight', '0.bias', '2.weight')
+         }),
     'cwd_logits':
     Case(lambda: CWDLoss(5, 5, 1.), same=True, once=False),
     'balanced':

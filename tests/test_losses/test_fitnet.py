@@ -58,7 +58,7 @@ def test_resizing_commutes_with_the_regressor(small, large):
 
 
 def test_regressor_with_norm_and_relu():
-    loss = FitNetLoss(3, 5, kernel_size=3, norm=True, relu=True)
+    loss = FitNetLoss(3, 5, kernel_size=3, connector='bn', relu=True)
     kinds = [type(m).__name__ for m in loss.regressor]
     assert kinds == ['Conv2d', 'BatchNorm2d', 'ReLU']
     student = torch.randn(2, 3, 4, 7)
