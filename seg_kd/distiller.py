@@ -388,6 +388,15 @@ class Distiller(nn.Module):
                             f'not {term.teacher_name!r}')
         return term.teacher_name
 
+    def freeze_untaught(self, image: Tensor) -> None:
+        """Freezes what none of the student's tapped maps depends on.
+
+        For training by the terms alone: it could only decay.
+        """
+        taught = self.taps.sources(image)
+        for parameter in unwrap_model(self.student).parameters():
+            parameter.requires_grad_(parameter in taught)
+
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """The parameters of each term that has some, for an optimizer.
 

@@ -8,7 +8,7 @@ changes to the rest of the config. In a stage
   in the place of the one of that type or name, without ``type`` it changes
   settings of it, and None leaves it out; a list replaces all hooks;
 - ``task=False``: the student learns from the teacher alone. All losses of its
-  heads have weight 0, and what only they could move stays;
+  heads have weight 0, and what lies above its tapped maps stays as it is;
 - ``train_cfg=dict(max_iters=0.1)`` is a tenth of the config's own iterations.
 
 A config without stages is one run, in the work directory itself.
@@ -125,6 +125,7 @@ def _change(cfg: Config, changes: dict[str, Any]) -> None:
     task = changes.pop('task', True)
     cfg.merge_from_dict(changes)
     if not task:
+        cfg.task = False
         _without_task(cfg)
     teacher = cfg.get('teacher')
     if isinstance(hooks, list):
@@ -136,20 +137,13 @@ def _change(cfg: Config, changes: dict[str, Any]) -> None:
 
 
 def _without_task(cfg: Config) -> None:
-    """All losses of the student's heads at weight 0, and the heads still."""
-    still: dict[str, Any] = {}
+    """All losses of the student's heads at weight 0."""
     for name in ('decode_head', 'auxiliary_head'):
         heads = cfg.model.get(name)
         for head in heads if isinstance(heads, list) else [heads]:
             losses = (head or {}).get('loss_decode') or []
             for loss in losses if isinstance(losses, list) else [losses]:
                 loss['loss_weight'] = 0.
-        if heads:
-            still[name] = dict(lr_mult=0.)
-    given = (cfg.optim_wrapper.get('paramwise_cfg') or {}).get('custom_keys')
-    keys = {**still, **(given or {})}
-    cfg.merge_from_dict(
-        dict(optim_wrapper=dict(paramwise_cfg=dict(custom_keys=plain(keys)))))
 
 
 def latest_checkpoint(folder: str) -> str | None:

@@ -60,6 +60,8 @@ class StudentHook(Hook):
                       for hook in teachers}, [hook.term for hook in hooks],
             image,
             seed=runner.seed)
+        if not runner.cfg.get('task', True):
+            self.distiller.freeze_untaught(image)
         self._describe(teachers, image)
         for hook in teachers:
             hook.make_faster(image)

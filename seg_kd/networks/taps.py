@@ -88,6 +88,18 @@ def select(output: Any, path: str) -> Tensor:
     return output
 
 
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards each module is as it was before."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
 class Taps:
     """Keeps the maps of the named layers whenever ``model`` runs.
 
@@ -212,19 +224,27 @@ class Taps:
 
         From then on :meth:`run` stops at the layer that was the last here.
         """
-        modes = {m: m.training for m in self.model.modules()}
-        self.model.eval()
         self._stop_after, self._direct = None, set()
-        try:
-            maps = self.run(inputs)
-        except _DidNotRun as error:  # as the heads of MMSegmentation
-            self._direct = {p for p in error.paths if not p.endswith(INPUT)}
-            maps = self.run(inputs)
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
+        with in_eval_mode(self.model):
+            try:
+                maps = self.run(inputs)
+            except _DidNotRun as error:  # as the heads of MMSegmentation
+                self._direct = {
+                    p
+                    for p in error.paths if not p.endswith(INPUT)
+                }
+                maps = self.run(inputs)
         self._stop_after = self._events
         return {path: kept.shape for path, kept in maps.items()}
+
+    @torch.enable_grad()
+    def sources(self, inputs: Tensor) -> set[nn.Parameter]:
+        """The trainable parameters that some map depends on."""
+        found = [p for p in self.model.parameters() if p.requires_grad]
+        with in_eval_mode(self.model):
+            total = sum(kept.sum() for kept in self.run(inputs).values())
+        gradients = torch.autograd.grad(total, found, allow_unused=True)
+        return {p for p, g in zip(found, gradients) if g is not None}
 
 
 class _Patch:

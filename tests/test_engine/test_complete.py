@@ -118,10 +118,7 @@ def test_from_the_teacher_alone_means_every_head(cfg, heads):
             losses = head.loss_decode
             for loss in losses if isinstance(losses, list) else [losses]:
                 assert loss.loss_weight == 0.
-    assert first.optim_wrapper.paramwise_cfg.custom_keys == {
-        name: dict(lr_mult=0.)
-        for name in heads
-    }
+    assert first.task is False and 'task' not in second
 
 
 def test_references_stand_for_what_the_whole_config_says(cfg):

@@ -54,12 +54,7 @@ def ab_config(plain_config, teacher_hook, flag):
             weight=1.), *extra
     ]
     plain_config.stages = [
-        dict(name='init',
-             model=dict(decode_head=dict(loss_decode=dict(loss_weight=0.))),
-             optim_wrapper=dict(paramwise_cfg=dict(custom_keys=dict(
-                 decode_head=dict(lr_mult=0.)))),
-             param_scheduler=None,
-             **ALONE),
+        dict(name='init', task=False, param_scheduler=None, **ALONE),
         dict(name='task',
              load_from='stage:init',
              custom_hooks={'1': dict(type='PADHook', **TAPS)})

@@ -25,18 +25,18 @@ def test_two_stages(plain_config, teacher_hook, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     forget_instances()
     stages = Config.fromfile('configs/fitnet_deeplab.py').stages
-    stages.hint.custom_hooks.KDHook.update(TAPS)
-    stages.hint.train_cfg.max_iters = 1.
-    stages.kd.optim_wrapper = dict(optimizer=dict(lr=0.))
+    stages.features.train_cfg.max_iters = 1.
+    stages.task.optim_wrapper = dict(optimizer=dict(lr=0.))
     plain_config.model.backbone.out_indices = (4, 6)  # the config's own hint
     plain_config.optim_wrapper.optimizer.weight_decay = 1e-2
-    plain_config.custom_hooks = [teacher_hook, dict(type='KDHook')]
+    plain_config.custom_hooks = [teacher_hook, dict(type='FitNetHook', **TAPS)]
     plain_config.stages = stages
     run_stages(plain_config, str(tmp_path / 'work'))
 
     early, hint, last = (weights(tmp_path / 'work' / path)
-                         for path in ('hint/iter_3.pth', 'hint/iter_6.pth',
-                                      'kd/iter_6.pth'))
+                         for path in ('features/iter_3.pth',
+                                      'features/iter_6.pth',
+                                      'task/iter_6.pth'))
     still = {k for k, v in hint.items() if torch.equal(v, early[k])}
     assert still == {k for k in hint if k.startswith(ABOVE)}
     assert 'distill.fitnet.regressor.0.weight' in hint

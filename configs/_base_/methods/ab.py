@@ -1,6 +1,6 @@
 # AB (activation boundaries): the backbone learns the boundaries, then CE and
 # the authors' second stage, KD at temperature 3.
-_base_ = '../stages/init.py'
+_base_ = '../stages/features.py'
 
 custom_hooks = dict(ABHook=dict(
     # MobileNetV2's blocks end without a ReLU
@@ -12,7 +12,5 @@ custom_hooks = dict(ABHook=dict(
     ],
     # weight: see docs/methods/ab.md
     weight=1.2))
-stages = dict(
-    task=dict(load_from='stage:init',
-              custom_hooks=dict(
-                  ABHook=dict(type='KDHook', temperature=3., weight=0.26))))
+stages = dict(task=dict(custom_hooks=dict(
+    ABHook=dict(type='KDHook', temperature=3., weight=0.26))))

@@ -1,24 +1,11 @@
 # FitNets in the paper's two stages: first the student up to the hint learns
 # the teacher's middle map and nothing else, then all of it with KD.
-_base_ = '../stages/alone.py'
+_base_ = '../stages/features.py'
 
 # weight: see docs/methods/fitnet.md
-custom_hooks = dict(KDHook=dict(weight=0.27, temperature=4.))
-still = dict(lr_mult=0., decay_mult=0.)
+custom_hooks = dict(
+    FitNetHook=dict(student='backbone[2]', teacher='backbone[2]', weight=.28))
 stages = dict(
-    hint=dict(
-        custom_hooks=dict(KDHook=dict(type='FitNetHook',
-                                      student='backbone[2]',
-                                      teacher='backbone[2]',
-                                      weight=.28)),
-        # What lies above the hint stays as it was.
-        task=False,
-        optim_wrapper=dict(paramwise_cfg=dict(
-            custom_keys={
-                'backbone.layer6': still,
-                'backbone.layer7': still,
-                'decode_head': still
-            })),
-        train_cfg=dict(max_iters=.25),  # of the second stage's
-        **_base_.alone),
-    kd=dict(load_from='stage:hint'))
+    features=dict(train_cfg=dict(max_iters=.25)),
+    task=dict(custom_hooks=dict(
+        FitNetHook=dict(type='KDHook', weight=0.27, temperature=4.))))
