@@ -64,6 +64,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                      default=(256, 128),
                      metavar='WxH',
                      help='of the images, default 256x128')
+    sub = command('pseudo-labels', "a teacher's labels of a folder of images")
+    cli.add_config_arguments(sub)
+    sub.add_argument('images', help='folder of images')
+    sub.add_argument('--out',
+                     required=True,
+                     metavar='DIR',
+                     help='where the data set goes')
+    sub.add_argument('--threshold',
+                     type=float,
+                     default=.9,
+                     metavar='P',
+                     help='ignore what the teacher is less sure of, default '
+                     '0.9')
     sub = command('check', 'open every file; check counts, sizes, labels')
     sub.add_argument('what',
                      help=f'{", ".join(ROOTS)}, or a config: by name, or a '
@@ -88,6 +101,12 @@ def run(args: argparse.Namespace) -> None:
     elif args.command == 'synthetic':
         from seg_kd.datasets.prepare.synthetic import convert as synthetic
         synthetic(args.out, args.train, args.val, args.seed, args.size)
+    elif args.command == 'pseudo-labels':
+        from seg_kd.engine.pseudo_labels import write_pseudo_labels
+        print(
+            write_pseudo_labels(cli.load_config(args), args.images, args.out,
+                                args.threshold))
+        print(f'seg-kd train {args.out}/config.py trains on them')
     else:
         from seg_kd.datasets.prepare.report import check
         check(args.what, args.root)

@@ -42,11 +42,14 @@ def evaluate_teacher(cfg: Config, **options: Any) -> dict[str, float]:
     """The same for the teacher that the config's ``TeacherHook`` names."""
     cfg = last_stage(cfg)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
+    return evaluate(cfg, teacher_network(cfg)[0], 'teacher', **options)
+
+
+def teacher_network(cfg: Config) -> tuple[nn.Module, dict[str, Any]]:
+    """The teacher of a complete config by itself, and its checkpoint."""
     hook = HOOKS.build(dict(teacher_of(cfg)))
-    preprocessor = MODELS.build(cfg.model.data_preprocessor)
-    model, _ = build_teacher(hook.model, hook.checkpoint,
-                             hook.trust_checkpoint, preprocessor)
-    return evaluate(cfg, model, 'teacher', **options)
+    return build_teacher(hook.model, hook.checkpoint, hook.trust_checkpoint,
+                         MODELS.build(cfg.model.data_preprocessor))
 
 
 def teacher_of(cfg: Config) -> dict[str, Any]:
@@ -136,21 +139,24 @@ def _labelled(cfg: Config) -> bool:
 
 def _without_labels(cfg: Config, out: bool) -> None:
     """Predicts without measuring: what loads or scores labels goes."""
-
-    def stays(transform: Any) -> bool:
-        return type_name(transform) not in ('LoadAnnotations', 'CheckLabels')
-
     dataset = cfg.test_dataloader.dataset
-    dataset.pipeline = [t for t in dataset.pipeline if stays(t)]
+    dataset.pipeline = label_free(dataset.pipeline)
     for transform in dataset.pipeline:
         if type_name(transform) == 'TestTimeAug':
-            kept = [[t for t in moves if stays(t)]
-                    for moves in transform.transforms]
+            kept = map(label_free, transform.transforms)
             transform.transforms = [moves for moves in kept if moves]
     if out:
         _set(cfg.test_evaluator, 'format_only', True)
     else:
         cfg.test_evaluator = []
+
+
+def label_free(pipeline: list) -> list:
+    """The transforms but those that load or check labels."""
+    return [
+        transform for transform in pipeline
+        if type_name(transform) not in ('LoadAnnotations', 'CheckLabels')
+    ]
 
 
 def _with_tta(cfg: Config, model: nn.Module) -> nn.Module:

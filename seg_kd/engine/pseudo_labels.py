@@ -1,0 +1,144 @@
+"""A teacher's labels of images that have none, as a data set of their own."""
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import init_default_scope
+from prettytable import PrettyTable
+from torch import Tensor, nn
+
+from seg_kd import shipped
+from seg_kd.datasets.prepare.files import write, write_png
+from seg_kd.datasets.progress import progress
+from seg_kd.datasets.unlabelled import images_in
+from seg_kd.engine.evaluate import label_free, last_stage, teacher_network
+from seg_kd.errors import UserError
+from seg_kd.networks.classes import class_names
+from seg_kd.registry import DATASETS
+
+IGNORED = 255
+CONFIG = '''# Trains on labels of which a teacher is {threshold:g} sure or more:
+# {share:.1f} % of the pixels.
+_base_ = {base!r}
+
+train_dataloader = dict(dataset=dict(
+    _delete_=True,
+    type='BaseSegDataset',
+    data_root={root!r},
+    data_prefix=dict(img_path='images', seg_map_path='labels'),
+    img_suffix={suffix!r},
+    seg_map_suffix='.png',
+    metainfo=dict(classes={classes!r},
+                  palette={palette!r}),
+    pipeline={{{{_base_.train_dataloader.dataset.pipeline}}}}))
+'''
+
+
+def write_pseudo_labels(cfg: Config,
+                        images: str,
+                        out: str,
+                        threshold: float = .9) -> str:
+    """Labels all images of a folder by the teacher of ``cfg``.
+
+    ``out`` gets ``images/`` (copies), ``labels/`` (class indices; 255 where
+    the teacher is less sure than ``threshold``) and ``config.py``, which is
+    ``cfg`` but trains on them. It is whole, or absent.
+
+    Args:
+        cfg: Gives the teacher, and how images are prepared for testing.
+        images: Folder, searched with all that is in it.
+        out: A folder that is not there yet.
+        threshold: Least probability of the likeliest class, from 0 to 1.
+
+    Returns:
+        A table: for each class, its share of the labelled pixels.
+
+    Raises:
+        UserError: The threshold is no probability, ``out`` holds something,
+            the images have several suffixes, or one cannot be read.
+    """
+    if not 0 <= threshold < 1:
+        raise UserError(f'the threshold is a probability from 0 to below 1, '
+                        f'not {threshold:g}')
+    if os.path.isdir(out) and os.listdir(out):
+        raise UserError(f'{out} holds files: choose another --out')
+    title, cfg = shipped.title(cfg.filename), last_stage(cfg)
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    network, checkpoint = teacher_network(cfg)
+    network.to(get_device()).eval()
+    found = [Path(path) for path in images_in(images)]
+    suffixes = {path.suffix for path in found}
+    if len(suffixes) > 1:
+        raise UserError(f'{images} has images that end in '
+                        f'{", ".join(sorted(suffixes))}: a data set has one '
+                        'kind, convert the others first')
+    dataset = {**cfg.test_dataloader.dataset, 'lazy_init': True}
+    info = DATASETS.build(dataset).metainfo
+    classes = tuple(class_names(checkpoint) or info['classes'])
+    counts = np.zeros(256, int)
+    pipeline = Compose(label_free(cfg.test_dataloader.dataset.pipeline))
+    part = Path(f'{out.rstrip(os.sep)}.part')
+    shutil.rmtree(part, ignore_errors=True)
+    for path in progress(found, 'labelling'):
+        labels = label(network, pipeline, path, threshold)
+        name = path.relative_to(images)
+        (part / 'images' / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, part / 'images' / name)
+        write_png((part / 'labels' / name).with_suffix('.png'), labels)
+        counts += np.bincount(labels.flatten(), minlength=256)
+    share = 100 * (1 - counts[IGNORED] / counts.sum())
+    config = CONFIG.format(base=title,
+                           threshold=threshold,
+                           share=share,
+                           root=os.path.abspath(out),
+                           suffix=suffixes.pop(),
+                           classes=classes,
+                           palette=info['palette'])
+    write(part / 'config.py', config.encode())
+    shutil.rmtree(out, ignore_errors=True)  # empty, if it is there
+    os.rename(part, out)
+    return balance(classes, counts)
+
+
+@torch.no_grad()
+def label(network: nn.Module, pipeline: Compose, path: Path,
+          threshold: float) -> np.ndarray:
+    """Class indices ``(H, W)`` of one image file, 255 where unsure."""
+    try:
+        sample = pipeline(dict(img_path=str(path)))
+    except Exception as error:  # OpenCV's, or a transform's own
+        raise UserError(f'{path}: cannot be loaded ({error})') from error
+    batch = dict(inputs=[sample['inputs']],
+                 data_samples=[sample['data_samples']])
+    result, = network.test_step(batch)
+    chosen = result.pred_sem_seg.data[0]
+    sure = certainty(result.seg_logits.data) >= threshold
+    return chosen.where(sure, IGNORED).to(torch.uint8).cpu().numpy()
+
+
+def certainty(logits: Tensor) -> Tensor:
+    """Probability of the likeliest class, ``(K, H, W) -> (H, W)``.
+
+    With one channel it is a sigmoid's, of two classes.
+    """
+    if len(logits) == 1:
+        return logits[0].abs().sigmoid()
+    return logits.softmax(0).amax(0)
+
+
+def balance(classes: Sequence[str], counts: np.ndarray) -> str:
+    """A table of the classes' shares, in percent, from counts by label."""
+    table = PrettyTable(['class', '% of labelled pixels'])
+    table.align = 'r'
+    table.align['class'] = 'l'
+    labelled = max(1, counts[:IGNORED].sum())
+    for name, count in zip(classes, counts):
+        table.add_row([name, f'{100 * count / labelled:.2f}'])
+    share = 100 * counts[IGNORED] / counts.sum()
+    return f'{table}\nignored, as the teacher is unsure: {share:.1f} %'

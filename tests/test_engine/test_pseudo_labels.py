@@ -1,0 +1,117 @@
+"""A teacher's labels as a data set: what they are, and that it trains."""
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import CLASSES, run_tool
+from mmengine.config import Config
+
+from seg_kd.engine.pseudo_labels import certainty
+from seg_kd.engine.stages import latest_checkpoint
+from seg_kd.networks.checkpoint import read_checkpoint
+
+
+@pytest.fixture
+def config(plain_config, teacher_hook, tmp_path):
+    weights = torch.load(teacher_hook['checkpoint'])
+    weights['state_dict']['decode_head.conv_seg.weight'] *= 100  # more sure
+    torch.save(weights, tmp_path / 'teacher.pth')
+    plain_config.custom_hooks = [
+        dict(teacher_hook, checkpoint=str(tmp_path / 'teacher.pth')),
+        dict(type='KDHook')
+    ]
+    plain_config.train_cfg.max_iters = 2
+    plain_config.default_hooks.checkpoint.interval = 2
+    plain_config.dump(str(tmp_path / 'mine.py'))
+    return 'mine.py'
+
+
+@pytest.fixture
+def images(data_root, tmp_path):
+    folder = tmp_path / 'more'
+    (folder / 'deep').mkdir(parents=True)
+    for number, name in enumerate(('a.png', 'deep/b.png')):
+        shutil.copy(data_root / f'val/images/{number}.png', folder / name)
+    return folder
+
+
+def test_labels_where_the_teacher_is_sure(config, images, tmp_path,
+                                          monkeypatch, capsys):
+
+    def written(threshold):
+        assert run_tool('prepare_data', [
+            'pseudo-labels', config, 'more', '--out', f'out{threshold}',
+            '--threshold', threshold
+        ], monkeypatch, tmp_path) == 0
+        return [
+            cv2.imread(str(tmp_path / f'out{threshold}/labels/{name}.png'), -1)
+            for name in ('a', 'deep/b')
+        ]
+
+    whole, sure = written(0), written(.5)
+    said = capsys.readouterr().out
+    assert all(name in said for name in CLASSES)
+    ignored = np.mean([label == 255 for label in sure])
+    assert 0 < ignored < 1
+    assert float(re.findall(r'unsure: ([\d.]+) %',
+                            said)[-1]) == pytest.approx(100 * ignored, abs=.05)
+    for all_of_it, part in zip(whole, sure):
+        assert all_of_it.shape == (64, 96) and all_of_it.max() < len(CLASSES)
+        kept = part != 255
+        assert (part[kept] == all_of_it[kept]).all()
+    copied = tmp_path / 'out0/images/deep/b.png'
+    assert copied.read_bytes() == (images / 'deep/b.png').read_bytes()
+
+
+def test_it_trains(config, images, tmp_path, monkeypatch):
+    assert run_tool('prepare_data',
+                    ['pseudo-labels', config, 'more', '--out', 'out'],
+                    monkeypatch, tmp_path) == 0
+    dataset = Config.fromfile(tmp_path / 'out/config.py')
+    assert dataset.train_dataloader.dataset.metainfo.classes == CLASSES
+    assert run_tool('train', ['out/config.py', '--work-dir', 'work'],
+                    monkeypatch, tmp_path) == 0
+    state = read_checkpoint(latest_checkpoint(str(tmp_path / 'work')))
+    assert state['meta']['dataset_meta']['classes'] == CLASSES
+
+
+@pytest.mark.parametrize('options, said', [
+    (['--threshold', '1.5'], 'a probability from 0 to below 1, not 1.5'),
+    (['--out', '.'], '. holds files'),
+    (['nowhere'], 'nowhere is missing'),
+])
+def test_mistakes(config, images, options, said, tmp_path, monkeypatch,
+                  capsys):
+    arguments = [config, 'more', '--out', 'out', *options]
+    if options == ['nowhere']:
+        arguments = [config, 'nowhere', '--out', 'out']
+    assert run_tool('prepare_data', ['pseudo-labels', *arguments], monkeypatch,
+                    tmp_path) == 2
+    assert said in capsys.readouterr().err
+    assert not Path(tmp_path / 'out').exists()
+
+
+def test_images_that_are_none(config, images, tmp_path, monkeypatch, capsys):
+
+    def fails():
+        assert run_tool('prepare_data',
+                        ['pseudo-labels', config, 'more', '--out', 'out'],
+                        monkeypatch, tmp_path) == 2
+        return capsys.readouterr().err
+
+    (images / 'c.png').write_bytes(b'no image')
+    assert 'more/c.png: cannot be loaded' in fails()
+    (images / 'c.png').rename(images / 'c.jpg')
+    assert 'images that end in .jpg, .png' in fails()
+
+
+def test_certainty():
+    logits = torch.tensor([[2., 0.], [0., 0.], [-1., 0.]])[:, None]
+    expected = logits.softmax(0).max(0)[0]
+    torch.testing.assert_close(certainty(logits), expected)
+    torch.testing.assert_close(certainty(logits[:1]),
+                               torch.tensor([[.880797, .5]]))
