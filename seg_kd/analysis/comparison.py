@@ -18,13 +18,15 @@ from mmengine.config import Config
 
 import seg_kd
 from seg_kd import __version__, shipped
+from seg_kd.analysis import controls
 from seg_kd.analysis.ledger import ALONE, Run
 from seg_kd.analysis.logs import read_scalars, seconds_trained
 from seg_kd.engine.class_iou import PREFIX
 from seg_kd.engine.complete import apply_changes, plain
 from seg_kd.engine.folds import choose_fold
 from seg_kd.engine.stages import (check_teacher, decisive_settings,
-                                  named_stages, run_stages, stage_configs)
+                                  is_finished, latest_checkpoint, named_stages,
+                                  run_stages, stage_configs)
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook
 from seg_kd.registry import HOOKS, is_kind
@@ -163,10 +165,21 @@ class Comparison:
                method: str,
                seed: int = 0,
                fold: str | None = None) -> Config:
+        method, control = controls.split(method)
         cfg = combine(method, self.experiment, self.student)
         if fold:
             choose_fold(cfg, fold)
         cfg.randomness = dict(seed=seed)
+        if control == 'softened':
+            controls.soften(cfg)
+        elif control == 'random':
+            name = '_'.join(filter(None, ('random_teacher', fold)))
+            cfg.teacher.checkpoint = controls.random_weights(
+                cfg.teacher, os.path.join(self.folder, f'{name}.pth'))
+        elif control == 'own':
+            alone = self.work_dir(ALONE, fold, seed)
+            cfg.teacher.checkpoint = latest_checkpoint(alone)
+            cfg.teacher.model = plain(cfg.model)
         if self.max_iters:
             shorten(cfg, self.max_iters)
         if self.ratio and not taskless(cfg):
@@ -176,12 +189,21 @@ class Comparison:
     def check(self, methods: Sequence[str], folds: Sequence) -> None:
         """Before anything is trained: configs and teachers are there."""
         for method in methods:
+            if controls.split(method)[1] == 'own':  # its teacher comes first
+                continue
             for fold in folds:
                 for _, cfg in stage_configs(self.config(method, fold=fold)):
                     check_teacher(cfg)
 
+    def ready(self, run: tuple[str, str | None, int]) -> bool:
+        """Is what it learns from trained? That of the student alone."""
+        method, fold, seed = run
+        if controls.split(method)[1] != 'own':
+            return True
+        return is_finished(self.work_dir(ALONE, fold, seed))
+
     def work_dir(self, method: str, fold: str | None, seed: int) -> str:
-        name = shipped.stem(method)
+        name = controls.title(method)
         place = [name, fold, f'seed{seed}'] if fold else [name, f'seed{seed}']
         return os.path.join(self.folder, '_'.join(place))
 
@@ -196,7 +218,7 @@ class Comparison:
         ]
         wall = sum(map(seconds_trained, stages))
         return dict(experiment=shipped.stem(self.experiment),
-                    method=shipped.stem(method),
+                    method=controls.title(method),
                     fold=fold,
                     seed=seed,
                     iterations=cfg.train_cfg.max_iters,

@@ -103,6 +103,7 @@ class Comparison:
     Differences are in points of mIoU, the method minus the student alone.
     """
     method: str
+    iterations: int
     scores: list[float]  # of the method
     alone: list[float]  # of the student alone, pair by pair
     keys: list[tuple]  # experiment, iterations, fold, seed of each pair
@@ -152,6 +153,8 @@ def compare(runs: list[Run],
             methods: list[str] | None = None) -> list[Comparison]:
     """Each method against the student alone, over all of their pairs.
 
+    Runs of another number of iterations are another comparison.
+
     Args:
         runs: Of a ledger. Of several runs of one thing the last counts.
         methods: In this order; by default all that have a pair.
@@ -163,6 +166,7 @@ def compare(runs: list[Run],
     by_method: dict[str, dict[tuple, Run]] = defaultdict(dict)
     for run in runs:
         by_method[run['method']][tuple(run[k] for k in PAIR)] = run
+    lengths = sorted({run['iterations'] for run in runs})
     alone = by_method.get(ALONE, {})
     paired = [
         m for m in by_method
@@ -174,16 +178,20 @@ def compare(runs: list[Run],
     found = []
     for method in methods or paired:
         own = by_method.get(method, {})
-        keys = sorted(own.keys() & alone.keys(), key=str)
-        if not keys:
+        paired_keys = sorted(own.keys() & alone.keys(), key=str)
+        if not paired_keys:
             raise UserError(
                 f'{method!r} is not paired with the student alone: '
                 f'{len(own)} runs of it and {len(alone)} of {ALONE!r}, none '
                 f'of the same {", ".join(PAIR)}')
-        wall = mean(own[k]['wall_s'] / alone[k]['wall_s'] for k in keys)
-        found.append(
-            Comparison(method, [own[k]['miou'] for k in keys],
-                       [alone[k]['miou'] for k in keys], keys, wall))
+        for length in lengths:
+            keys = [k for k in paired_keys if own[k]['iterations'] == length]
+            if not keys:
+                continue
+            wall = mean(own[k]['wall_s'] / alone[k]['wall_s'] for k in keys)
+            found.append(
+                Comparison(method, length, [own[k]['miou'] for k in keys],
+                           [alone[k]['miou'] for k in keys], keys, wall))
     tested = [c for c in found if np.isfinite(c.raw_p)]
     if tested:
         corrected = multipletests([c.raw_p for c in tested], method='holm')[1]
@@ -195,7 +203,7 @@ def compare(runs: list[Run],
 def table(comparisons: list[Comparison]) -> str:
     """One row per method: means, paired difference, interval, p, cost."""
     shown = PrettyTable([
-        'method', 'pairs', 'mIoU', 'alone', 'gain',
+        'method', 'iterations', 'pairs', 'mIoU', 'alone', 'gain',
         f'{100 * LEVEL:.0f} % interval', 'p (Holm)', 'detectable', 'time'
     ])
     shown.align = 'r'
@@ -204,7 +212,7 @@ def table(comparisons: list[Comparison]) -> str:
         low, high = c.interval
         several = len(c.gains) > 1
         shown.add_row([
-            c.method,
+            c.method, c.iterations,
             len(c.gains),
             spread(c.scores),
             spread(c.alone), f'{c.gain:+.2f}',
@@ -218,7 +226,7 @@ def table(comparisons: list[Comparison]) -> str:
 def by_fold(comparisons: list[Comparison]) -> str:
     """Mean gain of each method on each fold, and over how many pairs."""
     folds = sorted({str(key[2]) for c in comparisons for key in c.keys})
-    shown = PrettyTable(['method', *folds])
+    shown = PrettyTable(['method', 'iterations', *folds])
     shown.align = 'r'
     shown.align['method'] = 'l'
     for c in comparisons:
@@ -228,7 +236,7 @@ def by_fold(comparisons: list[Comparison]) -> str:
                 g for g, key in zip(c.gains, c.keys) if str(key[2]) == fold
             ]
             row.append(f'{mean(gains):+.2f} ({len(gains)})' if gains else '-')
-        shown.add_row([c.method, *row])
+        shown.add_row([c.method, c.iterations, *row])
     return str(shown)
 
 
@@ -259,9 +267,37 @@ def draw(comparisons: list[Comparison], path: str) -> None:
                       capsize=3,
                       label='mean and its interval' if row == 0 else None)
     axis.axvline(0, color='0.3', linestyle='--', linewidth=1)
-    axis.set_yticks(range(len(comparisons)), [c.method for c in comparisons])
+    several = len({c.iterations for c in comparisons}) > 1
+    names = [
+        f'{c.method}, {c.iterations}' if several else c.method
+        for c in comparisons
+    ]
+    axis.set_yticks(range(len(comparisons)), names)
     axis.set_ylim(len(comparisons) - .4, -.6)
     axis.set_xlabel('mIoU minus that of the student alone, same seed and fold')
     axis.legend(loc='best', frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_budgets(comparisons: list[Comparison], path: str) -> None:
+    """Does the gain grow with the iterations? A line per method."""
+    figure, axis = plt.subplots(figsize=(6., 4.), layout='constrained')
+    for method in dict.fromkeys(c.method for c in comparisons):
+        own = [c for c in comparisons if c.method == method]
+        spans = [
+            c.interval if len(c.gains) > 1 else (c.gain, ) * 2 for c in own
+        ]
+        axis.errorbar([c.iterations for c in own], [c.gain for c in own],
+                      yerr=[[abs(end - c.gain) for c, end in zip(own, ends)]
+                            for ends in zip(*spans)],
+                      fmt='o-',
+                      capsize=3,
+                      label=method)
+    axis.axhline(0, color='0.3', linestyle='--', linewidth=1)
+    axis.set_xlabel('iterations')
+    axis.set_ylabel('mIoU minus that of the student alone')
+    axis.set_xlim(left=0)
+    axis.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -65,9 +65,13 @@ def train_all(comparison: Comparison,
     started = time.monotonic()
     with ProcessPoolExecutor(jobs,
                              multiprocessing.get_context('spawn')) as pool:
-        while working or (waiting and time.monotonic() < end):
-            while waiting and len(working) < jobs and time.monotonic() < end:
-                run = waiting.pop(0)
+        while working or (any(map(comparison.ready, waiting))
+                          and time.monotonic() < end):
+            while len(working) < jobs and time.monotonic() < end:
+                run = next(filter(comparison.ready, waiting), None)
+                if run is None:
+                    break
+                waiting.remove(run)
                 working[pool.submit(train_apart, comparison, run)] = run
             done, _ = wait(working, SAY_EVERY, FIRST_COMPLETED)
             for future in done:
@@ -79,6 +83,9 @@ def train_all(comparison: Comparison,
                                shares,
                                time.monotonic() - started),
                       flush=True)
+    for run in waiting:
+        if not comparison.ready(run):
+            yield run, UserError('its teacher, the student alone, is missing')
 
 
 def train_apart(comparison: Comparison, run: Run) -> dict[str, Any]:

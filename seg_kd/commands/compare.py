@@ -35,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         nargs='+',
                         metavar='NAME',
                         help='splits that the data set defines: one run each')
+    parser.add_argument('--controls',
+                        nargs='+',
+                        default=[],
+                        metavar='CONTROL',
+                        help='each method also with another teacher: own (the '
+                        'student alone), random, softened (labels, for kd)')
     parser.add_argument('--max-iters',
                         type=cli.positive,
                         metavar='N',
@@ -64,20 +70,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from seg_kd.analysis import comparison, ledger
+    from seg_kd.analysis import comparison, controls, ledger
     folder = args.work_dir or os.path.join(
         'work_dirs', f'compare_{shipped.stem(args.data)}')
     path = args.ledger or os.path.join(folder, 'ledger.jsonl')
     failed = []
     if not args.table:
-        names = [comparison.ALONE, *(args.methods or comparison.methods())]
+        methods = args.methods or comparison.methods()
+        names = [
+            comparison.ALONE, *controls.with_controls(methods, args.controls)
+        ]
         failed = train(args, names, folder, path)
     runs = [
         r for r in ledger.read(path)
         if r['experiment'] == shipped.stem(args.data)
     ]
-    methods = [shipped.stem(name) for name in args.methods] or None
-    compared = ledger.compare(runs, methods)
+    shown = controls.with_controls(args.methods, args.controls)
+    compared = ledger.compare(runs, [controls.title(m) for m in shown] or None)
     text = ledger.table(compared)
     if len({run['fold'] for run in runs}) > 1:
         text += '\n' + ledger.by_fold(compared)
@@ -85,7 +94,11 @@ def run(args: argparse.Namespace) -> None:
     with open(os.path.join(folder, 'table.txt'), 'w', encoding='utf-8') as f:
         f.write(text + '\n')
     ledger.draw(compared, os.path.join(folder, 'methods.png'))
-    print(f'\n{text}\n\n{folder}/table.txt and {folder}/methods.png')
+    written = f'{folder}/table.txt and {folder}/methods.png'
+    if len({c.iterations for c in compared}) > 1:
+        ledger.draw_budgets(compared, os.path.join(folder, 'budgets.png'))
+        written = f'{written}, and {folder}/budgets.png'
+    print(f'\n{text}\n\n{written}')
     if failed:
         raise UserError(f'{len(failed)} runs did not end: {failed[0]}')
 

@@ -23,7 +23,7 @@ from seg_kd.networks.classes import class_names
 from seg_kd.registry import DATASETS
 
 IGNORED = 255
-CONFIG = '''# Trains on labels of which a teacher is {threshold:g} sure or more:
+CONFIG = '''# Trains on labels of which a teacher is {threshold:g} sure:
 # {share:.1f} % of the pixels.
 _base_ = {base!r}
 

@@ -343,6 +343,12 @@ def _train(cfg: Config, folder: str, record: dict[str, Any],
     barrier()  # the next stage reads what the main process has written
 
 
+def is_finished(folder: str) -> bool:
+    """Does the folder hold a run, or a stage, that came to its end?"""
+    record = _read_record(folder)
+    return record is not None and record['finished']
+
+
 def _read_record(folder: str) -> dict[str, Any] | None:
     path = os.path.join(folder, RECORD)
     if not os.path.exists(path):

@@ -9,6 +9,7 @@ from seg_kd.hooks.methods import (ABHook, BalancedHook, CCKDHook, CWDHook,
                                   DISTHook, FitNetHook, FSPHook, ICKDHook,
                                   KDHook, LogitStdHook, PADHook, PKTHook,
                                   ReviewKDHook, RKDHook, SPHook, VIDHook)
+from seg_kd.hooks.softened import SoftenedLabelsHook
 from seg_kd.hooks.srd import SRDHook
 from seg_kd.hooks.student import StudentHook
 from seg_kd.hooks.teacher import TeacherHook
@@ -19,5 +20,5 @@ __all__ = [
     'DISTHook', 'KDHook', 'LogitStdHook', 'ATHook', 'FitNetHook', 'SRDHook',
     'VIDHook', 'CRDHook', 'HNDHook', 'ICKDHook', 'ReviewKDHook', 'ABHook',
     'FSPHook', 'FTHook', 'PADHook', 'ParaphraserHook', 'DistillHook', 'KAHook',
-    'StudentHook', 'TeacherHook', 'TranslatorHook'
+    'SoftenedLabelsHook', 'StudentHook', 'TeacherHook', 'TranslatorHook'
 ]

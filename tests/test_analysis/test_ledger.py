@@ -87,11 +87,11 @@ def test_tables_show_every_method_and_fold():
     ]
     comparisons = ledger.compare(folds)
     row = ledger.table(comparisons).splitlines()[3].split('|')
-    assert [cell.strip() for cell in row[1:6]
-            ] == ['ka', '2', '41.50 ± 0.71', '40.00 ± 0.00', '+1.50']
+    assert [cell.strip() for cell in row[1:7]
+            ] == ['ka', '6000', '2', '41.50 ± 0.71', '40.00 ± 0.00', '+1.50']
     row = ledger.by_fold(comparisons).splitlines()[3].split('|')
     assert [cell.strip()
-            for cell in row[1:4]] == ['ka', '+1.00 (1)', '+2.00 (1)']
+            for cell in row[1:5]] == ['ka', '6000', '+1.00 (1)', '+2.00 (1)']
 
 
 def test_one_pair_claims_nothing():
@@ -144,6 +144,24 @@ def test_the_chart_shows_every_pair_and_interval(tmp_path, monkeypatch):
     spans = [bar[2][0].get_segments()[0][:, 0] for bar in axis.containers]
     for span, comparison in zip(spans, comparisons):
         assert tuple(span) == pytest.approx(comparison.interval)
+
+
+def test_each_budget_is_a_comparison_of_its_own(tmp_path, monkeypatch):
+    short = [dict(r, iterations=2000, miou=r['miou'] - 10) for r in ALONE]
+    short += [dict(r, iterations=2000, miou=r['miou'] - 11) for r in KA[:2]]
+    early, late = found = ledger.compare(ALONE + KA + short)
+    assert (early.iterations, early.gains) == (2000, [1., 0.])
+    assert (late.iterations, late.gains) == (6000, [2., 1., 3.])
+    drawn = []
+    monkeypatch.setattr(ledger.plt.Figure, 'savefig',
+                        lambda figure, path, **kw: drawn.append(figure))
+    ledger.draw_budgets(found, str(tmp_path / 'budgets.png'))
+    axis, = drawn[0].axes
+    bars, = axis.containers
+    assert bars[0].get_xydata().tolist() == [[2000, .5], [6000, 2.]]
+    ends = [segment[:, 1] for segment in bars[2][0].get_segments()]
+    for end, comparison in zip(ends, found):
+        assert tuple(end) == pytest.approx(comparison.interval)
 
 
 def test_the_same_run_is_not_noted_twice():

@@ -29,6 +29,9 @@ class Pretended:
                     threads=torch.get_num_threads(),
                     process=os.getpid())
 
+    def ready(self, run):
+        return run.method != 'early' or os.path.exists(self.folder)
+
     def share(self, run):
         return .5
 
@@ -58,6 +61,17 @@ def test_one_after_the_other_in_this_process(pretended, capsys):
     (run, outcome), = train_all(pretended, RUNS[:1])
     assert outcome['process'] == os.getpid()
     assert '== kd, seed 0 ==' in capsys.readouterr().out
+
+
+def test_what_is_not_ready_waits(pretended):
+    runs = [Run('early', None, 0), Run('kd', None, 0)]
+    ended = [run.method for run, _ in train_all(pretended, runs, 2)]
+    assert ended == ['kd', 'early']  # kd makes the folder, for its log
+
+
+def test_what_never_gets_ready_is_said(pretended):
+    (_, outcome), = train_all(pretended, [Run('early', None, 0)], 2)
+    assert 'the student alone, is missing' in str(outcome)
 
 
 @pytest.mark.parametrize('jobs', [1, 2])

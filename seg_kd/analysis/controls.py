@@ -1,0 +1,91 @@
+"""Runs that say what a gain is: the same method, with less in its teacher.
+
+``METHOD@own``: the teacher is a student that was trained alone, on the same
+fold and seed. ``METHOD@random``: the teacher's weights are random.
+``METHOD@softened``: in the place of KD's teacher the labels, as soft as the
+teacher is unsure. What these gain, too, is regularization.
+"""
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from seg_kd import shipped
+from seg_kd.engine.complete import named_hooks, plain
+from seg_kd.errors import UserError
+from seg_kd.hooks import KDHook
+from seg_kd.registry import HOOKS, is_kind
+from seg_kd.teacher.build import build_network, teacher_config
+
+CONTROLS = ('own', 'random', 'softened')
+SIGN = '@'
+BATCHES = 10  # of noise, for the batch norms of a random teacher
+
+
+def with_controls(methods: Sequence[str],
+                  controls: Sequence[str]) -> list[str]:
+    """The methods, and behind them each with each control."""
+    return [
+        *methods,
+        *(f'{m}{SIGN}{control}' for control in controls for m in methods)
+    ]
+
+
+def split(name: str) -> tuple[str, str]:
+    """``'kd@own' -> ('kd', 'own')``; the second is empty without a control.
+
+    Raises:
+        UserError: There is no such control.
+    """
+    method, _, control = name.partition(SIGN)
+    if control and control not in CONTROLS:
+        raise UserError(f'{name}: a control is one of {", ".join(CONTROLS)}')
+    return method, control
+
+
+def title(name: str) -> str:
+    """What a table calls it: ``'my/kd.py@own' -> 'kd@own'``."""
+    method, control = split(name)
+    return SIGN.join(filter(None, (shipped.stem(method), control)))
+
+
+def soften(cfg: Config) -> None:
+    """Puts the softened labels into the place of the teacher of KD.
+
+    Raises:
+        UserError: The method is not KD, or more than that.
+    """
+    hooks = named_hooks(cfg.get('custom_hooks'), None)
+    if not hooks or not all(is_kind(h, HOOKS, KDHook) for h in hooks.values()):
+        raise UserError("the control 'softened' stands for KD's teacher: it "
+                        'needs a method that is a KDHook and nothing else')
+    cfg.custom_hooks = {
+        name: {
+            **plain(hook), 'type': 'SoftenedLabelsHook'
+        }
+        for name, hook in hooks.items()
+    }
+
+
+def random_weights(teacher: dict[str, Any], path: str) -> str:
+    """Writes a checkpoint of the teacher's network with random weights.
+
+    Its batch norms have seen noise, so its maps have a scale.
+
+    Args:
+        teacher: The config of a ``TeacherHook``.
+        path: Where it goes; what is there is kept.
+    """
+    if os.path.exists(path):
+        return path
+    model, _ = teacher_config(teacher['model'], path)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        network = build_network(model).train()
+        for _ in range(BATCHES):
+            network(torch.randn(4, 3, 128, 128))
+    os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+    torch.save(dict(state_dict=network.state_dict()), path)
+    return path

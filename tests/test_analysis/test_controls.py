@@ -1,0 +1,99 @@
+"""Controls: what stands in the place of the teacher."""
+import pytest
+import torch
+from conftest import forget_instances
+from mmengine.config import Config
+
+from seg_kd.analysis import controls
+from seg_kd.analysis.comparison import ALONE, Comparison
+from seg_kd.engine.stages import check_teacher
+from seg_kd.errors import UserError
+from seg_kd.hooks.softened import soften
+from seg_kd.networks.checkpoint import read_checkpoint
+
+
+def test_names():
+    assert controls.with_controls(['kd', 'a/my.py'], ['own', 'random']) == [
+        'kd', 'a/my.py', 'kd@own', 'a/my.py@own', 'kd@random', 'a/my.py@random'
+    ]
+    assert controls.title('a/my.py@own') == 'my@own'
+    assert controls.title('a/my.py') == 'my'
+    with pytest.raises(UserError, match='kd@owm: a control is one of own'):
+        controls.split('kd@owm')
+
+
+@pytest.mark.parametrize('temperature', [1., 4.])
+def test_softened_labels(temperature):
+    torch.manual_seed(0)
+    teacher = 3 * torch.randn(2, 5, 3, 4)
+    labels = torch.randint(5, (2, 6, 8))
+    labels[0, :2] = 255
+    found = soften(teacher, labels, temperature)
+    shares = (found / temperature).softmax(1)
+    sure = (teacher / temperature).softmax(1).amax(1)
+    for n in range(2):
+        for y in range(3):
+            for x in range(4):
+                label = labels[n, 2 * y + 1, 2 * x + 1]
+                if label == 255:
+                    continue
+                expected = torch.full((5, ), (1 - sure[n, y, x]) / 4)
+                expected[label] = sure[n, y, x]
+                torch.testing.assert_close(shares[n, :, y, x], expected)
+
+
+def test_a_teacher_that_is_certain_stays_finite():
+    teacher = torch.tensor([1000., 0., 0.]).view(1, 3, 1, 1)
+    found = soften(teacher, torch.ones(1, 1, 1, dtype=torch.long), 1.)
+    assert found.isfinite().all() and found.argmax(1) == 1
+
+
+def test_softened_is_for_kd_alone():
+    job = Comparison('synthetic', 'out')
+    cfg = job.config('kd@softened')
+    hook = cfg.custom_hooks.KDHook
+    assert hook.type == 'SoftenedLabelsHook' and hook.weight == .27
+    for method in ('recipe@softened', 'fitnet@softened'):
+        with pytest.raises(UserError, match='a KDHook and nothing else'):
+            job.config(method)
+
+
+@pytest.fixture
+def experiment(plain_config, teacher_hook, tmp_path, monkeypatch):
+    """A path of one, with the small networks of the tests."""
+    monkeypatch.chdir(tmp_path)
+    plain_config.teacher = teacher_hook
+    plain_config.train_cfg.update(max_iters=2, val_interval=2)
+    plain_config.default_hooks.checkpoint.interval = 2
+    plain_config.custom_imports = dict(imports=['seg_kd.register'])
+    plain_config.pop('work_dir')
+    plain_config.dump('tiny.py')
+    return 'tiny.py'
+
+
+def test_each_control_trains(experiment):
+    job = Comparison(experiment, 'out')
+    runs = {}
+    for method in (ALONE, 'kd', 'kd@own', 'kd@random', 'kd@softened'):
+        forget_instances()
+        assert job.ready((method, None, 0))
+        runs[method] = job.train(method, None, 0)
+        assert runs[method]['method'] == method
+    assert len({run['settings'] for run in runs.values()}) == 5
+    assert not job.ready(('kd@own', None, 1))  # its seed was not trained
+    own = Config.fromfile('out/kd@own_seed0/kd_tiny.py')
+    assert own.teacher.checkpoint.startswith('out/student_seed0/iter_2')
+    assert own.teacher.model.backbone == own.model.backbone
+
+
+def test_random_weights_are_made_once(experiment):
+    job = Comparison(experiment, 'out')
+    path = job.config('kd@random').teacher.checkpoint
+    first = read_checkpoint(path)['state_dict']
+    assert job.config('kd@random').teacher.checkpoint == path
+    given = read_checkpoint(Config.fromfile(experiment).teacher.checkpoint)
+    key = 'backbone.stem.0.weight'
+    assert not torch.equal(first[key], given['state_dict'][key])
+    means = [v for k, v in first.items() if k.endswith('running_mean')]
+    assert means and all(v.abs().sum() > 0 for v in means)
+    check_teacher(job.config('kd@random'))
