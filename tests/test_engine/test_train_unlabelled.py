@@ -3,7 +3,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import TAPS, build_runner
+from conftest import TAPS, build_runner, run_on_two_ranks
 from mmengine.hooks import Hook
 
 from seg_kd.engine.stages import latest_checkpoint
@@ -107,3 +107,46 @@ def test_needs_a_sampler_without_end(config):
     config.train_dataloader.sampler.type = 'DefaultSampler'
     with pytest.raises(UserError, match='InfiniteSampler'):
         build_runner(config).train()
+
+
+RANK_SAVER = '''
+import torch
+from mmengine.hooks import Hook
+from seg_kd.registry import HOOKS
+
+
+@HOOKS.register_module()
+class RankSaver(Hook):
+    """Saves which images each rank saw, and what it ends with."""
+    seen = None
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.seen = (self.seen or []) + [
+            [s.sample_idx for s in data_batch['data_samples']]]
+
+    def after_train(self, runner):
+        end = {k: v.detach() for k, v in runner.model.named_parameters()}
+        torch.save([self.seen, end], f'rank{runner.rank}.pth')
+'''
+
+
+def test_two_processes_share_both_kinds(config, tmp_path):
+    config.custom_hooks.append(dict(type='RankSaver'))
+    config.train_cfg.max_iters = 3
+    config.train_dataloader.unlabelled.ratio = 1.
+    for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
+        config.pop(key)
+    run_on_two_ranks(config, RANK_SAVER, tmp_path)
+    (first, one), (second,
+                   other) = (torch.load(path)
+                             for path in sorted(tmp_path.rglob('rank?.pth')))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    drawn = [
+        i for seen in zip(first, second) for pair in zip(*seen) for i in pair
+    ]
+    labelled = [i for i in drawn if i < 6]  # they come first, in twos
+    assert all([i < 6 for i in seen] == [True, True, False, False]
+               for seen in first + second)
+    assert sorted(labelled[:6]) == sorted(labelled[6:]) == list(range(6))
+    others = [i for i in drawn if i >= 6]
+    assert sorted(others[:5]) == sorted(others[5:10]) == list(range(6, 11))

@@ -104,6 +104,26 @@ def test_whole_images_train_as_without_a_cache(config, tmp_path):
     assert (cached[2], plain[2]) == (1 + 6, 12)
 
 
+def test_images_without_labels_are_cached_too(config, tmp_path):
+    """5 of those, 6 with labels: 4 batches of 2 and 3 show 6 and 5."""
+    (tmp_path / 'more').mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        image = rng.integers(0, 255, (*SIZE, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f'more/{i}.png'), image)
+    with_moves(config).train_dataloader.unlabelled = dict(img_path=str(
+        tmp_path / 'more'),
+                                                          ratio=1.5)
+    config.train_cfg.max_iters = 4
+    cached = trained(config, tmp_path / 'cached/run')
+    again = trained(config, tmp_path / 'cached/run')
+    none = trained(config, tmp_path / 'none/run', max_gib=0)
+    assert (cached[2], again[2]) == (1 + 6 + 5, 1)
+    for other in (again, none):
+        assert cached[0] == other[0]
+        assert_same(cached[1], other[1])
+
+
 def test_half_precision_is_near(config, tmp_path):
     config.train_cfg.max_iters = 1
     half, = trained(config, tmp_path / 'half/run', dtype='float16')[0]

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from seg_kd.datasets.cached import Cached
 from seg_kd.datasets.check import CheckLabels
 from seg_kd.datasets.transforms import Albumentations, CropWithClassCap
+from seg_kd.datasets.unlabelled import LoadLabels
 from seg_kd.errors import UserError
 
-FIXED = (LoadImageFromFile, LoadAnnotations, CheckLabels, Resize,
+FIXED = (LoadImageFromFile, LoadAnnotations, LoadLabels, CheckLabels, Resize,
          ResizeToMultiple)
 MOVES = (HorizontalFlip, VerticalFlip, CropWithClassCap)
 Size = tuple[int, int]  # height, width
