@@ -6,14 +6,14 @@ After equation (3) of the paper, ``losses/fitnet.py`` of winycg/CIRKD and
 
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (channel_errors, check_channels,
-                                       check_norm, full_precision,
-                                       mask_nonfinite)
+from seg_kd.losses._functional import (channel_errors, check_form, check_norm,
+                                       input_of)
+from seg_kd.losses._maps import MapLoss, convolution
 
 SCALES = {'dense': 1., 'paper': .5}
 
 
-class FitNetLoss(nn.Module):
+class FitNetLoss(MapLoss):
     r"""Squared distance of the teacher's map, the hint, from a regression.
 
     .. math:: \operatorname{mean}_{j, c} \bigl(r(S) - T\bigr)_{jc}^2
@@ -50,6 +50,8 @@ class FitNetLoss(nn.Module):
             BN cannot normalize.
     """
 
+    shown = ('form', )
+
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
@@ -58,37 +60,21 @@ class FitNetLoss(nn.Module):
                  norm: bool = False,
                  relu: bool = False,
                  bias: bool = False) -> None:
-        super().__init__()
-        if form not in SCALES:
-            raise ValueError(f'form must be one of {list(SCALES)}, not '
-                             f'{form!r}')
+        super().__init__(student_channels, teacher_channels)
+        check_form(form)
         if kernel_size % 2 == 0:
             raise ValueError(f'kernel_size must be odd, not {kernel_size}')
         self.form = form
         layers = [
-            nn.Conv2d(student_channels,
-                      teacher_channels,
-                      kernel_size,
-                      padding=kernel_size // 2,
-                      bias=bias)
+            convolution(student_channels, teacher_channels, kernel_size, bias)
         ]
         layers += [nn.BatchNorm2d(teacher_channels)] if norm else []
         layers += [nn.ReLU(inplace=True)] if relu else []
         self.regressor = nn.Sequential(*layers)
 
-    def extra_repr(self) -> str:
-        return f'form={self.form!r}'
-
-    def forward(self,
-                student: Tensor,
-                teacher: Tensor,
-                mask: Tensor | None = None) -> Tensor:
-        weight = self.regressor[0].weight
-        check_channels(student, 'student', weight.shape[1])
-        check_channels(teacher, 'teacher', weight.shape[0])
-        check_norm(self.regressor, student)
-        with full_precision(teacher):
-            student = self.regressor(
-                mask_nonfinite(student.to(weight.dtype), mask))
-            errors, _ = channel_errors(student, teacher, mask)
-            return SCALES[self.form] * errors.mean()
+    def compare(self, student: Tensor, teacher: Tensor,
+                mask: Tensor | None) -> Tensor:
+        check_norm(self, student)
+        student = self.regressor(input_of(self, student, mask))
+        errors, _ = channel_errors(student, teacher, mask)
+        return SCALES[self.form] * errors.mean()
