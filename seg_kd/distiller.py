@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,11 @@ from seg_kd.networks.unwrap import unwrap_model
 from seg_kd.teacher.teacher import Step, Teacher
 
 Path = str | Sequence[str]
+Kept = Tensor | list[Tensor]  # maps at one path, or at several
 Shape = torch.Size | list[torch.Size]
 Losses = Mapping[str, Any]
 Shapes = Mapping[str, torch.Size]
+Parts = Mapping[str, nn.Module] | nn.ModuleDict
 
 
 @dataclass
@@ -108,6 +110,7 @@ class Term:
         self.auto_ratio, self.auto_iters = auto_ratio, auto_iters
         self.lr_mult, self.connector_iters = lr_mult, connector_iters
         self.arguments = {**more, **(arguments or {})}
+        self._takes: set[str] = set()  # arguments of the loss's forward
         if '.' in self.name or 'loss' in self.name:
             raise UserError(f'{self.name!r} cannot name a term: no dots, and '
                             'not the word loss')
@@ -178,8 +181,8 @@ class Term:
             UserError: It does not take maps of these shapes.
         """
         mine, theirs = ({
-            path: torch.randn(2, *shape[1:])
-            for path, shape in shapes.items()
+            p: torch.randn(2, *shape[1:])
+            for p, shape in shapes.items()
         } for shapes in (student, teacher))
         labels = torch.zeros(2, 8, 8, dtype=torch.long)
         step = Step(labels, labels == 0, labels[:, 0, 0])
@@ -216,9 +219,8 @@ class Term:
             return 1.
         return min(1., (iteration - self.start + 1) / self.warmup)
 
-    def __call__(self, parts: Mapping[str, nn.Module],
-                 maps: Mapping[str, Tensor], step: Step, task: Losses,
-                 iteration: int) -> dict[str, Tensor]:
+    def __call__(self, parts: Parts, maps: Mapping[str, Tensor], step: Step,
+                 task: Losses, iteration: int) -> dict[str, Tensor]:
         """The term with its weight: one value, or several by name.
 
         Args:
@@ -230,33 +232,33 @@ class Term:
         """
         student = pick(maps, self.student)
         check_gradient(student, self.student)
+        taught = pick(step.maps, self.teacher)
         apart = iteration - self.start < self.connector_iters
         if apart:
             student = constant(student)
-        taught = step.maps
-        teacher = pick(taught, self.teacher)
-        device = next(iter(taught.values())).device
         # float32 even under AMP: Gram sums over a map overflow float16.
+        device = in_list(taught)[0].device
         with torch.autocast(device.type, enabled=False):
-            pair = self.compared(student, teacher, step, task)
-            terms = self.compute(parts[self.name], *map(in_float, pair), step)
-        factor, level = self.weight, self.level(iteration)
-        if self.weight == 'auto':
-            auto = parts[f'{self.name}_weight']
+            mine, theirs = self.compared(student, taught, step, task)
+            terms = self.compute(parts[self.name], in_float(mine),
+                                 in_float(theirs), step)
+        level = self.level(iteration)
+        factor: float | str | Tensor = self.weight
+        if isinstance(factor, str):  # 'auto'
+            auto = cast(AutoWeight, parts[f'{self.name}_weight'])
             if level > 0 and not apart:
-                term = sum(value.mean() for value in terms.values())
+                term = added(value.mean() for value in terms.values())
                 auto.measure(total(task), term, in_list(student))
-            factor = step.logged[f'{self.name}_weight'] = auto.value()
-            if apart:  # nothing is measured yet
-                factor = 1.
-        factor = level * factor
-        return {name: factor * value for name, value in terms.items()}
+            measured = step.logged[f'{self.name}_weight'] = auto.value()
+            factor = 1. if apart else measured  # before anything is measured
+        return {name: level * factor * v for name, v in terms.items()}
 
-    def compared(self, student, teacher, step: Step, task: Losses):
+    def compared(self, student: Kept, teacher: Kept, step: Step,
+                 task: Losses) -> tuple[Kept, Kept]:
         """What the loss compares: the tapped maps of student and teacher."""
         return student, teacher
 
-    def compute(self, loss: nn.Module, student, teacher,
+    def compute(self, loss: nn.Module, student: Kept, teacher: Kept,
                 step: Step) -> dict[str, Tensor]:
         """The terms, without weight; ``step.logged`` takes what is no term."""
         device = in_list(teacher)[0].device
@@ -345,11 +347,9 @@ class Distiller(nn.Module):
         self.taps = Taps(student,
                          [p for r in requests.values() for p in r.student])
         self.student_shapes = self.taps.shapes(image)
-        self.taps.leaves = {
-            p
-            for r in requests.values() if r.student_gradients
-            for p in r.student
-        }
+        self.taps.leaves = set[str]().union(*(r.student
+                                              for r in requests.values()
+                                              if r.student_gradients))
         for term in self.terms:
             term.teacher_name = self._teacher_of(term)
         self.teacher_shapes: dict[str, dict[str, torch.Size]] = {}
@@ -371,7 +371,8 @@ class Distiller(nn.Module):
             del self.taps.modules[path]
 
     def _parts_of(self, term: Term, seed: int) -> dict[str, nn.Module]:
-        shapes = self.student_shapes, self.teacher_shapes[term.teacher_name]
+        shapes = (self.student_shapes,
+                  self.teacher_shapes[self._teacher_of(term)])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             parts = term.build(*shapes)
@@ -380,13 +381,13 @@ class Distiller(nn.Module):
 
     def _teacher_of(self, term: Term) -> str:
         """Name of the term's teacher."""
-        names = list(self.teachers)
-        if term.teacher_name is None and len(names) == 1:
+        names, name = list(self.teachers), term.teacher_name
+        if name is None and len(names) == 1:
             return names[0]
-        if term.teacher_name not in self.teachers:
+        if name is None or name not in names:
             raise UserError(f'{term.name}: teacher_name= is one of {names}, '
-                            f'not {term.teacher_name!r}')
-        return term.teacher_name
+                            f'not {name!r}')
+        return name
 
     def freeze_untaught(self, image: Tensor) -> None:
         """Freezes what none of the student's tapped maps depends on.
@@ -430,22 +431,15 @@ class Distiller(nn.Module):
             if self.task is not None and labels is not None:
                 found = self.task(output, labels)
                 task = found if isinstance(found, dict) else dict(task=found)
-            terms, logged = self.add_terms({
-                f'loss_{name}': value
-                for name, value in task.items()
-            })
+            named = {f'loss_{name}': value for name, value in task.items()}
+            terms, logged = self.add_terms(named)
         for values in terms.values():
             logged.update(values)
         self.logged = {name: value.detach() for name, value in logged.items()}
         self.steps = {}
         self.iteration += self.training
-        return {
-            **task,
-            **{
-                name: sum(values.values())
-                for name, values in terms.items()
-            }
-        }
+        losses = {name: added(v.values()) for name, v in terms.items()}
+        return {**task, **losses}
 
     def teach(self,
               images: Tensor,
@@ -474,9 +468,10 @@ class Distiller(nn.Module):
             The values of each term, by its name; and what is only logged.
         """
         maps = self.taps.take()
-        found, logged = {}, {}
+        found: dict[str, dict[str, Tensor]] = {}
+        logged: dict[str, Tensor] = {}
         for term in self.terms:
-            step = self.steps[term.teacher_name]
+            step = self.steps[self._teacher_of(term)]
             with self.around(term.name):
                 found[term.name] = values = term(self.parts, maps, step, task,
                                                  self.iteration)
@@ -539,23 +534,27 @@ def channels(shape: Shape) -> int | list[int]:
     return shape[1] if isinstance(shape, torch.Size) else [s[1] for s in shape]
 
 
-def in_list(maps: Tensor | list[Tensor]) -> list[Tensor]:
+def in_list(maps: Kept) -> list[Tensor]:
     return [maps] if isinstance(maps, Tensor) else maps
 
 
-def constant(maps: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+def constant(maps: Kept) -> Kept:
     if isinstance(maps, Tensor):
         return maps.detach()
     return [kept.detach() for kept in maps]
 
 
-def in_float(maps: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+def in_float(maps: Kept) -> Kept:
     if isinstance(maps, Tensor):
         return maps.float()
     return [kept.float() for kept in maps]
 
 
-def check_gradient(student: Tensor | list[Tensor], path: Path) -> None:
+def added(values: Iterable[Tensor]) -> Tensor:
+    return cast(Tensor, sum(values))
+
+
+def check_gradient(student: Kept, path: Path) -> None:
     if not torch.is_grad_enabled():
         return
     for name, kept in zip(paths(path), in_list(student)):

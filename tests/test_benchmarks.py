@@ -11,7 +11,7 @@ import torch
 
 import seg_kd.losses
 from seg_kd import cli
-from seg_kd.losses import LogitLoss, RelationLoss, _gram
+from seg_kd.losses import LogitLoss, MapLoss, RelationLoss, _gram
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'benchmarks'))
 import growth  # noqa: E402
@@ -53,7 +53,7 @@ def test_every_loss_has_a_row():
     for name, loss in measured.items():  # named as its file
         assert loss.__module__ == f'seg_kd.losses.{name.split()[0]}'
     exported = {name for name in seg_kd.losses.__all__ if 'Loss' in name}
-    bases = {loss.__name__ for loss in (LogitLoss, RelationLoss)}
+    bases = {loss.__name__ for loss in (LogitLoss, MapLoss, RelationLoss)}
     assert {loss.__name__ for loss in measured.values()} == exported - bases
 
 

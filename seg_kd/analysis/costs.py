@@ -6,21 +6,9 @@ from statistics import median
 import torch
 from prettytable import PrettyTable
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from seg_kd.analysis.trained import Trained
-
-
-def parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
-
-
-@torch.no_grad()
-def flops(model: nn.Module, image: torch.Tensor) -> int:
-    """Floating-point operations of one forward; a multiply-add is two."""
-    with FlopCounterMode(display=False) as counter:
-        model(image)
-    return counter.get_total_flops()
+from seg_kd.networks.costs import flops, parameters
 
 
 @torch.no_grad()

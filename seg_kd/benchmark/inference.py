@@ -6,7 +6,6 @@ import torch
 from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from seg_kd.benchmark.build import Source
 from seg_kd.benchmark.timing import (Found, in_turn, peak_mib, summary,
@@ -15,6 +14,7 @@ from seg_kd.engine.stages import stage_configs
 from seg_kd.errors import UserError
 from seg_kd.hooks import TeacherHook
 from seg_kd.hooks.distill import hooks_of
+from seg_kd.networks.costs import flops, parameters
 from seg_kd.teacher.build import build_network, teacher_config
 
 
@@ -45,7 +45,7 @@ def bench_inference(sources: Sequence[Source], images: Sequence[int],
             'GFLOPs':
             giga_flops(network, batch[:1]),
             'M parameters':
-            sum(p.numel() for p in network.parameters()) / 1e6,
+            parameters(network) / 1e6,
             'MiB':
             peak_mib(works[name])
         })
@@ -73,6 +73,4 @@ def forward(network: nn.Module, batch: Tensor) -> Tensor:
 
 
 def giga_flops(network: nn.Module, image: Tensor) -> float:
-    with FlopCounterMode(display=False) as counter:
-        forward(network, image)
-    return counter.get_total_flops() / 1e9
+    return flops(network, image, mode='tensor') / 1e9

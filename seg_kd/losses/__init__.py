@@ -9,6 +9,7 @@ from seg_kd.losses._functional import (as_list, check_channels, check_map,
                                        resize_mask, valid_positions,
                                        with_gradient)
 from seg_kd.losses._logits import LogitLoss
+from seg_kd.losses._maps import MapLoss
 from seg_kd.losses._relation import RelationLoss
 from seg_kd.losses.ab import ABLoss
 from seg_kd.losses.adaptation import AdaptationLoss
@@ -44,8 +45,8 @@ __all__ = [
     'CCKDLoss', 'CRDLoss', 'CWDLoss', 'Classes', 'DISTLoss', 'Encoder',
     'FSPLoss', 'FTLoss', 'FitNetLoss', 'HCLLoss', 'HNDLoss', 'ICKDLoss',
     'Images', 'Instances', 'KALoss', 'KDLoss', 'LogitLoss', 'LogitStdLoss',
-    'Maps', 'PADLoss', 'PKTLoss', 'Paraphraser', 'Pixels', 'RKDLoss',
-    'Regions', 'RelationLoss', 'ReviewKDLoss', 'SPLoss', 'SRDLoss',
+    'MapLoss', 'Maps', 'PADLoss', 'PKTLoss', 'Paraphraser', 'Pixels',
+    'RKDLoss', 'Regions', 'RelationLoss', 'ReviewKDLoss', 'SPLoss', 'SRDLoss',
     'Translator', 'VIDLoss', 'as_list', 'check_channels', 'check_map',
     'check_norm', 'full_precision', 'mask_invalid', 'mask_nonfinite',
     'match_size', 'number_of', 'prepare', 'resize_mask', 'valid_positions',

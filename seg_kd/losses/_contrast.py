@@ -6,7 +6,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import inverse, tiles, with_gradient
+from seg_kd.losses._functional import tiles, unit, with_gradient
 
 EPS = 1e-7  # of the authors, in the denominators of both probabilities
 
@@ -246,21 +246,10 @@ def contrast(anchors: Tensor, others: Tensor, queue: Tensor, ids: Tensor,
     return (value * share).to(anchors.dtype), by_anchors, by_others
 
 
-def unit(vectors: Tensor) -> Tensor:
-    """Rows of length 1; a row of zeros stays one."""
-    return vectors * inverse(vectors.norm(dim=1, keepdim=True))
-
-
 def all_gather_rows(rows: Tensor) -> Tensor:
     """The rows of all processes, in their order; counts may differ."""
     if not (dist.is_available() and dist.is_initialized()):
         return rows
-    count = torch.tensor(len(rows), device=rows.device)
-    counts = [torch.empty_like(count) for _ in range(dist.get_world_size())]
-    dist.all_gather(counts, count)
-    padded = rows.new_zeros(int(max(counts)), *rows.shape[1:])
-    padded[:len(rows)] = rows
-    found = [torch.empty_like(padded) for _ in counts]
-    if len(padded):
-        dist.all_gather(found, padded)
-    return torch.cat([part[:n] for part, n in zip(found, counts)])
+    found = [rows] * dist.get_world_size()
+    dist.all_gather_object(found, rows.detach().cpu())
+    return torch.cat([part.to(rows.device) for part in found])

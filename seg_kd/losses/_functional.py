@@ -1,15 +1,18 @@
 """What all losses share: sizes, masks, precision, ready gradients."""
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 EPS = 1e-12  # a vector that is shorter has no direction: it counts as zero
+Maps = Tensor | Sequence[Tensor]  # of one layer, or of several
+Pairs = list[tuple[Tensor, Tensor]]
 
 
 def match_size(student: Tensor, teacher: Tensor) -> Tensor:
@@ -66,12 +69,8 @@ def prepare(student: Tensor, teacher: Tensor,
     Raises:
         ValueError: If a map is not ``(N, C, H, W)``, or batches differ.
     """
-    check_map(student, 'student')
-    check_map(teacher, 'teacher')
-    if len(student) != len(teacher):
-        raise ValueError(f'student has {len(student)} images and teacher '
-                         f'{len(teacher)}')
-    dtype = torch.promote_types(student.dtype, torch.float32)
+    check_pair(student, teacher)
+    dtype = float_dtype(student)
     teacher = teacher.detach().to(dtype)
     if student.shape[2:] != teacher.shape[2:]:
         student = mask_nonfinite(student, mask)
@@ -91,18 +90,73 @@ def as_list(value: Any) -> list:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
+def check_choice(name: str, value: str, *known: str) -> None:
+    """Raise ValueError unless the argument is one of the known ones."""
+    if value not in known:
+        raise ValueError(f'{name} must be {" or ".join(map(repr, known))}, '
+                         f'not {value!r}')
+
+
 def check_form(form: str) -> None:
     """Raise ValueError unless ``form`` is one of the two."""
-    if form not in ('dense', 'paper'):
-        raise ValueError(f"form must be 'dense' or 'paper', not {form!r}")
+    check_choice('form', form, 'dense', 'paper')
 
 
-def check_channels(tensor: Tensor, name: str, channels: int) -> None:
-    """Raise ValueError unless it is a map of so many channels."""
+def check_least(name: str, value: Any) -> None:
+    """Raise ValueError unless all numbers are at least 1; None is none."""
+    if not all(number is None or number >= 1 for number in as_list(value)):
+        raise ValueError(f'{name} must be at least 1, not {value}')
+
+
+def check_channels(tensor: Tensor, name: str, channels: int | None) -> None:
+    """Raise ValueError unless it is a map of so many channels; None: any."""
     check_map(tensor, name)
-    if tensor.shape[1] != channels:
+    if channels not in (None, tensor.shape[1]):
         raise ValueError(f'{name} has {tensor.shape[1]} channels, not '
                          f'{channels}')
+
+
+def check_pair(
+    student: Tensor,
+    teacher: Tensor,
+    channels: tuple[int | None, int | None] = (None, None)
+) -> None:
+    """Raise ValueError unless two maps have as many images.
+
+    And so many channels: of the student, of the teacher.
+    """
+    check_channels(student, 'student', channels[0])
+    check_channels(teacher, 'teacher', channels[1])
+    if len(student) != len(teacher):
+        raise ValueError(f'student has {len(student)} images and teacher '
+                         f'{len(teacher)}')
+
+
+def check_equal(student: Tensor, teacher: Tensor, hint: str) -> None:
+    """Raise ValueError unless the maps have as many channels."""
+    if student.shape[1] != teacher.shape[1]:
+        raise ValueError(f'student has {student.shape[1]} channels and '
+                         f'teacher {teacher.shape[1]}: {hint}')
+
+
+def layer_pairs(student: Maps, teacher: Maps,
+                channels: Sequence[Any] = ()) -> Pairs:
+    """Maps of student and teacher, layer by layer.
+
+    Raises:
+        ValueError: Unless there are as many of both and, where ``channels``
+            say so, of each layer so many channels; or batches differ.
+    """
+    students, teachers = as_list(student), as_list(teacher)
+    wanted = channels or [(None, None)] * len(students)
+    if not len(students) == len(teachers) == len(wanted):
+        each = f', not {len(channels)} each' if channels else ''
+        raise ValueError(f'{len(students)} maps of the student and '
+                         f'{len(teachers)} of the teacher{each}')
+    pairs = list(zip(students, teachers))
+    for pair, widths in zip(pairs, wanted):
+        check_pair(*pair, widths)
+    return pairs
 
 
 def check_norm(layers: nn.Module, *maps: Tensor) -> None:
@@ -146,6 +200,22 @@ def mask_invalid(x: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid, x, 0.)
 
 
+def float_dtype(x: Tensor) -> torch.dtype:
+    """float32, or float64 if that is what it has."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def input_of(layers: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
+    """``x`` in the precision of the layers that are to see all of it.
+
+    See :func:`mask_nonfinite`; where no layer has weights, in float32 or
+    better.
+    """
+    weight = next(layers.parameters(), None)
+    dtype = float_dtype(x) if weight is None else weight.dtype
+    return mask_nonfinite(x.to(dtype), mask)
+
+
 def finite(x: Tensor) -> bool:
     """Whether all is finite, as far as a CPU can tell without a copy."""
     return x.device.type == 'cpu' and bool(x.detach().sum().isfinite())
@@ -180,6 +250,35 @@ def tiles(channels: int, positions: int,
         yield slice(start, start + step)
 
 
+def sum_positions(positions: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+                  student: Tensor, teacher: Tensor, valid: Tensor,
+                  scale: Tensor | float) -> Tensor:
+    """Sum over the valid positions, times ``scale``, tile by tile.
+
+    The gradient is found together with the value.
+
+    Args:
+        positions: Of columns ``(C, P)`` of both the terms, ``(., P)``, and
+            their slopes ``(C, P)`` with respect to the student, which are
+            written into.
+        student: ``(N, C, H, W)``, prepared, as the two that follow.
+        teacher: ``(N, C, H, W)``.
+        valid: ``(N, H, W)``.
+        scale: What the sum is multiplied by.
+    """
+    value = student.new_zeros((), dtype=torch.double)
+    gradient = torch.empty_like(student, memory_format=torch.contiguous_format)
+    with torch.no_grad():
+        for images in zip(student.detach(), teacher, valid, gradient):
+            s, t, keep, out = (x.flatten(-2) for x in images)
+            for tile in tiles(len(s), s.shape[1], s.device):
+                term, slope = positions(s[:, tile], t[:, tile])
+                term = torch.where(keep[tile], term, 0.)
+                value += term.sum(dtype=torch.double)
+                out[:, tile] = torch.where(keep[tile], slope.mul_(scale), 0.)
+    return with_gradient(student, value * scale, gradient)
+
+
 def norm_and_slope(x: Tensor, order: float) -> tuple[Tensor, Tensor]:
     r"""Length of each column, and its gradient with respect to it.
 
@@ -211,6 +310,12 @@ def inverse(norm: Tensor) -> Tensor:
     return torch.where(norm > EPS, 1 / norm.clamp(min=EPS), 0.)
 
 
+def unit(vectors: Tensor) -> Tensor:
+    """Rows of length 1; a row of zeros stays one."""
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors * inverse(length)
+
+
 def inverse_root(square: Tensor) -> Tensor:
     """``inverse`` of a length, from its square; no gradient where it is 0."""
     alive = square > EPS**2
@@ -234,11 +339,14 @@ class _PrecomputedGrad(torch.autograd.Function):
 def with_gradient(student: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
     """``value``, whose gradient with respect to ``student`` is known.
 
+    Both in the student's precision.
+
     A loss that computes both in one pass over tiles keeps one map for the
     backward pass, where autograd keeps one for every operation. Such a loss
     can be differentiated once: a second time raises RuntimeError.
     """
-    return _PrecomputedGrad.apply(student, value, gradient)
+    return _PrecomputedGrad.apply(student, value.to(student.dtype),
+                                  gradient.to(student.dtype))
 
 
 def channel_errors(student: Tensor, teacher: Tensor,
@@ -251,13 +359,33 @@ def channel_errors(student: Tensor, teacher: Tensor,
     """
     student, teacher, valid = prepare(student, teacher, mask)
     gap = mask_invalid(student - teacher, valid.unsqueeze(1))
-    total = square_sums(gap).sum(0, dtype=torch.double)
+    total = power_sums(gap).sum(0, dtype=torch.double)
     return (total / number_of(valid)).to(gap.dtype), valid.sum()
 
 
-def square_sums(x: Tensor) -> Tensor:
-    """``x.square().sum((2, 3))``, without a map of squares.
+def power_sums(x: Tensor, power: float = 2) -> Tensor:
+    """``|x| ** power``, added up over positions, and no map of powers.
 
     Not over everything at once: float32 would lose four digits.
     """
-    return torch.linalg.vector_norm(x, dim=(2, 3)).square()
+    axes = tuple(range(2, x.dim()))
+    return torch.linalg.vector_norm(x, power, dim=axes).pow(power)
+
+
+def moments(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Number of valid positions; sum and sum of squares of each channel.
+
+    In float64, over all processes.
+
+    Shape:
+        ``(N, C, H, W), (N, 1, H, W) -> (), (C,), (C,)``.
+    """
+    kept = torch.where(valid, x, 0.).double()
+    found = torch.cat([
+        valid.sum(dtype=torch.double).view(1),
+        kept.sum((0, 2, 3)),
+        kept.square().sum((0, 2, 3))
+    ])
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(found)
+    return found[0], *found[1:].chunk(2)

@@ -58,7 +58,9 @@ class Rows:
     @property
     def scale(self) -> Tensor:
         if self._scale is None:  # not before the precision is decided on
-            self._scale = inverse_lengths(self.matrix, self.dtype)
+            rows = Rows(self.matrix)
+            rows.read_as(self.dtype)
+            self._scale = inverse(rows.lengths())
         return self._scale
 
     def __len__(self) -> int:
@@ -101,13 +103,6 @@ class Rows:
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Products row by row, summed in their precision: float64 ``(M, 1)``."""
     return (a * b).sum(1, keepdim=True).double()
-
-
-def inverse_lengths(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """1 over lengths, float64; 0 for a row of zeros: ``(M, C) -> (M, 1)``."""
-    rows = Rows(matrix)
-    rows.read_as(dtype)
-    return inverse(rows.lengths())
 
 
 def accurate_grams(s: Rows, t: Rows) -> Grams:

@@ -4,16 +4,15 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from seg_kd.losses._functional import (check_map, full_precision,
+from seg_kd.losses._functional import (check_choice, float_dtype,
                                        mask_nonfinite, resize, tiles,
                                        valid_positions, with_gradient)
+from seg_kd.losses._maps import MapLoss
 
-GRIDS = ('teacher', 'mask')
 
-
-class LogitLoss(nn.Module):
+class LogitLoss(MapLoss):
     """Base of the losses on logits; none of them has trainable parts.
 
     Value and gradient are found together, strip by strip, and no map is ever
@@ -26,25 +25,21 @@ class LogitLoss(nn.Module):
 
     def __init__(self, grid: str = 'teacher') -> None:
         super().__init__()
-        if grid not in GRIDS:
-            raise ValueError(f'grid must be one of {GRIDS}, not {grid!r}')
+        check_choice('grid', grid, 'teacher', 'mask')
         self.grid = grid
 
-    def forward(self,
-                student: Tensor,
-                teacher: Tensor,
-                mask: Tensor | None = None) -> Tensor:
-        check_logits(student, teacher)
-        with full_precision(teacher):
-            dtype = torch.promote_types(student.dtype, torch.float32)
-            student, teacher = student.to(dtype), teacher.detach().to(dtype)
-            valid = self._valid(teacher, mask)
-            strips = Strips(
-                *(x if x.shape[2:] == valid.shape[1:] else mask_nonfinite(
-                    x, mask) for x in (student, teacher)), valid)
-            with torch.no_grad():
-                value = self._value_and_grad(strips)
-            return with_gradient(student, value.to(dtype), strips.gradient)
+    def compare(self, student: Tensor, teacher: Tensor,
+                mask: Tensor | None) -> Tensor:
+        check_classes(student.shape[1], teacher.shape[1])
+        dtype = float_dtype(student)
+        student, teacher = student.to(dtype), teacher.detach().to(dtype)
+        valid = self._valid(teacher, mask)
+        strips = Strips(
+            *(x if x.shape[2:] == valid.shape[1:] else mask_nonfinite(x, mask)
+              for x in (student, teacher)), valid)
+        with torch.no_grad():
+            value = self._value_and_grad(strips)
+        return with_gradient(student, value, strips.gradient)
 
     def _valid(self, teacher: Tensor, mask: Tensor | None) -> Tensor:
         """``(N, H, W)``, valid positions of the grid of the comparison."""
@@ -60,13 +55,8 @@ class LogitLoss(nn.Module):
         raise NotImplementedError
 
 
-def check_logits(student: Tensor, teacher: Tensor) -> None:
-    """Raise ValueError unless both are maps of logits of the same classes."""
-    check_map(student, 'student')
-    check_map(teacher, 'teacher')
-    (n, classes), (m, others) = student.shape[:2], teacher.shape[:2]
-    if n != m:
-        raise ValueError(f'student has {n} images and teacher {m}')
+def check_classes(classes: int, others: int) -> None:
+    """Raise ValueError unless student and teacher tell the same apart."""
     if classes != others:
         raise ValueError(f'student has {classes} classes and teacher '
                          f'{others}: logits of the same classes are needed')

@@ -1,13 +1,14 @@
 """What losses that compare relations between instances share."""
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from seg_kd.losses._functional import full_precision
+from seg_kd.losses._maps import Loss
 from seg_kd.losses.instances import GRID, Instances, as_instances
 
 
-class RelationLoss(nn.Module):
+class RelationLoss(Loss):
     """Base of losses that compare how student and teacher relate instances.
 
     A method defines ``relate``, of two matrices ``(M, Cs), (M, Ct)`` in

@@ -6,20 +6,18 @@ Hidden Neurons" and ``cifar10_AB_distillation.py`` of bhheo/AB_distillation.
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (as_list, check_channels, check_form,
-                                       check_norm, full_precision,
-                                       mask_nonfinite, number_of, prepare,
-                                       tiles, with_gradient)
+from seg_kd.losses._functional import (Maps, as_list, check_form, check_norm,
+                                       full_precision, input_of, layer_pairs,
+                                       number_of, prepare, sum_positions)
+from seg_kd.losses._maps import Loss
 from seg_kd.losses.connector import connector_layers
 
 Channels = int | Sequence[int]
-Maps = Tensor | Sequence[Tensor]
 
 
-class ABLoss(nn.Module):
+class ABLoss(Loss):
     r"""Whether the student's neurons are on where the teacher's are.
 
     .. math::
@@ -65,6 +63,8 @@ class ABLoss(nn.Module):
             BN cannot normalize.
     """
 
+    shown = 'margin', 'form'
+
     def __init__(self,
                  student_channels: Channels,
                  teacher_channels: Channels,
@@ -81,55 +81,32 @@ class ABLoss(nn.Module):
         self.connectors = nn.ModuleList(
             start(connector, *channels) for channels in self.channels)
 
-    def extra_repr(self) -> str:
-        return f'margin={self.margin}, form={self.form!r}'
-
     def forward(self,
                 student: Maps,
                 teacher: Maps,
                 mask: Tensor | None = None) -> Tensor:
-        pairs = list(zip(as_list(student), as_list(teacher)))
-        if len(pairs) != len(self.connectors):
-            raise ValueError(f'{len(pairs)} maps for {len(self.connectors)} '
-                             'connectors')
-        total = 0.
-        for i, (s, t) in enumerate(reversed(pairs)):
-            total = total + self._layer(len(pairs) - 1 - i, s, t, mask) / 2**i
-        return total
+        pairs = layer_pairs(student, teacher, self.channels)
+        layers = reversed(list(zip(self.connectors, pairs)))
+        with full_precision(pairs[0][1]):
+            return sum(
+                self._layer(connect, *pair, mask) / 2**i
+                for i, (connect, pair) in enumerate(layers))
 
-    def _layer(self, index: int, student: Tensor, teacher: Tensor,
+    def _layer(self, connect: nn.Module, student: Tensor, teacher: Tensor,
                mask: Tensor | None) -> Tensor:
-        check_channels(student, 'student', self.channels[index][0])
-        check_channels(teacher, 'teacher', self.channels[index][1])
-        connect = self.connectors[index]
         check_norm(connect, student)
-        weight = next(connect.parameters(), student)
-        with full_precision(teacher):
-            dtype = torch.promote_types(weight.dtype, torch.float32)
-            student = connect(mask_nonfinite(student.to(dtype), mask))
-            student, teacher, valid = prepare(student, teacher, mask)
-            scale = (.003 / len(student) if self.form == 'paper' else 1 /
-                     (number_of(valid) * student.shape[1]))
-            value, gradient = self._batch(student.detach(), teacher, valid,
-                                          scale)
-            return with_gradient(student, value, gradient)
+        student = connect(input_of(connect, student, mask))
+        student, teacher, valid = prepare(student, teacher, mask)
+        scale = (.003 / len(student) if self.form == 'paper' else 1 /
+                 (number_of(valid) * student.shape[1]))
+        return sum_positions(self._neurons, student, teacher, valid, scale)
 
-    @torch.no_grad()
-    def _batch(self, student: Tensor, teacher: Tensor, valid: Tensor,
-               scale) -> tuple[Tensor, Tensor]:
-        """The loss, and its gradient with respect to the connected map."""
-        value = student.new_zeros((), dtype=torch.double)
-        gradient = torch.empty_like(student,
-                                    memory_format=torch.contiguous_format)
-        for s, t, keep, out in zip(student, teacher, valid, gradient):
-            s, t, keep, out = (x.flatten(-2) for x in (s, t, keep, out))
-            for tile in tiles(len(s), s.shape[1], s.device):
-                side = (t[:, tile] > 0).to(s.dtype).mul_(2).sub_(1)
-                short = (self.margin - s[:, tile] * side).clamp_(min=0)
-                short.masked_fill_(~keep[tile], 0.)
-                out[:, tile] = side.mul_(short).mul_(-2 * scale)
-                value += short.square_().sum(dtype=torch.double)
-        return (value * scale).to(student.dtype), gradient
+    def _neurons(self, student: Tensor,
+                 teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """The term of each neuron, and its slope."""
+        side = (teacher > 0).to(student.dtype).mul_(2).sub_(1)
+        short = (self.margin - student * side).clamp_(min=0)
+        return short.square(), side.mul_(short).mul_(-2)
 
 
 def start(kind: str, before: int, after: int) -> nn.Module:
@@ -144,4 +121,4 @@ def start(kind: str, before: int, after: int) -> nn.Module:
     for layer in layers:
         if isinstance(layer, nn.Conv2d):
             nn.init.normal_(layer.weight, std=math.sqrt(2 / after))
-    return nn.Sequential(*layers)
+    return layers

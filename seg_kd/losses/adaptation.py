@@ -4,14 +4,14 @@ After equation (3) of "Knowledge Adaptation for Efficient Semantic
 Segmentation". There is no official code.
 """
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from seg_kd.losses._functional import (full_precision, inverse, norm_and_slope,
-                                       prepare, tiles, with_gradient)
+from seg_kd.losses._functional import (check_equal, inverse, norm_and_slope,
+                                       prepare, sum_positions)
+from seg_kd.losses._maps import MapLoss
 
 
-class AdaptationLoss(nn.Module):
+class AdaptationLoss(MapLoss):
     r"""Distance of the directions of student and teacher at each position.
 
     .. math::
@@ -41,6 +41,8 @@ class AdaptationLoss(nn.Module):
             are not 4-d, or a mask that is not ``(N, ., .)`` bool.
     """
 
+    shown = 'p', 'q'
+
     def __init__(self, p: float = 1, q: float = 2) -> None:
         super().__init__()
         if not (p >= 1 and q >= 1):
@@ -48,38 +50,12 @@ class AdaptationLoss(nn.Module):
         self.p = p
         self.q = q
 
-    def extra_repr(self) -> str:
-        return f'p={self.p}, q={self.q}'
-
-    def forward(self,
-                student: Tensor,
-                teacher: Tensor,
-                mask: Tensor | None = None) -> Tensor:
-        with full_precision(teacher):
-            student, teacher, valid = prepare(student, teacher, mask)
-            if student.shape[1] != teacher.shape[1]:
-                raise ValueError(
-                    f'student has {student.shape[1]} channels and teacher '
-                    f'{teacher.shape[1]}: put an adapter between (KALoss)')
-            value, gradient = self._batch(student.detach(), teacher, valid)
-            return with_gradient(student, value, gradient)
-
-    @torch.no_grad()
-    def _batch(self, student: Tensor, teacher: Tensor,
-               valid: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss, and its gradient with respect to the student's map."""
+    def compare(self, student: Tensor, teacher: Tensor,
+                mask: Tensor | None) -> Tensor:
+        student, teacher, valid = prepare(student, teacher, mask)
+        check_equal(student, teacher, 'put an adapter between (KALoss)')
         scale = 1 / valid.sum().clamp(min=1).to(student.dtype)
-        value = student.new_zeros((), dtype=torch.double)
-        gradient = torch.empty_like(student,
-                                    memory_format=torch.contiguous_format)
-        for s, t, keep, out in zip(student, teacher, valid, gradient):
-            s, t, keep, out = (x.flatten(-2) for x in (s, t, keep, out))
-            for tile in tiles(len(s), s.shape[1], s.device):
-                distance, slope = self._positions(s[:, tile], t[:, tile])
-                distance = torch.where(keep[tile], distance, 0.)
-                value += distance.sum(dtype=torch.double)
-                out[:, tile] = torch.where(keep[tile], slope * scale, 0.)
-        return (value * scale).to(student.dtype), gradient
+        return sum_positions(self._positions, student, teacher, valid, scale)
 
     def _positions(self, student: Tensor,
                    teacher: Tensor) -> tuple[Tensor, Tensor]:

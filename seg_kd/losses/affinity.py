@@ -5,18 +5,19 @@ Segmentation". There is no official code.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from seg_kd.losses._functional import (full_precision, mask_invalid, prepare,
+from seg_kd.losses._functional import (check_choice, mask_invalid, prepare,
                                        with_gradient)
 from seg_kd.losses._gram import (Quadratic, Rows, accurate_grams,
                                  add_symmetric, dot, mirrored, product,
                                  tangential)
+from seg_kd.losses._maps import MapLoss
 
 FLOOR = 1e-6  # rows that agree better (RMS of cosines) get no gradient
 
 
-class AffinityLoss(nn.Module):
+class AffinityLoss(MapLoss):
     r"""How differently student and teacher relate the positions of an image.
 
     .. math::
@@ -56,23 +57,18 @@ class AffinityLoss(nn.Module):
             batches, or a mask that is not ``(N, ., .)`` bool.
     """
 
+    shown = ('per', )
+
     def __init__(self, per: str = 'map') -> None:
         super().__init__()
-        if per not in ('map', 'position'):
-            raise ValueError(f"per must be 'map' or 'position', not {per!r}")
+        check_choice('per', per, 'map', 'position')
         self.per = per
 
-    def extra_repr(self) -> str:
-        return f'per={self.per!r}'
-
-    def forward(self,
-                student: Tensor,
-                teacher: Tensor,
-                mask: Tensor | None = None) -> Tensor:
-        with full_precision(teacher):
-            student, teacher, valid = prepare(student, teacher, mask)
-            value, gradient = self._batch(student.detach(), teacher, valid)
-            return with_gradient(student, value, gradient)
+    def compare(self, student: Tensor, teacher: Tensor,
+                mask: Tensor | None) -> Tensor:
+        student, teacher, valid = prepare(student, teacher, mask)
+        return with_gradient(student,
+                             *self._batch(student.detach(), teacher, valid))
 
     @torch.no_grad()
     def _batch(self, student: Tensor, teacher: Tensor,
@@ -90,7 +86,7 @@ class AffinityLoss(nn.Module):
             rows = row_sum(s, t, FLOOR * count[n].sqrt(), scale[n],
                            gradient[n].flatten(1).T)
             value += scale[n] * rows
-        return value.to(student.dtype), gradient
+        return value, gradient
 
 
 def row_sum(s: Rows, t: Rows, floor: Tensor, scale: Tensor,

@@ -5,16 +5,15 @@ szagoruyko/attention-transfer; winycg/CIRKD has the same on maps.
 """
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from seg_kd.losses._functional import (check_map, finite, full_precision,
-                                       prepare, tiles)
+from seg_kd.losses._functional import (Maps, check_choice, check_least, finite,
+                                       float_dtype, full_precision,
+                                       layer_pairs, prepare, tiles)
+from seg_kd.losses._maps import Loss
 
-FORMS = ('dense', 'code', 'paper', 'jacobian')
-Maps = Tensor | list[Tensor]
 
-
-class ATLoss(nn.Module):
+class ATLoss(Loss):
     r"""Do student and teacher look at the same places of an image?
 
     .. math::
@@ -61,35 +60,25 @@ class ATLoss(nn.Module):
             or maps that do not fit.
     """
 
+    shown = 'form', 'p'
+
     def __init__(self, form: str = 'dense', p: float = 2.) -> None:
         super().__init__()
-        if form not in FORMS:
-            raise ValueError(f'form must be one of {FORMS}, not {form!r}')
-        if not p >= 1:
-            raise ValueError(f'p must be at least 1, not {p}')
+        check_choice('form', form, 'dense', 'code', 'paper', 'jacobian')
+        check_least('p', p)
         self.form, self.p = form, p
-
-    def extra_repr(self) -> str:
-        return f'form={self.form!r}, p={self.p:g}'
 
     def forward(self,
                 student: Maps,
                 teacher: Maps,
                 mask: Tensor | None = None) -> Tensor:
-        if isinstance(student, Tensor):
-            student, teacher = [student], [teacher]
-        if len(student) != len(teacher):
-            raise ValueError(f'{len(student)} maps of the student and '
-                             f'{len(teacher)} of the teacher')
-        with full_precision(teacher[0]):
-            pairs = zip(student, teacher)
+        pairs = layer_pairs(student, teacher)
+        with full_precision(pairs[0][1]):
             return torch.stack([self._pair(*pair, mask)
                                 for pair in pairs]).sum()
 
     def _pair(self, student: Tensor, teacher: Tensor,
               mask: Tensor | None) -> Tensor:
-        check_map(student, 'student')
-        check_map(teacher, 'teacher')
         if self.form != 'jacobian':
             student = attention(student, self.p)
             teacher = attention(teacher.detach(), self.p)
@@ -101,8 +90,8 @@ class ATLoss(nn.Module):
         student, teacher = (x.masked_fill(~valid.unsqueeze(1), 0.).flatten(1)
                             for x in (student, teacher))
         count = valid.flatten(1).sum(1)
-        return self._distance(student, teacher,
-                              count).sum() / (count > 0).sum().clamp(min=1)
+        distances = self._distance(student, teacher, count)
+        return distances.sum() / (count > 0).sum().clamp(min=1)
 
     def _distance(self, student: Tensor, teacher: Tensor,
                   count: Tensor) -> Tensor:
@@ -125,8 +114,7 @@ def attention(features: Tensor, p: float = 2.) -> Tensor:
     Shape:
         ``(N, C, H, W) -> (N, 1, H, W)``.
     """
-    dtype = torch.promote_types(features.dtype, torch.float32)
-    return _Attention.apply(features.to(dtype), p)
+    return _Attention.apply(features.to(float_dtype(features)), p)
 
 
 class _Attention(torch.autograd.Function):

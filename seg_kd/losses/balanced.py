@@ -4,17 +4,17 @@ After ``classification_pyt/distillation/loss.py`` of
 NVIDIA/tao_pytorch_backend (``BalancedFeatureLoss``, ``ProjectionMLP``).
 """
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import check_channels, full_precision, prepare
+from seg_kd.losses._functional import moments, prepare
+from seg_kd.losses._maps import MapLoss
 
 EPS = 1e-8  # of the cosine, as in the reference
 SMALLEST = 1e-6  # standard deviation, relative to the largest channel's
 
 
-class BalancedLoss(nn.Module):
+class BalancedLoss(MapLoss):
     r"""Direction and, a little, size of the teacher's standardized vectors.
 
     .. math::
@@ -52,20 +52,21 @@ class BalancedLoss(nn.Module):
             depth, or maps that do not fit.
     """
 
+    shown = ('size_weight', )
+
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
                  size_weight: float = .1,
                  width: int = 1024,
                  depth: int = 0) -> None:
-        super().__init__()
+        super().__init__(student_channels, teacher_channels)
         if not 0 <= size_weight <= 1:
             raise ValueError('size_weight is a share from 0 to 1, not '
                              f'{size_weight}')
         if width < 1 or depth < 0:
             raise ValueError('the projector needs a width of at least 1 and '
                              f'a depth of at least 0, not {width} and {depth}')
-        self.channels = student_channels, teacher_channels
         self.size_weight = size_weight
         self.projector = Projector(student_channels, width, teacher_channels,
                                    depth)
@@ -73,42 +74,21 @@ class BalancedLoss(nn.Module):
         self.register_buffer(
             'sums', torch.zeros(2, teacher_channels, dtype=torch.double))
 
-    def extra_repr(self) -> str:
-        return f'size_weight={self.size_weight}'
-
-    def forward(self,
-                student: Tensor,
-                teacher: Tensor,
-                mask: Tensor | None = None) -> Tensor:
-        check_channels(student, 'student', self.channels[0])
-        check_channels(teacher, 'teacher', self.channels[1])
-        with full_precision(teacher):
-            student, teacher, valid = prepare(student, teacher, mask)
-            shown = valid.unsqueeze(1)
-            teacher = teacher.where(shown, 0.)
-            if self.training:
-                self._see(teacher, valid)
-            target = self._standardize(teacher).movedim(1, -1)
-            found = self.projector(student.where(shown, 0.).movedim(1, -1))
-            away = 1 - F.cosine_similarity(found, target, -1, EPS)
-            size = F.smooth_l1_loss(found, target, reduction='none',
-                                    beta=2.).mean(-1)
-            errors = (1 - self.size_weight) * away + self.size_weight * size
-            return errors.where(valid, 0.).sum() / valid.sum().clamp(min=1)
-
-    @torch.no_grad()
-    def _see(self, teacher: Tensor, valid: Tensor) -> None:
-        """Takes one batch into the statistics."""
-        double = teacher.double()
-        found = torch.cat([
-            valid.sum(dtype=torch.double).view(1),
-            double.sum((0, 2, 3)),
-            double.square().sum((0, 2, 3))
-        ])
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(found)
-        self.count += found[0]
-        self.sums += found[1:].view_as(self.sums)
+    def compare(self, student: Tensor, teacher: Tensor,
+                mask: Tensor | None) -> Tensor:
+        student, teacher, valid = prepare(student, teacher, mask)
+        shown = valid.unsqueeze(1)
+        if self.training:
+            count, *sums = moments(teacher, shown)
+            self.count += count
+            self.sums += torch.stack(sums)
+        target = self._standardize(teacher.where(shown, 0.)).movedim(1, -1)
+        found = self.projector(student.where(shown, 0.).movedim(1, -1))
+        away = 1 - F.cosine_similarity(found, target, -1, EPS)
+        size = F.smooth_l1_loss(found, target, reduction='none',
+                                beta=2.).mean(-1)
+        errors = (1 - self.size_weight) * away + self.size_weight * size
+        return errors.where(valid, 0.).sum() / valid.sum().clamp(min=1)
 
     def _standardize(self, teacher: Tensor) -> Tensor:
         mean, square = self.sums / self.count.clamp(min=1)

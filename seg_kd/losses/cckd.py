@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seg_kd.losses._functional import with_gradient
+from seg_kd.losses._functional import check_choice, with_gradient
 from seg_kd.losses._gram import (Rows, accurate_grams, add_product, pair_tiles,
                                  product, through_length)
 from seg_kd.losses._relation import RelationLoss
@@ -67,6 +67,8 @@ class CCKDLoss(RelationLoss):
             without labels.
     """
 
+    shown = 'kernel', 'gamma', 'order', 'normalize'
+
     def __init__(self,
                  kernel: str = 'gaussian',
                  gamma: float = .4,
@@ -78,24 +80,17 @@ class CCKDLoss(RelationLoss):
         if max_instances == 'auto':
             max_instances = MOST if kernel == 'gaussian' else None
         super().__init__(instances, max_instances, grid)
-        if kernel not in ('bilinear', 'gaussian'):
-            raise ValueError("kernel must be 'bilinear' or 'gaussian', not "
-                             f'{kernel!r}')
+        check_choice('kernel', kernel, 'bilinear', 'gaussian')
         if not gamma > 0 or order < 1:
             raise ValueError('gamma must be positive and order at least 1, '
                              f'not {gamma} and {order}')
         self.kernel, self.gamma, self.order = kernel, gamma, order
         self.normalize = normalize
 
-    def extra_repr(self) -> str:
-        return (f'{self.kernel!r}, gamma={self.gamma}, order={self.order}, '
-                f'normalize={self.normalize}')
-
     def relate(self, student: Tensor, teacher: Tensor) -> Tensor:
         value, gradient = self.gap(student.detach(), teacher)
         scale = 1 / max(1, len(student))**2
-        return with_gradient(student, (scale * value).to(student.dtype),
-                             gradient.mul_(scale).to(student.dtype))
+        return with_gradient(student, scale * value, gradient.mul_(scale))
 
     @torch.no_grad()
     def gap(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

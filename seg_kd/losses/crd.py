@@ -6,13 +6,16 @@ on pixels or classes, is a variant of our own.
 
 from torch import Tensor, nn
 
-from seg_kd.losses._contrast import Banks, Queue, unit
-from seg_kd.losses._functional import full_precision, prepare
+from seg_kd.losses._contrast import Banks, Queue
+from seg_kd.losses._functional import (check_choice, full_precision, prepare,
+                                       unit)
+from seg_kd.losses._logits import check_temperature
+from seg_kd.losses._maps import Loss
 from seg_kd.losses.instances import (Images, Instances, as_instances, known,
                                      resize_labels)
 
 
-class CRDLoss(nn.Module):
+class CRDLoss(Loss):
     r"""Student and teacher must recognize an instance in each other.
 
     Both maps become instances, and these, through a linear layer each, unit
@@ -71,6 +74,8 @@ class CRDLoss(nn.Module):
             range, missing ``labels`` or ``index``, or maps that do not fit.
     """
 
+    shown = ('negatives', )
+
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
@@ -90,17 +95,14 @@ class CRDLoss(nn.Module):
             raise ValueError("instances must be 'pixel', 'class' or 'image', "
                              f'or an object of a kind, not {instances!r}')
         images = instances == 'image' or isinstance(instances, Images)
-        if negatives not in ('class', 'instance'):
-            raise ValueError("negatives must be 'class' or 'instance', not "
-                             f'{negatives!r}')
+        check_choice('negatives', negatives, 'class', 'instance')
         if images and n_data is None:
             raise ValueError("instances='image' needs n_data, the number of "
                              'images of the data set')
         if min(max_instances, enqueue, k, dim, queue + 1) < 1:
             raise ValueError('max_instances, enqueue, k and dim must be at '
                              'least 1, queue at least 0')
-        if temperature <= 0:
-            raise ValueError(f'temperature must be above 0, not {temperature}')
+        check_temperature(temperature)
         self.negatives = negatives
         self.instances = as_instances(
             instances, max_instances if instances == 'pixel' else None, (1, 1))
@@ -112,9 +114,6 @@ class CRDLoss(nn.Module):
         else:
             self.contrast = Queue(queue, dim, enqueue, temperature)
 
-    def extra_repr(self) -> str:
-        return f'negatives={self.negatives!r}'
-
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
@@ -123,32 +122,27 @@ class CRDLoss(nn.Module):
                 index: Tensor | None = None) -> Tensor:
         with full_precision(teacher):
             student, teacher, valid = prepare(student, teacher, mask)
-            maps = [student, teacher]
-            if labels is not None and (self.by_class
-                                       or self.instances.by_label):
+            if self.by_class or self.instances.by_label:
                 labels = resize_labels(labels, valid.shape)
                 valid = known(valid, mask)
-            owner = self._owner(valid, labels, index)
-            if owner is not None:  # one value per instance: any mean is it
-                maps.append(owner)
+            # one value per instance: any mean is it
+            maps = [student, teacher, *self._owner(valid, labels, index)]
             s, t, *owner = self.instances.gather(maps, valid, labels)
             owner = owner[0].squeeze(1).round().long() if owner else None
             return self.contrast(unit(self.student_head(s)),
                                  unit(self.teacher_head(t)), owner)
 
     def _owner(self, valid: Tensor, labels: Tensor | None,
-               index: Tensor | None) -> Tensor | None:
+               index: Tensor | None) -> list[Tensor]:
         """A map of the image's number, or of the classes to tell apart.
 
         Shape:
-            ``(N, H, W) -> (N, 1, H, W)``, as float64.
+            ``(N, H, W) -> [(N, 1, H, W)]``, as float64, or an empty list.
         """
         if isinstance(self.contrast, Banks):
             if index is None or index.shape != valid.shape[:1]:
                 raise ValueError("instances='image' needs index, the number "
                                  f'of each of the {len(valid)} images')
             index = index.to(valid.device).double().view(-1, 1, 1, 1)
-            return index.expand(-1, 1, *valid.shape[1:])
-        if labels is None and (self.by_class or self.instances.by_label):
-            raise ValueError('instances or negatives by class need labels')
-        return labels.double().unsqueeze(1) if self.by_class else None
+            return [index.expand(-1, 1, *valid.shape[1:])]
+        return [labels.double().unsqueeze(1)] if self.by_class else []

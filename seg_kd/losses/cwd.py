@@ -5,15 +5,15 @@
 ``mmrazor/models/losses/cwd.py`` of open-mmlab/mmrazor.
 """
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from seg_kd.losses._functional import (check_channels, check_norm,
-                                       full_precision, number_of, prepare)
+from seg_kd.losses._functional import check_norm, number_of, prepare
 from seg_kd.losses._logits import check_temperature
+from seg_kd.losses._maps import MapLoss
 from seg_kd.losses.connector import make_connector
 
 
-class CWDLoss(nn.Module):
+class CWDLoss(MapLoss):
     r"""Where in the image each channel is active, compared as distributions.
 
     .. math::
@@ -51,39 +51,29 @@ class CWDLoss(nn.Module):
             not fit.
     """
 
+    shown = ('temperature', )
+
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
                  temperature: float = 4.,
                  connector: str = 'linear') -> None:
-        super().__init__()
+        super().__init__(student_channels, teacher_channels)
         check_temperature(temperature)
         self.temperature = temperature
-        self.channels = student_channels, teacher_channels
-        self.connector = make_connector(connector,
-                                        student_channels,
-                                        teacher_channels,
-                                        bias=False)
+        self.connector = make_connector(connector, student_channels,
+                                        teacher_channels)
 
-    def extra_repr(self) -> str:
-        return f'temperature={self.temperature}'
-
-    def forward(self,
-                student: Tensor,
-                teacher: Tensor,
-                mask: Tensor | None = None) -> Tensor:
-        check_channels(student, 'student', self.channels[0])
-        check_channels(teacher, 'teacher', self.channels[1])
-        check_norm(self.connector, student)
-        with full_precision(teacher):
-            student, teacher, valid = prepare(student, teacher, mask)
-            student = self.connector(student.where(valid.unsqueeze(1), 0.))
-            log_s, log_t = (self._log_shares(x, valid)
-                            for x in (student, teacher))
-            divergence = (log_t.exp() * (log_t - log_s)).sum(2)
-            channels = number_of(valid.flatten(1).any(1)) * teacher.shape[1]
-            value = self.temperature**2 / channels * divergence.sum()
-            return value.to(divergence.dtype)
+    def compare(self, student: Tensor, teacher: Tensor,
+                mask: Tensor | None) -> Tensor:
+        check_norm(self, student)
+        student, teacher, valid = prepare(student, teacher, mask)
+        student = self.connector(student.where(valid.unsqueeze(1), 0.))
+        log_s, log_t = (self._log_shares(x, valid) for x in (student, teacher))
+        divergence = (log_t.exp() * (log_t - log_s)).sum(2)
+        channels = number_of(valid.flatten(1).any(1)) * teacher.shape[1]
+        value = self.temperature**2 / channels * divergence.sum()
+        return value.to(divergence.dtype)
 
     def _log_shares(self, x: Tensor, valid: Tensor) -> Tensor:
         """Logarithm of each position's share in its channel.

@@ -56,6 +56,8 @@ class DISTLoss(LogitLoss):
             ``grid='mask'``.
     """
 
+    shown = 'beta', 'gamma', 'temperature', 'grid'
+
     def __init__(self,
                  beta: float = 1.,
                  gamma: float = 1.,
@@ -65,10 +67,6 @@ class DISTLoss(LogitLoss):
         check_temperature(temperature)
         self.beta, self.gamma = beta, gamma
         self.temperature = temperature
-
-    def extra_repr(self) -> str:
-        return (f'beta={self.beta}, gamma={self.gamma}, '
-                f'temperature={self.temperature}, grid={self.grid!r}')
 
     def _value_and_grad(self, strips: Strips) -> Tensor:
         mean, scale, left, lost, gap = self._classes(strips)

@@ -6,15 +6,15 @@ After equation (3) of the paper, ``losses/fitnet.py`` of winycg/CIRKD and
 
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (channel_errors, check_channels,
-                                       check_norm, full_precision,
-                                       mask_nonfinite)
+from seg_kd.losses._functional import (channel_errors, check_form, check_norm,
+                                       input_of)
+from seg_kd.losses._maps import MapLoss
 from seg_kd.losses.connector import connector_layers
 
 SCALES = {'dense': 1., 'paper': .5}
 
 
-class FitNetLoss(nn.Module):
+class FitNetLoss(MapLoss):
     r"""Squared distance of the teacher's map, the hint, from a regression.
 
     .. math:: \operatorname{mean}_{j, c} \bigl(r(S) - T\bigr)_{jc}^2
@@ -38,8 +38,8 @@ class FitNetLoss(nn.Module):
             kernels above 1, see ignored positions too.
         relu: ReLU at the end, as the paper wants it where the hint itself
             comes out of one.
-        bias: Of the convolution. RepDistiller, with BN: True; it
-            changes nothing there but the running mean of BN.
+        bias: Of the convolution. Before BN there is none; RepDistiller's
+            changes nothing there but the running mean.
 
     Shape:
         ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .) -> ()``, in squared units of
@@ -52,6 +52,8 @@ class FitNetLoss(nn.Module):
             map, which it cannot normalize.
     """
 
+    shown = ('form', )
+
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
@@ -60,29 +62,17 @@ class FitNetLoss(nn.Module):
                  connector: str = 'linear',
                  relu: bool = False,
                  bias: bool = False) -> None:
-        super().__init__()
-        if form not in SCALES:
-            raise ValueError(f'form must be one of {list(SCALES)}, not '
-                             f'{form!r}')
+        super().__init__(student_channels, teacher_channels)
+        check_form(form)
         self.form = form
-        self.channels = student_channels, teacher_channels
-        layers = connector_layers(connector, student_channels,
-                                  teacher_channels, kernel_size, bias)
-        layers += [nn.ReLU(inplace=True)] if relu else []
-        self.regressor = nn.Sequential(*layers)
+        self.regressor = connector_layers(connector, student_channels,
+                                          teacher_channels, kernel_size, bias)
+        if relu:
+            self.regressor.append(nn.ReLU(inplace=True))
 
-    def extra_repr(self) -> str:
-        return f'form={self.form!r}'
-
-    def forward(self,
-                student: Tensor,
-                teacher: Tensor,
-                mask: Tensor | None = None) -> Tensor:
-        check_channels(student, 'student', self.channels[0])
-        check_channels(teacher, 'teacher', self.channels[1])
-        check_norm(self.regressor, student)
-        with full_precision(teacher):
-            dtype = self.regressor[0].weight.dtype
-            student = self.regressor(mask_nonfinite(student.to(dtype), mask))
-            errors, _ = channel_errors(student, teacher, mask)
-            return SCALES[self.form] * errors.mean()
+    def compare(self, student: Tensor, teacher: Tensor,
+                mask: Tensor | None) -> Tensor:
+        check_norm(self, student)
+        student = self.regressor(input_of(self, student, mask))
+        errors, _ = channel_errors(student, teacher, mask)
+        return SCALES[self.form] * errors.mean()

@@ -10,13 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (as_list, check_channels, check_form,
-                                       full_precision, valid_positions)
+from seg_kd.losses._functional import (as_list, check_choice, check_form,
+                                       float_dtype, full_precision,
+                                       layer_pairs, mask_invalid,
+                                       valid_positions)
+from seg_kd.losses._maps import Loss
 
 Channels = Sequence[int]
 
 
-class FSPLoss(nn.Module):
+class FSPLoss(Loss):
     r"""How a network goes from one layer to a later one, as inner products.
 
     .. math::
@@ -61,6 +64,8 @@ class FSPLoss(nn.Module):
             batches.
     """
 
+    shown = 'pairs', 'pool', 'form'
+
     def __init__(self,
                  student_channels: Channels,
                  teacher_channels: Channels,
@@ -69,8 +74,7 @@ class FSPLoss(nn.Module):
                  form: str = 'dense') -> None:
         super().__init__()
         check_form(form)
-        if pool not in ('avg', 'max'):
-            raise ValueError(f"pool must be 'avg' or 'max', not {pool!r}")
+        check_choice('pool', pool, 'avg', 'max')
         self.channels = list(
             zip(as_list(student_channels), as_list(teacher_channels)))
         count = len(self.channels)
@@ -87,15 +91,11 @@ class FSPLoss(nn.Module):
             if s != t and any(i in pair for pair in pairs)
         })
 
-    def extra_repr(self) -> str:
-        return f'pairs={self.pairs}, pool={self.pool!r}, form={self.form!r}'
-
     def forward(self,
                 student: Sequence[Tensor],
                 teacher: Sequence[Tensor],
                 mask: Tensor | None = None) -> Tensor:
-        student, teacher = as_list(student), as_list(teacher)
-        self._check(student, teacher)
+        student, teacher = zip(*layer_pairs(student, teacher, self.channels))
         total = 0.
         with full_precision(teacher[0]):
             for i, j in self.pairs:
@@ -120,19 +120,6 @@ class FSPLoss(nn.Module):
         images = len(values) if mask is None else mask.flatten(1).any(1).sum()
         return values.sum() / torch.as_tensor(images).clamp(min=1)
 
-    def _check(self, student: Sequence[Tensor],
-               teacher: Sequence[Tensor]) -> None:
-        if not len(student) == len(teacher) == len(self.channels):
-            raise ValueError(f'{len(student)} maps of the student and '
-                             f'{len(teacher)} of the teacher, not '
-                             f'{len(self.channels)} each')
-        for s, t, (s_width, t_width) in zip(student, teacher, self.channels):
-            check_channels(s, 'student', s_width)
-            check_channels(t, 'teacher', t_width)
-            if len(s) != len(t):
-                raise ValueError(f'student has {len(s)} images and teacher '
-                                 f'{len(t)}')
-
 
 def flow(first: Tensor, second: Tensor, mask: Tensor | None,
          pool: str) -> Tensor:
@@ -145,36 +132,31 @@ def flow(first: Tensor, second: Tensor, mask: Tensor | None,
     size = tuple(map(min, first.shape[2:], second.shape[2:]))
     (a, some), (b, other) = (pooled(x, mask, size, pool)
                              for x in (first, second))
-    if mask is None:
-        count = torch.tensor(size).prod()
-    else:
-        valid = valid_positions(a, mask).unsqueeze(1) & some & other
-        a, b = (x.where(valid, 0.) for x in (a, b))
-        count = valid.sum((2, 3)).clamp(min=1).unsqueeze(2)
+    valid = valid_positions(a, mask).unsqueeze(1) & some & other
+    a, b = (mask_invalid(x, valid) for x in (a, b))
+    count = valid.sum((2, 3)).clamp(min=1).unsqueeze(2)
     return a.flatten(2) @ b.flatten(2).mT / count
 
 
 def pooled(features: Tensor, mask: Tensor | None, size: tuple[int, int],
-           pool: str) -> tuple[Tensor, Tensor | None]:
+           pool: str) -> tuple[Tensor, Tensor]:
     """A map on a coarser grid, and which positions had a valid one.
 
     Shape:
-        ``(N, C, H, W), (N, ., .) -> (N, C, *size), (N, 1, *size)``; of both
-        the second is None without a mask.
+        ``(N, C, H, W), (N, ., .) -> (N, C, *size), (N, 1, *size)``.
     """
-    features = features.to(torch.promote_types(features.dtype, torch.float))
-    valid = share = None
-    if mask is not None:
-        valid = share = valid_positions(features, mask).unsqueeze(1)
+    features = features.to(float_dtype(features))
+    valid = share = valid_positions(features, mask).unsqueeze(1)
     if features.shape[2:] != size:
-        if valid is not None:
-            share = F.adaptive_avg_pool2d(valid.to(features), size)
-            features = features.where(valid, 0. if pool == 'avg' else -1e30)
-        coarser = average if pool == 'avg' else F.adaptive_max_pool2d
-        features = coarser(features, size)
-        if valid is not None and pool == 'avg':
-            features = features / share.where(share > 0, 1.)
-    return features, None if share is None else share > 0
+        share = F.adaptive_avg_pool2d(valid.to(features), size)
+        if pool == 'avg':
+            features = average(mask_invalid(features, valid), size)
+            if mask is not None:
+                features = features / share.where(share > 0, 1.)
+        else:
+            features = features.where(valid, -1e30)
+            features = F.adaptive_max_pool2d(features, size)
+    return features, share > 0
 
 
 def average(x: Tensor, size: tuple[int, int]) -> Tensor:

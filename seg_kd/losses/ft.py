@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (check_channels, check_form,
-                                       full_precision, inverse_root,
-                                       mask_invalid, mask_nonfinite, number_of,
-                                       prepare)
-from seg_kd.losses.translator import SLOPE, Autoencoder, initialize
+from seg_kd.losses._functional import (check_form, input_of, inverse_root,
+                                       mask_invalid, number_of, prepare)
+from seg_kd.losses._maps import MapLoss, convolution
+from seg_kd.losses.translator import (SLOPE, Autoencoder, encoded, frozen,
+                                      initialize)
 
 
 class Paraphraser(Autoencoder):
@@ -77,7 +77,7 @@ class Paraphraser(Autoencoder):
         return dict(reconstruction=error.abs().sum() / count)
 
 
-class FTLoss(nn.Module):
+class FTLoss(MapLoss):
     r"""Distance of the student's factor to the teacher's, both of length 1.
 
     .. math::
@@ -119,47 +119,31 @@ class FTLoss(nn.Module):
             unequal batches, or a mask that is not ``(N, ., .)`` bool.
     """
 
+    shown = 'p', 'form'
+
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
                  paraphraser: nn.Module | None = None,
                  p: int = 1,
                  form: str = 'dense') -> None:
-        super().__init__()
+        super().__init__(student_channels, teacher_channels)
         check_form(form)
         if p not in (1, 2):
             raise ValueError(f'p must be 1 or 2, not {p}')
-        self.channels = student_channels, teacher_channels
         self.p, self.form = p, form
-        encoder = getattr(paraphraser, 'encoder', paraphraser)
-        width = teacher_channels if encoder is None else encoder.out_channels
+        encoder, width = frozen(paraphraser, teacher_channels)
         self.translator = translator(student_channels, width)
         self.paraphraser = encoder
-        if encoder is not None:
-            encoder.requires_grad_(False)
 
-    def extra_repr(self) -> str:
-        return f'p={self.p}, form={self.form!r}'
-
-    def forward(self,
-                student: Tensor,
-                teacher: Tensor,
-                mask: Tensor | None = None) -> Tensor:
-        check_channels(student, 'student', self.channels[0])
-        check_channels(teacher, 'teacher', self.channels[1])
-        dtype = self.translator[0].weight.dtype
-        with full_precision(teacher):
-            target = self._paraphrase(mask_nonfinite(teacher.to(dtype), mask))
-            factor = self.translator(mask_nonfinite(student.to(dtype), mask))
-            factor, target, valid = prepare(factor, target, mask)
-            total = self._distances(factor, target, valid).sum()
-            count = number_of(valid) * factor.shape[1]
-            return (total / count).to(factor.dtype)
-
-    @torch.no_grad()
-    def _paraphrase(self, teacher: Tensor) -> Tensor:
-        return teacher if self.paraphraser is None else self.paraphraser(
-            teacher)
+    def compare(self, student: Tensor, teacher: Tensor,
+                mask: Tensor | None) -> Tensor:
+        target = encoded(self.paraphraser, input_of(self, teacher, mask))
+        factor = self.translator(input_of(self, student, mask))
+        factor, target, valid = prepare(factor, target, mask)
+        total = self._distances(factor, target, valid).sum()
+        count = number_of(valid) * factor.shape[1]
+        return (total / count).to(factor.dtype)
 
     def _distances(self, student: Tensor, teacher: Tensor,
                    valid: Tensor) -> Tensor:
@@ -186,10 +170,10 @@ def translator(channels: int, width: int) -> nn.Sequential:
     Shape:
         ``(N, channels, H, W) -> (N, width, H, W)``.
     """
-    layers = []
-    for before, after in ((channels, channels), (channels, width), (width,
-                                                                    width)):
-        conv = nn.Conv2d(before, after, 3, padding=1)
+    layers: list[nn.Module] = []
+    widths = channels, channels, width, width
+    for before, after in zip(widths, widths[1:]):
+        conv = convolution(before, after, 3, bias=True)
         initialize(conv, SLOPE, 9 * before)
         layers += [conv, nn.LeakyReLU(SLOPE, inplace=True)]
     return nn.Sequential(*layers)

@@ -6,16 +6,17 @@ CIFAR, ImageNet and detection code, and in RuipingL/TransKD. See "dense".
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from seg_kd.losses._functional import (as_list, full_precision, inverse,
+from seg_kd.losses._functional import (Maps, check_equal, check_least,
+                                       full_precision, inverse, layer_pairs,
                                        prepare, tiles, with_gradient)
+from seg_kd.losses._maps import Loss
 
-Maps = Tensor | Sequence[Tensor]
 GRIDS = (4, 2, 1)  # of the authors
 
 
-class HCLLoss(nn.Module):
+class HCLLoss(Loss):
     r"""Mean squared difference of two maps, and of coarser ones.
 
     .. math::
@@ -50,41 +51,32 @@ class HCLLoss(nn.Module):
             .)`` bool.
     """
 
+    shown = ('grids', )
+
     def __init__(self, grids: Sequence[int] = GRIDS) -> None:
         super().__init__()
-        if min(grids, default=1) < 1:
-            raise ValueError(f'grids must be at least 1, not {grids}')
+        check_least('grids', grids)
         self.grids = tuple(grids)
-
-    def extra_repr(self) -> str:
-        return f'grids={self.grids}'
 
     def forward(self,
                 student: Maps,
                 teacher: Maps,
                 mask: Tensor | None = None) -> Tensor:
-        student, teacher = as_list(student), as_list(teacher)
-        if len(student) != len(teacher):
-            raise ValueError(f'student has {len(student)} levels and teacher '
-                             f'{len(teacher)}')
-        return sum(self._level(s, t, mask) for s, t in zip(student, teacher))
+        pairs = layer_pairs(student, teacher)
+        with full_precision(pairs[0][1]):
+            return sum(self._level(*pair, mask) for pair in pairs)
 
     def _level(self, student: Tensor, teacher: Tensor,
                mask: Tensor | None) -> Tensor:
-        with full_precision(teacher):
-            student, teacher, valid = prepare(student, teacher, mask)
-            if student.shape[1] != teacher.shape[1]:
-                raise ValueError(
-                    f'student has {student.shape[1]} channels and teacher '
-                    f'{teacher.shape[1]}: put an adapter between '
-                    '(ReviewKDLoss)')
-            grids = [g for g in self.grids if g < min(valid.shape[1:])]
-            value, gradient = half_squares(student.detach(), teacher, valid,
-                                           Cells(grids, valid, student.dtype))
-            weights = sum(2.**-k for k in range(len(grids) + 1))
-            count = valid.sum().clamp(min=1).to(student.dtype)
-            mean = 2 / (weights * count * student.shape[1])
-            return mean * with_gradient(student, value, gradient)
+        student, teacher, valid = prepare(student, teacher, mask)
+        check_equal(student, teacher, 'put an adapter between (ReviewKDLoss)')
+        grids = [g for g in self.grids if g < min(valid.shape[1:])]
+        value, gradient = half_squares(student.detach(), teacher, valid,
+                                       Cells(grids, valid, student.dtype))
+        weights = sum(2.**-k for k in range(len(grids) + 1))
+        count = valid.sum().clamp(min=1).to(student.dtype)
+        mean = 2 / (weights * count * student.shape[1])
+        return mean * with_gradient(student, value, gradient)
 
 
 class Cells:
@@ -151,4 +143,4 @@ def half_squares(student: Tensor, teacher: Tensor, valid: Tensor,
             rows = cells.rows.T.expand(len(gap), -1, -1)
             gap.baddbmm_(rows, slope @ cells.columns)
             gap.flatten(1).index_fill_(1, ignored, 0.)
-    return (value / 2).to(student.dtype), gradient
+    return value / 2, gradient

@@ -6,14 +6,14 @@ Systems" and its code, yoshitomo-matsubara/head-network-distillation: Adam
 """
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from seg_kd.losses._functional import (check_channels, check_map,
-                                       full_precision, mask_invalid, number_of,
-                                       prepare)
+from seg_kd.losses._functional import (check_channels, check_choice,
+                                       mask_invalid, number_of, prepare)
+from seg_kd.losses._maps import MapLoss
 
 
-class HNDLoss(nn.Module):
+class HNDLoss(MapLoss):
     r"""Squared distance of the student's head and the teacher's, at the split.
 
     .. math:: \operatorname{mean}_{n,c,y,x} (S - T)^2
@@ -39,28 +39,21 @@ class HNDLoss(nn.Module):
             that are not 4-d, or a mask that is not ``(N, ., .)`` bool.
     """
 
+    shown = ('reduction', )
+
     def __init__(self, reduction: str = 'mean') -> None:
         super().__init__()
-        if reduction not in ('mean', 'sum'):
-            raise ValueError("reduction is 'mean' or 'sum', not "
-                             f'{reduction!r}')
+        check_choice('reduction', reduction, 'mean', 'sum')
         self.reduction = reduction
 
-    def extra_repr(self) -> str:
-        return f'reduction={self.reduction!r}'
-
-    def forward(self,
-                student: Tensor,
-                teacher: Tensor,
-                mask: Tensor | None = None) -> Tensor:
-        check_map(teacher, 'teacher')
+    def compare(self, student: Tensor, teacher: Tensor,
+                mask: Tensor | None) -> Tensor:
         check_channels(student, 'student', teacher.shape[1])
-        with full_precision(teacher):
-            student, teacher, valid = prepare(student, teacher, mask)
-            total = F.mse_loss(*(mask_invalid(x, valid.unsqueeze(1))
-                                 for x in (student, teacher)),
-                               reduction='sum')
-            if self.reduction == 'sum':
-                return total
-            count = number_of(valid) * student.shape[1]
-            return (total / count).to(total.dtype)
+        student, teacher, valid = prepare(student, teacher, mask)
+        total = F.mse_loss(*(mask_invalid(x, valid.unsqueeze(1))
+                             for x in (student, teacher)),
+                           reduction='sum')
+        if self.reduction == 'sum':
+            return total
+        count = number_of(valid) * student.shape[1]
+        return (total / count).to(total.dtype)

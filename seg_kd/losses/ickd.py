@@ -6,16 +6,15 @@ is after the paper and the README.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from seg_kd.losses._functional import (EPS, check_channels, check_norm,
-                                       full_precision, inverse, inverse_root,
-                                       mask_invalid, mask_nonfinite,
-                                       valid_positions)
+from seg_kd.losses._functional import (EPS, check_norm, input_of, inverse_root,
+                                       mask_invalid, unit, valid_positions)
+from seg_kd.losses._maps import MapLoss
 from seg_kd.losses.connector import connector_layers
 
 
-class ICKDLoss(nn.Module):
+class ICKDLoss(MapLoss):
     r"""How differently student and teacher correlate their channels.
 
     .. math::
@@ -64,54 +63,40 @@ class ICKDLoss(nn.Module):
             training also for a single 1x1 map, which BN cannot normalize.
     """
 
+    shown = ('grid', )
+
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
                  grid: tuple[int, int] = (4, 4),
                  kernel_size: int = 1,
                  connector: str = 'bn') -> None:
-        super().__init__()
+        super().__init__(student_channels, teacher_channels)
         if min(grid) < 1:
             raise ValueError(f'grid must be at least 1 x 1, not {grid}')
-        self.channels = student_channels, teacher_channels
         self.grid = tuple(grid)
-        self.embed = nn.Sequential(*connector_layers(
-            connector, student_channels, teacher_channels, kernel_size))
+        self.embed = connector_layers(connector, student_channels,
+                                      teacher_channels, kernel_size)
 
-    def extra_repr(self) -> str:
-        return f'grid={self.grid}'
-
-    def forward(self,
-                student: Tensor,
-                teacher: Tensor,
-                mask: Tensor | None = None) -> Tensor:
-        self._check(student, teacher)
-        with full_precision(teacher):
-            dtype = self.embed[0].weight.dtype
-            student = self.embed(mask_nonfinite(student.to(dtype), mask))
-            teacher = teacher.detach().to(dtype)
-            valid = [valid_positions(x, mask) for x in (student, teacher)]
-            maps = [
-                mask_invalid(x, keep.unsqueeze(1))
-                for x, keep in zip((student, teacher), valid)
-            ]
-            sizes = zip(self.grid, student.shape[2:], teacher.shape[2:])
-            grid = [min(size) for size in sizes]
-            value, count = 0., 0
-            for s, t, *keep in zip(*(cells(x, grid) for x in maps + valid)):
-                seen = keep[0].any(1) & keep[1].any(1)
-                value = value + (compare(s, t) * seen).sum()
-                count = count + seen.sum()
-            return (value /
-                    (count.clamp(min=1).double() * s.shape[1])).to(dtype)
-
-    def _check(self, student: Tensor, teacher: Tensor) -> None:
-        check_channels(student, 'student', self.channels[0])
-        check_channels(teacher, 'teacher', self.channels[1])
-        if len(student) != len(teacher):
-            raise ValueError(f'student has {len(student)} images and teacher '
-                             f'{len(teacher)}')
-        check_norm(self.embed, student)
+    def compare(self, student: Tensor, teacher: Tensor,
+                mask: Tensor | None) -> Tensor:
+        check_norm(self, student)
+        student = self.embed(input_of(self, student, mask))
+        teacher = teacher.detach().to(student.dtype)
+        valid = [valid_positions(x, mask) for x in (student, teacher)]
+        maps = [
+            mask_invalid(x, keep.unsqueeze(1))
+            for x, keep in zip((student, teacher), valid)
+        ]
+        sizes = zip(self.grid, student.shape[2:], teacher.shape[2:])
+        grid = [min(size) for size in sizes]
+        value, count = 0., 0
+        for s, t, *keep in zip(*(cells(x, grid) for x in maps + valid)):
+            seen = keep[0].any(1) & keep[1].any(1)
+            value = value + (compare(s, t) * seen).sum()
+            count = count + seen.sum()
+        count = count.clamp(min=1).double() * teacher.shape[1]
+        return (value / count).to(student.dtype)
 
 
 def cells(x: Tensor, grid: list[int]) -> list[Tensor]:
@@ -134,9 +119,8 @@ def compare(s: Tensor, t: Tensor) -> Tensor:
 
 def compare_channels(s: Tensor, t: Tensor) -> Tensor:
     """From the Gram matrices as they are."""
-    s, t = (x * inverse(x.norm(dim=2, keepdim=True))
-            for x in (s @ s.mT, t @ t.mT))
-    return (s - t).square().sum((1, 2), dtype=torch.double)
+    gap = unit(s @ s.mT) - unit(t @ t.mT)
+    return gap.square().sum((1, 2), dtype=torch.double)
 
 
 def compare_positions(s: Tensor, t: Tensor) -> Tensor:

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from seg_kd.losses._functional import mask_invalid, prepare
+from seg_kd.losses._functional import check_least, mask_invalid, prepare
+from seg_kd.losses._maps import Loss
 
 GRID = (4, 8)  # rows and columns of regions
 
 
-class Instances(nn.Module):
+class Instances(Loss):
     """Turns two maps into two matrices of instances, row by row the same.
 
     Args:
@@ -36,16 +37,12 @@ class Instances(nn.Module):
     """
 
     by_label = False
+    shown = ('max_instances', )
 
     def __init__(self, max_instances: int | None = None) -> None:
         super().__init__()
-        if max_instances is not None and max_instances < 1:
-            raise ValueError('max_instances must be at least 1, not '
-                             f'{max_instances}')
+        check_least('max_instances', max_instances)
         self.max_instances = max_instances
-
-    def extra_repr(self) -> str:
-        return f'max_instances={self.max_instances}'
 
     def forward(self,
                 student: Tensor,
@@ -134,16 +131,14 @@ class Regions(Means):
         grid: Rows and columns of cells of an image.
     """
 
+    shown = 'grid', 'max_instances'
+
     def __init__(self,
                  grid: Sequence[int] = GRID,
                  max_instances: int | None = None) -> None:
         super().__init__(max_instances)
-        if min(grid) < 1:
-            raise ValueError(f'grid must be at least 1, not {grid}')
+        check_least('grid', grid)
         self.grid = tuple(grid)
-
-    def extra_repr(self) -> str:
-        return f'{self.grid}, {super().extra_repr()}'
 
     def members(self, valid: Tensor, labels: Tensor | None) -> Tensor:
         (rows, columns), (h, w) = self.grid, valid.shape[1:]

@@ -4,17 +4,16 @@ After "Knowledge Adaptation for Efficient Semantic Segmentation"; there is no
 official code.
 """
 
-import torch
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (check_channels, check_norm,
-                                       full_precision, mask_nonfinite,
-                                       valid_positions)
+from seg_kd.losses._functional import check_norm, input_of, valid_positions
+from seg_kd.losses._maps import MapLoss, conv_bn
 from seg_kd.losses.adaptation import AdaptationLoss
 from seg_kd.losses.affinity import AffinityLoss
+from seg_kd.losses.translator import encoded, frozen
 
 
-class KALoss(nn.Module):
+class KALoss(MapLoss):
     r"""Student's last map against the teacher's, translated.
 
     .. math::
@@ -56,6 +55,8 @@ class KALoss(nn.Module):
             1x1 map, which BN cannot normalize.
     """
 
+    shown = ('weights', )
+
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
@@ -65,23 +66,16 @@ class KALoss(nn.Module):
                  p: float = 1,
                  q: float = 2,
                  affinity_per: str = 'map') -> None:
-        super().__init__()
-        self.channels = dict(student=student_channels,
-                             teacher=teacher_channels)
-        encoder = getattr(translator, 'encoder', translator)
-        width = teacher_channels if encoder is None else encoder.out_channels
+        super().__init__(student_channels, teacher_channels)
+        encoder, width = frozen(translator, teacher_channels)
         self.adapter_feature = adapter(student_channels, width)
         self.adapter_affinity = adapter(student_channels, width)
         self.translator = encoder
-        if encoder is not None:
-            encoder.requires_grad_(False).eval()
         self.adaptation = AdaptationLoss(p, q)
         self.affinity = AffinityLoss(affinity_per)
         self.weights = dict(adaptation=adaptation_weight,
                             affinity=affinity_weight)
-
-    def extra_repr(self) -> str:
-        return f'weights={self.weights}'
+        self.train()
 
     def train(self, mode: bool = True) -> 'KALoss':
         super().train(mode)
@@ -89,34 +83,17 @@ class KALoss(nn.Module):
             self.translator.eval()
         return self
 
-    def forward(self,
-                student: Tensor,
-                teacher: Tensor,
-                mask: Tensor | None = None) -> dict[str, Tensor]:
-        self._check(student, teacher)
-        dtype = self.adapter_feature[0].weight.dtype
-        with full_precision(teacher):
-            student = mask_nonfinite(student.to(dtype), mask)
-            target, mask = self._translate(
-                mask_nonfinite(teacher.to(dtype), mask), mask)
-            adaptation = self.adaptation(self.adapter_feature(student), target,
-                                         mask)
-            affinity = self.affinity(self.adapter_affinity(student), target,
+    def compare(self, student: Tensor, teacher: Tensor,
+                mask: Tensor | None) -> dict[str, Tensor]:
+        check_norm(self, student)
+        student = input_of(self, student, mask)
+        target = encoded(self.translator, input_of(self, teacher, mask))
+        mask = valid_positions(target, mask)
+        adaptation = self.adaptation(self.adapter_feature(student), target,
                                      mask)
-            return dict(adaptation=self.weights['adaptation'] * adaptation,
-                        affinity=self.weights['affinity'] * affinity)
-
-    @torch.no_grad()
-    def _translate(self, teacher: Tensor, mask: Tensor | None):
-        """``E(T)`` and the mask on its grid."""
-        if self.translator is not None:
-            teacher = self.translator(teacher)
-        return teacher, valid_positions(teacher, mask)
-
-    def _check(self, student: Tensor, teacher: Tensor) -> None:
-        for name, tensor in dict(student=student, teacher=teacher).items():
-            check_channels(tensor, name, self.channels[name])
-        check_norm(self.adapter_feature, student)
+        affinity = self.affinity(self.adapter_affinity(student), target, mask)
+        return dict(adaptation=self.weights['adaptation'] * adaptation,
+                    affinity=self.weights['affinity'] * affinity)
 
 
 def adapter(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -125,6 +102,4 @@ def adapter(in_channels: int, out_channels: int) -> nn.Sequential:
     Shape:
         ``(N, in_channels, H, W) -> (N, out_channels, H, W)``.
     """
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
+    return conv_bn(in_channels, out_channels, 3).append(nn.ReLU(inplace=True))

@@ -55,6 +55,8 @@ class KDLoss(LogitLoss):
             with ``grid='mask'``.
     """
 
+    shown = 'temperature', 'form', 'grid'
+
     def __init__(self,
                  temperature: float = 4.,
                  form: str = 'dense',
@@ -64,10 +66,6 @@ class KDLoss(LogitLoss):
         check_form(form)
         self.temperature = temperature
         self.form = form
-
-    def extra_repr(self) -> str:
-        return (f'temperature={self.temperature}, form={self.form!r}, '
-                f'grid={self.grid!r}')
 
     def _value_and_grad(self, strips: Strips) -> Tensor:
         count = strips.count

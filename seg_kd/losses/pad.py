@@ -10,14 +10,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (channel_errors, check_channels,
-                                       check_norm, full_precision,
-                                       mask_invalid, mask_nonfinite,
+from seg_kd.losses._functional import (channel_errors, check_choice,
+                                       check_norm, input_of, mask_invalid,
                                        match_size, number_of, prepare)
+from seg_kd.losses._maps import MapLoss, conv_bn
 from seg_kd.losses.connector import make_connector
 
 
-class PADLoss(nn.Module):
+class PADLoss(MapLoss):
     r"""Squared error, which counts less where the student finds it hard.
 
     .. math::
@@ -61,6 +61,8 @@ class PADLoss(nn.Module):
             1x1 map, which BN cannot normalize.
     """
 
+    shown = 'warm', 'eps'
+
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
@@ -68,50 +70,33 @@ class PADLoss(nn.Module):
                  per: str = 'channel',
                  eps: float = 1e-6,
                  connector: str = 'linear') -> None:
-        super().__init__()
-        if per not in ('channel', 'position'):
-            raise ValueError(f"per must be 'channel' or 'position', not "
-                             f'{per!r}')
+        super().__init__(student_channels, teacher_channels)
+        check_choice('per', per, 'channel', 'position')
         if eps <= 0:
             raise ValueError(f'eps must be positive, not {eps}')
-        self.channels = student_channels, teacher_channels
         self.warm, self.eps = warm, eps
         self.regressor = make_connector(connector,
                                         student_channels,
                                         teacher_channels,
                                         bias=True)
-        width = teacher_channels if per == 'channel' else 1
-        self.head = nn.Sequential(
-            nn.Conv2d(student_channels, width, 1, bias=False),
-            nn.BatchNorm2d(width))
+        self.head = conv_bn(student_channels,
+                            teacher_channels if per == 'channel' else 1)
         nn.init.zeros_(self.head[1].weight)
 
-    def extra_repr(self) -> str:
-        return f'warm={self.warm}, eps={self.eps}'
-
-    def forward(self,
-                student: Tensor,
-                teacher: Tensor,
-                mask: Tensor | None = None) -> Tensor:
-        check_channels(student, 'student', self.channels[0])
-        check_channels(teacher, 'teacher', self.channels[1])
-        check_norm(self.regressor, student)
-        if not self.warm:
-            check_norm(self.head, student)
-        with full_precision(teacher):
-            student = mask_nonfinite(student.to(self.head[0].weight.dtype),
-                                     mask)
-            mean = self.regressor(student)
-            if self.warm:
-                idle = sum(p.sum() for p in self.head.parameters()) * 0
-                return channel_errors(mean, teacher, mask)[0].mean() + idle
-            mean, teacher, valid = prepare(mean, teacher, mask)
-            keep = valid.unsqueeze(1)
-            gap = mask_invalid(teacher - mean, keep)
-            spread = mask_invalid(match_size(self.head(student), teacher),
-                                  keep)
-            # 1 / (eps + e^v), which overflows neither way
-            precision = (math.log(self.eps) - spread).sigmoid() / self.eps
-            terms = gap.square() * precision + spread
-            total = terms.sum((2, 3)).sum(dtype=torch.double)
-            return (total / (number_of(valid) * len(gap[0]))).to(gap.dtype)
+    def compare(self, student: Tensor, teacher: Tensor,
+                mask: Tensor | None) -> Tensor:
+        check_norm(self.regressor if self.warm else self, student)
+        student = input_of(self, student, mask)
+        mean = self.regressor(student)
+        if self.warm:
+            idle = sum(p.sum() for p in self.head.parameters()) * 0
+            return channel_errors(mean, teacher, mask)[0].mean() + idle
+        mean, teacher, valid = prepare(mean, teacher, mask)
+        keep = valid.unsqueeze(1)
+        gap = mask_invalid(teacher - mean, keep)
+        spread = mask_invalid(match_size(self.head(student), teacher), keep)
+        # 1 / (eps + e^v), which overflows neither way
+        precision = (math.log(self.eps) - spread).sigmoid() / self.eps
+        terms = gap.square() * precision + spread
+        total = terms.sum((2, 3)).sum(dtype=torch.double)
+        return (total / (number_of(valid) * len(gap[0]))).to(gap.dtype)

@@ -57,6 +57,8 @@ class PKTLoss(RelationLoss):
             do not fit each other, or ``'class'`` without labels.
     """
 
+    shown = ('form', )
+
     def __init__(self,
                  form: str = 'dense',
                  instances: Instances | str = 'pixel',
@@ -66,17 +68,13 @@ class PKTLoss(RelationLoss):
         check_form(form)
         self.form = form
 
-    def extra_repr(self) -> str:
-        return f'form={self.form!r}'
-
     def relate(self, student: Tensor, teacher: Tensor) -> Tensor:
         count = max(1, len(student))
         dense = self.form == 'dense'
         scale = 1 / count if dense else 1 / count**2
         value, gradient = divergence(student.detach(), teacher,
                                      EPS / count if dense else EPS)
-        return with_gradient(student, (scale * value).to(student.dtype),
-                             gradient.mul_(scale).to(student.dtype))
+        return with_gradient(student, scale * value, gradient.mul_(scale))
 
 
 @torch.no_grad()

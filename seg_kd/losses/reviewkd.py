@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seg_kd.losses._functional import (check_channels, check_norm,
-                                       full_precision, mask_nonfinite)
+from seg_kd.losses._functional import (check_norm, full_precision, input_of,
+                                       layer_pairs)
+from seg_kd.losses._maps import conv_bn
 from seg_kd.losses.hcl import GRIDS, HCLLoss
 
 
@@ -32,9 +33,9 @@ class Fusion(nn.Module):
     def __init__(self, in_channels: int, mid_channels: int, out_channels: int,
                  fuses: bool) -> None:
         super().__init__()
-        self.reduce = conv_bn(in_channels, mid_channels, 1)
+        self.reduce = authors_conv_bn(in_channels, mid_channels, 1)
         self.attention = nn.Conv2d(2 * mid_channels, 2, 1) if fuses else None
-        self.expand = conv_bn(mid_channels, out_channels, 3)
+        self.expand = authors_conv_bn(mid_channels, out_channels, 3)
 
     def forward(self, student: Tensor, deeper: Tensor | None,
                 size: torch.Size) -> tuple[Tensor, Tensor]:
@@ -55,15 +56,12 @@ class Fusion(nn.Module):
         return torch.addcmul(own * gates[:, :1], deeper, gates[:, 1:])
 
 
-def conv_bn(in_channels: int, out_channels: int, size: int) -> nn.Sequential:
+def authors_conv_bn(in_channels: int, out_channels: int,
+                    size: int) -> nn.Sequential:
     """Conv without bias, initialized as the authors', and BN."""
-    conv = nn.Conv2d(in_channels,
-                     out_channels,
-                     size,
-                     padding=size // 2,
-                     bias=False)
-    nn.init.kaiming_uniform_(conv.weight, a=1)
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+    layers = conv_bn(in_channels, out_channels, size)
+    nn.init.kaiming_uniform_(layers[0].weight, a=1)
+    return layers
 
 
 def nearest(features: Tensor, size: torch.Size) -> Tensor:
@@ -130,22 +128,12 @@ class ReviewKDLoss(nn.Module):
                 student: Sequence[Tensor],
                 teacher: Sequence[Tensor],
                 mask: Tensor | None = None) -> Tensor:
-        self._check(student, teacher)
-        dtype = self.levels[0].reduce[0].weight.dtype
+        pairs = layer_pairs(student, teacher, self.channels)
         total, fused = 0., None
-        with full_precision(teacher[0]):
-            for k in reversed(range(len(student))):  # deep to shallow
-                output, fused = self.levels[k](mask_nonfinite(
-                    student[k].to(dtype), mask), fused, teacher[k].shape[2:])
-                total = total + self.hcl(output, teacher[k], mask)
+        with full_precision(pairs[0][1]):
+            for level, (s, t) in reversed(list(zip(self.levels, pairs))):
+                check_norm(level, s, t)
+                output, fused = level(input_of(level, s, mask), fused,
+                                      t.shape[2:])
+                total = total + self.hcl(output, t, mask)
         return total
-
-    def _check(self, student: Sequence[Tensor],
-               teacher: Sequence[Tensor]) -> None:
-        if not len(student) == len(teacher) == len(self.channels):
-            raise ValueError(f'{len(student)} student and {len(teacher)} '
-                             f'teacher maps for {len(self.channels)} levels')
-        for s, t, channels in zip(student, teacher, self.channels):
-            check_channels(s, 'student', channels[0])
-            check_channels(t, 'teacher', channels[1])
-            check_norm(self, s, t)

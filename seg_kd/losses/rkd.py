@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seg_kd.losses._functional import inverse, with_gradient
+from seg_kd.losses._functional import check_least, inverse, with_gradient
 from seg_kd.losses._gram import Rows, add_product, add_sums, pair_tiles
 from seg_kd.losses._relation import RelationLoss
 from seg_kd.losses.instances import GRID, Instances, subset
@@ -63,6 +63,8 @@ class RKDLoss(RelationLoss):
             labels.
     """
 
+    shown = 'weights', 'angle_instances'
+
     def __init__(self,
                  distance_weight: float = 1.,
                  angle_weight: float = 2.,
@@ -75,13 +77,8 @@ class RKDLoss(RelationLoss):
         if min(weights.values()) < 0 or not any(weights.values()):
             raise ValueError('weights must not be negative, nor all 0, but '
                              f'are {weights}')
-        if angle_instances is not None and angle_instances < 1:
-            raise ValueError('angle_instances must be at least 1, not '
-                             f'{angle_instances}')
+        check_least('angle_instances', angle_instances)
         self.weights, self.angle_instances = weights, angle_instances
-
-    def extra_repr(self) -> str:
-        return f'{self.weights}, angle_instances={self.angle_instances}'
 
     def relate(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
         chosen = subset(len(student), self.angle_instances).to(student.device)
@@ -94,9 +91,7 @@ class RKDLoss(RelationLoss):
 
 
 def differentiable(term, student: Tensor, teacher: Tensor) -> Tensor:
-    value, gradient = term(student.detach(), teacher)
-    return with_gradient(student, value.to(student.dtype),
-                         gradient.to(student.dtype))
+    return with_gradient(student, *term(student.detach(), teacher))
 
 
 # -- distances -------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seg_kd.losses._functional import check_form, inverse, with_gradient
+from seg_kd.losses._functional import check_form, inverse, unit, with_gradient
 from seg_kd.losses._gram import (CLOSE, Grams, Quadratic, Rows, add_symmetric,
                                  dot, grams_of, mirrored, product,
                                  product_dtype)
@@ -55,6 +55,8 @@ class SPLoss(RelationLoss):
             do not fit each other, or ``'class'`` without labels.
     """
 
+    shown = ('form', )
+
     def __init__(self,
                  form: str = 'dense',
                  instances: Instances | str = 'pixel',
@@ -64,9 +66,6 @@ class SPLoss(RelationLoss):
         check_form(form)
         self.form = form
 
-    def extra_repr(self) -> str:
-        return f'form={self.form!r}'
-
     def relate(self, student: Tensor, teacher: Tensor) -> Tensor:
         count = max(1, len(student))
         scale = 1 / count**(1 if self.form == 'dense' else 2)
@@ -74,16 +73,13 @@ class SPLoss(RelationLoss):
             gap = similarities(student) - similarities(teacher)
             return scale * gap.square().sum()
         value, gradient = decomposed(student.detach(), teacher)
-        return with_gradient(student, (scale * value).to(student.dtype),
-                             gradient.mul_(scale))
+        return with_gradient(student, scale * value, gradient.mul_(scale))
 
 
 def similarities(x: Tensor) -> Tensor:
     """The row-normalized Gram matrix itself."""
     x = x * power_of_two_scale(x.detach())
-    matrix = x @ x.T
-    length = torch.linalg.vector_norm(matrix, dim=1, keepdim=True)
-    return matrix * inverse(length)
+    return unit(x @ x.T)
 
 
 def power_of_two_scale(x: Tensor) -> Tensor:

@@ -9,18 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (check_channels, full_precision,
-                                       mask_invalid, mask_nonfinite, number_of,
-                                       prepare, valid_positions)
+from seg_kd.losses._functional import (check_choice, check_form, check_least,
+                                       input_of, mask_invalid, number_of,
+                                       power_sums, prepare, valid_positions)
+from seg_kd.losses._maps import MapLoss, convolution
 
-FORMS = ('dense', 'paper')
-PROJECTORS = ('linear', 'mlp', 'none')
-NORMS = ('batch', 'l2', 'none')
 SAMPLE = 4096  # positions, at most, that the correlation is measured on
 CHANNELS = 64  # and about so many channels of each map
 
 
-class SRDLoss(nn.Module):
+class SRDLoss(MapLoss):
     r"""The teacher's map against the student's through a projector.
 
     .. math::
@@ -75,6 +73,8 @@ class SRDLoss(nn.Module):
             below 1, a negative floor, or maps that do not fit.
     """
 
+    shown = 'norm', 'form', 'alpha', 'log', 'correlate'
+
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
@@ -87,23 +87,17 @@ class SRDLoss(nn.Module):
                  hidden_channels: int | None = None,
                  eps: float = 1e-4,
                  floor: float = 1e-5) -> None:
-        super().__init__()
-        for name, value, known in (('form', form, FORMS),
-                                   ('projector', projector,
-                                    PROJECTORS), ('norm', norm, NORMS)):
-            if value not in known:
-                raise ValueError(f'{name} must be one of {known}, not '
-                                 f'{value!r}')
+        super().__init__(student_channels, teacher_channels)
+        check_form(form)
+        check_choice('projector', projector, 'linear', 'mlp', 'none')
+        check_choice('norm', norm, 'batch', 'l2', 'none')
+        check_least('alpha', alpha)
         if projector == 'none' and student_channels != teacher_channels:
             raise ValueError(
                 f'{student_channels} channels cannot be compared with '
                 f"{teacher_channels} without a projector: projector='linear'")
         if floor < 0:
             raise ValueError(f'floor must not be negative, but is {floor}')
-        if not alpha >= 1:
-            raise ValueError(f'alpha must be at least 1, not {alpha}')
-        self.channels = dict(student=student_channels,
-                             teacher=teacher_channels)
         self.projector = make_projector(projector,
                                         student_channels,
                                         hidden_channels or teacher_channels,
@@ -114,40 +108,22 @@ class SRDLoss(nn.Module):
         self.correlate = correlate
         self.correlation: Tensor | None = None
 
-    def extra_repr(self) -> str:
-        return (f'norm={self.norm!r}, form={self.form!r}, '
-                f'alpha={self.alpha:g}, log={self.log}, '
-                f'correlate={self.correlate}')
+    def compare(self, student: Tensor, teacher: Tensor,
+                mask: Tensor | None) -> Tensor:
+        student = input_of(self, student, mask)
+        valid = valid_positions(student, mask)
+        if self.form == 'paper':  # one vector an image
+            shown = valid_positions(teacher, mask)
+            teacher = image_means(teacher.to(student.dtype), shown)
+            student = image_means(student, valid)
+            mask = shown.flatten(1).any(1)[:, None, None]
+            valid = mask
+        projected = self.projector(student)
+        self.correlation = mean_correlation(student, projected, valid)
+        return self._distance(*prepare(projected, teacher, mask))
 
-    def forward(self,
-                student: Tensor,
-                teacher: Tensor,
-                mask: Tensor | None = None) -> Tensor:
-        check_channels(student, 'student', self.channels['student'])
-        check_channels(teacher, 'teacher', self.channels['teacher'])
-        with full_precision(teacher):
-            student, teacher, mask = self._inputs(student, teacher, mask)
-            projected = self.projector(student)
-            self.correlation = mean_correlation(student, projected,
-                                                valid_positions(student, mask))
-            return self._compare(*prepare(projected, teacher, mask))
-
-    def _inputs(self, student: Tensor, teacher: Tensor, mask: Tensor | None):
-        """In the projector's precision; in the paper's form one an image."""
-        dtype = torch.promote_types(student.dtype, torch.float32)
-        for parameter in self.projector.parameters():
-            dtype = parameter.dtype
-        student = mask_nonfinite(student.to(dtype), mask)
-        teacher = teacher.to(dtype)
-        if self.form == 'paper':
-            valid = valid_positions(teacher, mask)
-            student = image_means(student, valid_positions(student, mask))
-            teacher = image_means(teacher, valid)
-            mask = valid.flatten(1).any(1)[:, None, None]
-        return student, teacher, mask
-
-    def _compare(self, student: Tensor, teacher: Tensor,
-                 valid: Tensor) -> Tensor:
+    def _distance(self, student: Tensor, teacher: Tensor,
+                  valid: Tensor) -> Tensor:
         count = number_of(valid)
         student, teacher = (self._normalize(x, valid)
                             for x in (student, teacher))
@@ -172,21 +148,16 @@ class SRDLoss(nn.Module):
         return F.normalize(x) if self.norm == 'l2' else x
 
 
-def power_sums(gap: Tensor, alpha: float) -> Tensor:
-    """``|gap| ** alpha``, added up over positions, and no map of powers."""
-    axes = tuple(range(2, gap.dim()))
-    return torch.linalg.vector_norm(gap, alpha, dim=axes).pow(alpha)
-
-
 def make_projector(kind: str, student: int, hidden: int, teacher: int,
                    bias: bool) -> nn.Module:
     """``bias`` of the last layer: batch norm would undo it."""
     if kind == 'none':
         return nn.Identity()
     if kind == 'linear':
-        return nn.Conv2d(student, teacher, 1, bias=bias)
-    return nn.Sequential(nn.Conv2d(student, hidden, 1), nn.ReLU(inplace=True),
-                         nn.Conv2d(hidden, teacher, 1, bias=bias))
+        return convolution(student, teacher, bias=bias)
+    return nn.Sequential(convolution(student, hidden, bias=True),
+                         nn.ReLU(inplace=True),
+                         convolution(hidden, teacher, bias=bias))
 
 
 def image_means(x: Tensor, valid: Tensor) -> Tensor:

@@ -8,14 +8,13 @@ out there), widths ``C, kC, kC``.
 """
 import math
 from collections.abc import Sequence
+from itertools import combinations_with_replacement
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (check_map, full_precision,
-                                       mask_nonfinite, number_of,
-                                       valid_positions)
+from seg_kd.losses._functional import (check_map, full_precision, input_of,
+                                       moments, number_of, valid_positions)
 
 SLOPE = .1  # of the LeakyReLUs
 
@@ -68,11 +67,10 @@ class Encoder(nn.Module):
         """
         if self.measured:
             return
-        moments = sum_moments(teacher, valid)
-        count = moments[-1].clamp(min=1)
-        mean = moments[:-2] / count
+        count, sums, squares = moments(teacher, valid)
+        mean = sums / count.clamp(min=1)
         centre = mean.square().mean()
-        variance = moments[-2] / (count * len(mean)) - centre
+        variance = squares.mean() / count.clamp(min=1) - centre
         if variance > 1e-12 * centre:
             self.mean.copy_(mean)
             self.std.copy_(variance.sqrt())
@@ -162,8 +160,7 @@ class Autoencoder(nn.Module):
                              f'{type(self).__name__.lower()} '
                              f'{self.encoder.in_channels}')
         with full_precision(teacher):
-            teacher = mask_nonfinite(
-                teacher.detach().to(self.encoder.convs[0].weight.dtype), mask)
+            teacher = input_of(self, teacher.detach(), mask)
             valid = valid_positions(teacher, mask).unsqueeze(1)
             if self.training:
                 self.encoder.measure(teacher, valid)
@@ -244,23 +241,6 @@ class Translator(Autoencoder):
                     sparsity=self.alpha * size / count)
 
 
-def sum_moments(teacher: Tensor, valid: Tensor) -> Tensor:
-    """Sums of each channel, of all squares, of positions; over all ranks.
-
-    Shape:
-        ``(N, C, H, W), (N, 1, H, W) -> (C + 2,)``, float64.
-    """
-    kept = torch.where(valid, teacher, 0.).double()
-    moments = torch.cat([
-        kept.sum((0, 2, 3)),
-        kept.square().sum()[None],
-        valid.sum().double()[None]
-    ])
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(moments)
-    return moments
-
-
 def split_stride(stride: int) -> tuple[int, int, int]:
     """Three factors of 1, 2 or 3, largest first: 2 is ``(2, 1, 1)``.
 
@@ -268,11 +248,9 @@ def split_stride(stride: int) -> tuple[int, int, int]:
         ValueError: If there are none; a larger factor would skip pixels
             under a 3x3 kernel.
     """
-    for a in (3, 2, 1):
-        for b in range(a, 0, -1):
-            for c in range(b, 0, -1):
-                if a * b * c == stride:
-                    return a, b, c
+    for factors in combinations_with_replacement((3, 2, 1), 3):
+        if math.prod(factors) == stride:
+            return factors
     raise ValueError(f'stride {stride} is no product of three factors of 1, 2 '
                      'or 3 (the convs of the translator)')
 
@@ -282,3 +260,20 @@ def initialize(conv: nn.Module, slope: float, fan_in: float) -> None:
     gain = math.sqrt(2 / (1 + slope**2))
     nn.init.normal_(conv.weight, std=gain / math.sqrt(fan_in))
     nn.init.zeros_(conv.bias)
+
+
+def frozen(autoencoder: nn.Module | None,
+           channels: int) -> tuple[nn.Module | None, int]:
+    """Its encoder, or one as it is, and the width of what it gives.
+
+    None for none, which gives maps of ``channels`` as they are.
+    """
+    encoder = getattr(autoencoder, 'encoder', autoencoder)
+    if encoder is None:
+        return None, channels
+    return encoder.requires_grad_(False), encoder.out_channels
+
+
+@torch.no_grad()
+def encoded(encoder: nn.Module | None, teacher: Tensor) -> Tensor:
+    return teacher if encoder is None else encoder(teacher)

@@ -9,13 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (channel_errors, check_channels,
-                                       full_precision, mask_nonfinite)
+from seg_kd.losses._functional import (channel_errors, check_form, input_of,
+                                       mask_nonfinite)
+from seg_kd.losses._maps import MapLoss, convolution
 
-FORMS = ('dense', 'paper')
 
-
-class VIDLoss(nn.Module):
+class VIDLoss(MapLoss):
     r"""How badly the student predicts the teacher, as Gaussian likelihood.
 
     .. math::
@@ -50,6 +49,8 @@ class VIDLoss(nn.Module):
             above ``eps``, or maps that do not fit.
     """
 
+    shown = 'form', 'eps'
+
     def __init__(self,
                  student_channels: int,
                  teacher_channels: int,
@@ -57,40 +58,31 @@ class VIDLoss(nn.Module):
                  form: str = 'dense',
                  init_variance: float = 5.,
                  eps: float = 1e-5) -> None:
-        super().__init__()
-        if form not in FORMS:
-            raise ValueError(f'form must be one of {FORMS}, not {form!r}')
+        super().__init__(student_channels, teacher_channels)
+        check_form(form)
         if not init_variance > eps:
             raise ValueError('init_variance must be above eps, not '
                              f'{init_variance} with eps {eps}')
         hidden = hidden_channels or teacher_channels
-        self.mean = nn.Sequential(
-            nn.Conv2d(student_channels, hidden, 1, bias=False),
-            nn.ReLU(inplace=True), nn.Conv2d(hidden, hidden, 1, bias=False),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, teacher_channels, 1, bias=False))
+        self.mean = nn.Sequential(convolution(student_channels, hidden),
+                                  nn.ReLU(inplace=True),
+                                  convolution(hidden, hidden),
+                                  nn.ReLU(inplace=True),
+                                  convolution(hidden, teacher_channels))
         raw = math.log(math.expm1(init_variance - eps))  # inverse softplus
         self.raw_variance = nn.Parameter(torch.full((teacher_channels, ), raw))
         self.form, self.eps = form, eps
 
-    def extra_repr(self) -> str:
-        return f'form={self.form!r}, eps={self.eps}'
-
-    def forward(self,
-                student: Tensor,
-                teacher: Tensor,
-                mask: Tensor | None = None) -> Tensor:
-        check_channels(student, 'student', self.mean[0].weight.shape[1])
-        check_channels(teacher, 'teacher', len(self.raw_variance))
-        with full_precision(teacher):
-            student = mask_nonfinite(student.to(self.raw_variance.dtype), mask)
-            if self.form == 'paper':
-                student, teacher = to_smaller_grid(
-                    student, mask_nonfinite(teacher, mask))
-            errors, count = channel_errors(self.mean(student), teacher, mask)
-            variance = F.softplus(self.raw_variance) + self.eps
-            nll = (errors / variance + variance.log()).mean() / 2
-            return nll * (count > 0)
+    def compare(self, student: Tensor, teacher: Tensor,
+                mask: Tensor | None) -> Tensor:
+        student = input_of(self, student, mask)
+        if self.form == 'paper':
+            student, teacher = to_smaller_grid(student,
+                                               mask_nonfinite(teacher, mask))
+        errors, count = channel_errors(self.mean(student), teacher, mask)
+        variance = F.softplus(self.raw_variance) + self.eps
+        nll = (errors / variance + variance.log()).mean() / 2
+        return nll * (count > 0)
 
 
 def to_smaller_grid(student: Tensor, teacher: Tensor):

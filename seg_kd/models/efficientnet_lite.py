@@ -122,21 +122,12 @@ def _import_extra(name: str) -> ModuleType:
                         "pip install 'seg_kd[bench]'") from error
 
 
-def _stages(blocks: nn.ModuleList) -> list[list[int]]:
-    """Block indices by stage: a stage keeps one number of channels."""
-    stages: list[list[int]] = []
-    channels = None
-    for i, block in enumerate(blocks):
-        if block._block_args.output_filters != channels:
-            stages.append([])
-        stages[-1].append(i)
-        channels = block._block_args.output_filters
-    return stages
-
-
 def _last_blocks(blocks: nn.ModuleList) -> list[int]:
-    stages = _stages(blocks)
-    return [stages[i][-1] for i in _OUT_STAGES]
+    """Where the maps come from; a stage keeps one number of channels."""
+    widths = [block._block_args.output_filters for block in blocks]
+    following = [*widths[1:], None]
+    last = [i for i in range(len(widths)) if widths[i] != following[i]]
+    return [last[stage] for stage in _OUT_STAGES]
 
 
 def _dilate(blocks: nn.ModuleList, output_stride: int) -> None:

@@ -1,1 +1,1 @@
-"""What is done to any network: read maps, load weights, fold, compile."""
+"""What is done to any network: read maps, load weights, fold, count."""

@@ -6,6 +6,7 @@ of one forward: without the layer's node no way may lead from the logits back
 to the image.
 """
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -68,15 +69,15 @@ class Trace:
 
     def __init__(self, network: nn.Module, image: Tensor) -> None:
         self.network = network
-        self.starts: dict[str, list[int]] = {}
         self.ends: dict[str, list[int]] = {}
         self.outputs: dict[str, Any] = {}
         self.nodes: dict[str, Any] = {}  # of single maps, as they came out
         self.versions: dict[str, int] = {}
         self._tick = 0
-        handles = []
-        for path, module in network.named_modules():
-            handles += self._watch(path, module)
+        handles = [
+            module.register_forward_hook(partial(self._seen, path))
+            for path, module in network.named_modules()
+        ]
         self.image = image.clone().requires_grad_()
         try:
             with torch.enable_grad():
@@ -85,22 +86,13 @@ class Trace:
             for handle in handles:
                 handle.remove()
 
-    def _watch(self, path: str, module: nn.Module):
-
-        def start(module, args) -> None:
-            self._tick += 1
-            self.starts.setdefault(path, []).append(self._tick)
-
-        def end(module, args, output) -> None:
-            self._tick += 1
-            self.ends.setdefault(path, []).append(self._tick)
-            self.outputs[path] = output
-            if isinstance(output, Tensor) and output.dim() == 4:
-                self.nodes[path] = output.grad_fn
-                self.versions[path] = output._version
-
-        return (module.register_forward_pre_hook(start),
-                module.register_forward_hook(end))
+    def _seen(self, path: str, module: nn.Module, args, output) -> None:
+        self._tick += 1
+        self.ends.setdefault(path, []).append(self._tick)
+        self.outputs[path] = output
+        if isinstance(output, Tensor) and output.dim() == 4:
+            self.nodes[path] = output.grad_fn
+            self.versions[path] = output._version
 
     def layer(self, path: str) -> str:
         """The layer that makes the map which ``path`` names.
@@ -205,7 +197,7 @@ def split(network: nn.Module, path: str,
     trace = Trace(network, image)
     name = trace.layer(path)
     trace.check(path, name)
-    given, expected = _map_and_logits(network, name, image)
+    given = trace.outputs[name].detach()
     tail = _cut(network, name, trace)
     try:
         with torch.no_grad():
@@ -216,7 +208,7 @@ def split(network: nn.Module, path: str,
             f'{type(tail.backbone).__name__} does more than to call its '
             f'layers ({type(error).__name__}: {error}); '
             f'{trace.nearest(name)}') from error
-    if not all(map(_close, logits, expected)):
+    if not all(map(_close, logits, trace.logits)):
         raise UserError(f'{path!r} cannot be a split point: behind it the '
                         'network gives something else than as a whole; '
                         f'{trace.nearest(name)}')
@@ -230,17 +222,6 @@ def tensors(output: Any) -> Iterator[Tensor]:
     else:
         for part in output:
             yield from tensors(part)
-
-
-@torch.no_grad()
-def _map_and_logits(network: nn.Module, name: str,
-                    image: Tensor) -> tuple[Tensor, list[Tensor]]:
-    kept: list[Tensor] = []  # a clone: the next layer may work in place
-    handle = network.get_submodule(name).register_forward_hook(
-        lambda module, args, output: kept.append(output.clone()))
-    logits = list(tensors(network(image)))
-    handle.remove()
-    return kept[0], logits
 
 
 def _cut(network: nn.Module, name: str, trace: Trace) -> Tail:

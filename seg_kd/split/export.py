@@ -17,11 +17,11 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from seg_kd.datasets import check_files
 from seg_kd.errors import UserError
 from seg_kd.networks.checkpoint import load_weights, read_checkpoint
+from seg_kd.networks.costs import flops, parameters
 from seg_kd.networks.normalization import normalization
 from seg_kd.registry import DATASETS, MODELS
 
@@ -261,11 +261,7 @@ def link_facts(sent: Tensor, image: dict[str, Any]) -> dict[str, Any]:
 def half_facts(halves: dict[str, nn.Module],
                given: dict[str, Tensor]) -> dict[str, Any]:
     """Cost of each half; a multiply-add is two operations."""
-    facts = {}
-    for name, half in halves.items():
-        with FlopCounterMode(display=False) as counter:
-            half(given[name])
-        facts[name] = dict(parameters=sum(p.numel()
-                                          for p in half.parameters()),
-                           flops=counter.get_total_flops())
-    return facts
+    return {
+        name: dict(parameters=parameters(half), flops=flops(half, given[name]))
+        for name, half in halves.items()
+    }

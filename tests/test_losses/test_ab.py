@@ -102,7 +102,7 @@ def test_wrong_arguments():
         ABLoss(3, 4, margin=0)
     with pytest.raises(ValueError, match="'dense' or 'paper'"):
         ABLoss(3, 4, form='sum')
-    with pytest.raises(ValueError, match='1 maps for 2 connectors'):
+    with pytest.raises(ValueError, match='1 maps of the student and 1 of'):
         ABLoss([3, 3], [4, 4])(torch.randn(1, 3, 2, 2),
                                torch.randn(1, 4, 2, 2))
     with pytest.raises(ValueError, match='teacher has 3 channels, not 4'):

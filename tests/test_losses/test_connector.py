@@ -22,7 +22,7 @@ PARTS = {
 def test_layers(kind, expected):
     layers = connector_layers(kind, 3, 5, kernel_size=3, bias=True)
     assert [type(layer) for layer in layers] == expected
-    found = nn.Sequential(*layers)(torch.randn(2, 3, 4, 7))
+    found = layers(torch.randn(2, 3, 4, 7))
     assert found.shape == (2, 5, 4, 7)
 
 

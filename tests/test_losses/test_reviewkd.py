@@ -147,7 +147,7 @@ def test_wrong_input():
         HCLLoss((4, 0))
     loss = ReviewKDLoss([3], [4])
     one, two = torch.randn(1, 3, 1, 1), torch.randn(1, 4, 1, 1)
-    with pytest.raises(ValueError, match='1 levels'):
+    with pytest.raises(ValueError, match='2 maps of the student'):
         loss([one, one], [two])
     with pytest.raises(ValueError, match='student has 4 channels, not 3'):
         loss([two], [two])
@@ -155,7 +155,7 @@ def test_wrong_input():
         loss([one], [two])
     with pytest.raises(ValueError, match='put an adapter between'):
         HCLLoss()(one, two)
-    with pytest.raises(ValueError, match='2 levels'):
+    with pytest.raises(ValueError, match='2 maps of the student'):
         HCLLoss()([one, one], [one])
 
 
