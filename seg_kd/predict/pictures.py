@@ -33,12 +33,8 @@ class Pictures:
         kinds: ``'overlays'``, ``'labels'`` or both.
     """
 
-    def __init__(
-        self,
-        out: str,
-        predict: Predictor,
-        names: Names,
-        kinds: Sequence[str] = (OVERLAYS, LABELS)) -> None:
+    def __init__(self, out: str, predict: Predictor, names: Names,
+                 kinds: Sequence[str]) -> None:
         self.out, self.predict, self.kinds = out, predict, kinds
         self.classes, palette = names
         self.palette = np.array(palette, np.uint8)  # RGB
