@@ -158,7 +158,7 @@ def plain_crop(move: dict) -> list:
     """``RandomCrop``, and ``Pad`` for what is smaller; corners anywhere."""
     height, width = move['height'], move['width']
     ignore = move.get('ignore_index', 255)
-    fill = list(move.get('fill', (124, 116, 104)))[::-1]  # images are BGR
+    fill = tuple(move.get('fill', (124, 116, 104)))[::-1]  # images are BGR
     crop = [
         dict(type='RandomCrop',
              crop_size=(height, width),

@@ -45,21 +45,22 @@ class Pictures:
     def write(self, sources: Iterable[Source]) -> tuple[int, list[str]]:
         """How many images and frames were predicted, and what went wrong."""
         count, problems = 0, []
-        sources = list(sources)
-        images = [source for source in sources if not source.video]
-        for source in progress(images, 'images', len(images)):
+        images, videos = [], []
+        for source in sources:
+            (videos if source.video else images).append(source)
+        bar = progress(images, 'images', len(images)) if images else ()
+        for source in bar:
             image = read_image(source.path)
             if image is None:
                 problems.append(f'{source.path}: not a readable image')
             else:
                 self.image(source.name, image)
                 count += 1
-        for source in sources:
-            if source.video:
-                try:
-                    count += self.video(source)
-                except UserError as error:
-                    problems.append(str(error))
+        for source in videos:
+            try:
+                count += self.video(source)
+            except UserError as error:
+                problems.append(str(error))
         if count:
             draw_legend(self.classes, self.palette, self.path('legend.png'))
         return count, problems

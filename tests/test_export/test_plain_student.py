@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import CLASSES, PALETTE, run_tool
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmseg.apis import inference_model
 from mmseg.registry import MODELS
 
@@ -156,7 +157,7 @@ def test_transforms():
              ignore_index=255),
         dict(type='Pad',
              size=(80, 48),
-             pad_val=dict(img=[104, 116, 124], seg=255)),
+             pad_val=dict(img=(104, 116, 124), seg=255)),
         dict(type='RandomFlip', prob=0.5, direction='horizontal'),
         dict(type='Albu', transforms=[AUGMENT['transforms'][3]]),
         dict(type='TestTimeAug', transforms=[[load]])
@@ -195,6 +196,7 @@ def camvid(tmp_path) -> dict:
 
 
 def files(cfg: dict) -> set[tuple[str, str]]:
+    init_default_scope('mmseg')
     made = DATASETS.build(cfg)
     infos = [made.get_data_info(i) for i in range(len(made))]
     return {(x['img_path'], x['seg_map_path']) for x in infos}
