@@ -79,8 +79,10 @@ def compare(run: Run, network: Deployed, images: Images,
         count += expected.size
     found.same = same / count
     if not found.same >= AGREE:
+        how = '' if fixed else '; one size of images, --size, may go'
         raise UserError(f'the exported network is not the student: {found}; '
-                        f'{AGREE:.2%} are expected, and nothing was written')
+                        f'{AGREE:.2%} are expected, and it was not written'
+                        f'{how}')
     return found
 
 

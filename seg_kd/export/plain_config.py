@@ -27,7 +27,8 @@ from seg_kd.datasets import Albumentations, Cached, CheckLabels, check_files
 from seg_kd.engine.complete import plain
 from seg_kd.engine.evaluate import plain_hooks
 from seg_kd.errors import UserError
-from seg_kd.export.needs import first_of_ours, module_of_ours, without_ours
+from seg_kd.export.needs import (OURS, first_of_ours, module_of_ours,
+                                 without_ours)
 from seg_kd.networks.checkpoint import DISTILL
 from seg_kd.registry import (DATA_SAMPLERS, DATASETS, HOOKS, MODELS,
                              OPTIM_WRAPPERS, TRANSFORMS, is_kind, type_name)
@@ -91,6 +92,8 @@ def check_model(cfg: Config) -> None:
            '--torch-export FILE)')
     if is_kind(cfg.model, MODELS, SplitSegmentor):
         how += ', and its two halves neither (seg-kd export-split)'
+    if module.split('.')[0] != OURS:
+        how = 'let it import mmseg.registry in place of what is seg_kd\'s'
     raise UserError(f'{path} is {kind}, and {module} needs seg_kd: plain '
                     f'MMSegmentation cannot build this student; {how}')
 

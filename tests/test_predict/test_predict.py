@@ -190,7 +190,7 @@ def test_a_mistake_is_one_line(predict, network, scene, tmp_path, arguments,
     status, out, errors = predict(*arguments, '--out', 'seen')
     assert status == 2 and not out
     assert words in errors[-1]
-    assert [line for line in errors if '%|' not in line] == errors[-1:]
+    assert [x for x in errors if x and '%|' not in x] == errors[-1:]
     assert not (tmp_path / 'seen').exists()
 
 
