@@ -1,7 +1,7 @@
 """An ONNX file in 8 bits, and what that costs in mIoU."""
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from seg_kd.export.samples import as_array, count_of, samples
 
 LOSS = 1.  # mIoU that 8 bits may cost without a word
 IGNORED = 255  # the label that is not scored
-Labels = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
+Labels = Callable[[np.ndarray, Sequence[int]], np.ndarray]
 
 
 class Calibration:
