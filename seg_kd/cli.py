@@ -30,7 +30,9 @@ COMMANDS = dict([
     ('gradients', 'show how hard each loss term pulls at the student'),
     ('benchmark', 'measure what a step or a network costs here'),
     ('cache-deviation', "compare cached teacher's maps with computed ones"),
+    ('export', 'write the student for use elsewhere'),
     ('export-split', 'write the two halves of a split network'),
+    ('predict', 'label images, folders and videos'),
     ('demo', 'run the main job on embedded data'),
 ])
 LIGHT = ('configs', )  # need nothing that takes long to import
@@ -220,7 +222,8 @@ def _known(kind: str) -> Iterable[str]:
 
 
 def add_config_arguments(parser: argparse.ArgumentParser,
-                         many: bool = False) -> None:
+                         many: bool = False,
+                         work_dir: bool = True) -> None:
     """The config, and what changes it: see :func:`load_config`."""
     if not many:
         parser.add_argument(
@@ -233,10 +236,11 @@ def add_config_arguments(parser: argparse.ArgumentParser,
                         help='override settings, such as '
                         'train_cfg.max_iters=1000 or '
                         'custom_hooks.KAHook.affinity_weight=2')
-    parser.add_argument('--work-dir',
-                        metavar='DIR',
-                        help="default: the config's work_dir, or "
-                        'work_dirs/<config>')
+    if work_dir:
+        parser.add_argument('--work-dir',
+                            metavar='DIR',
+                            help="default: the config's work_dir, or "
+                            'work_dirs/<config>')
     parser.add_argument('--fold',
                         metavar='NAME',
                         help='one of the splits that the data set defines')

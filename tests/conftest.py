@@ -188,18 +188,34 @@ def teacher() -> dict:
 
 @pytest.fixture(scope='session')
 def teacher_checkpoint(tmp_path_factory) -> str:
+    return save_weights(teacher(), tmp_path_factory.mktemp('teacher'))
+
+
+@pytest.fixture(scope='session')
+def student_checkpoint(tmp_path_factory) -> str:
+    """As a distillation leaves it."""
+    return save_weights(student(),
+                        tmp_path_factory.mktemp('student'),
+                        seed=8,
+                        **{'distill.ka.weight': torch.ones(2)})
+
+
+def save_weights(model: dict, folder: Path, seed: int = 1, **more) -> str:
     """Random weights, batch norm statistics that are not the initial ones."""
     init_default_scope('mmseg')
-    torch.manual_seed(1)
-    model = MODELS.build(teacher())
+    torch.manual_seed(seed)
+    model = MODELS.build(model)
     model.init_weights()
     model.train()
     with torch.no_grad():
         for _ in range(3):
             model(torch.randn(2, 3, *SIZE))
-    path = str(tmp_path_factory.mktemp('teacher') / 'teacher.pth')
+    path = str(folder / 'weights.pth')
     meta = dict(dataset_meta=dict(classes=CLASSES))
-    torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
+    torch.save(dict(state_dict={
+        **model.state_dict(),
+        **more
+    }, meta=meta), path)
     return path
 
 

@@ -4,12 +4,10 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 
 from seg_kd import shipped
-from seg_kd.engine.evaluate import evaluate, last_stage
-from seg_kd.networks.checkpoint import load_weights, read_checkpoint
-from seg_kd.registry import DATASETS, MODELS
+from seg_kd.engine.evaluate import evaluate, last_stage, load_student
+from seg_kd.registry import DATASETS
 
 
 class Trained:
@@ -22,11 +20,7 @@ class Trained:
 
     def __init__(self, config: str, checkpoint: str) -> None:
         self.cfg = last_stage(Config.fromfile(shipped.find(config)))
-        init_default_scope(self.cfg.default_scope)
-        self.cfg.model.backbone.init_cfg = None
-        self.model = MODELS.build(self.cfg.model)
-        load_weights(self.model, read_checkpoint(checkpoint), checkpoint)
-        self.model.eval()
+        self.model, _ = load_student(self.cfg, checkpoint)
 
     def metrics(self, work_dir: str, name: str) -> dict[str, float]:
         """mIoU, aAcc and mAcc on the config's test set; ``name`` its log."""

@@ -211,15 +211,19 @@ def images_in(folder: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
     """
     if not os.path.isdir(folder):
         raise UserError(f'the folder of unlabelled images {folder} is missing')
-    found = [
-        os.path.join(where, name)
-        for where, _, names in os.walk(folder, followlinks=True)
-        for name in names if name.lower().endswith(suffixes)
-    ]
+    found = files_in(folder, suffixes)
     if not found:
         raise UserError(f'no image in {folder}, the folder of unlabelled '
                         f'images; its files end in {", ".join(suffixes)}')
-    return sorted(found)
+    return found
+
+
+def files_in(folder: str, suffixes: tuple[str, ...]) -> list[str]:
+    """Paths of the files with these endings, below a folder too, sorted."""
+    return sorted(
+        os.path.join(where, name)
+        for where, _, names in os.walk(folder, followlinks=True)
+        for name in names if name.lower().endswith(suffixes))
 
 
 @DATA_SAMPLERS.register_module()

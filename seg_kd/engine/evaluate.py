@@ -30,12 +30,47 @@ def evaluate_student(cfg: Config, checkpoint: str,
         UserError: The checkpoint does not fill the student.
     """
     cfg = last_stage(cfg)
+    model, _ = load_student(cfg, checkpoint)
+    return evaluate(cfg, model, 'student', **options)
+
+
+def load_student(cfg: Config,
+                 checkpoint: str) -> tuple[nn.Module, dict[str, Any]]:
+    """The student with all its weights, in eval mode, and its checkpoint.
+
+    Args:
+        cfg: A complete config: of stages the last.
+        checkpoint: The student's. Distillation parts in it are left out.
+
+    Raises:
+        UserError: The model cannot be built, or the checkpoint does not fill
+            it.
+    """
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     require_checkpoint(checkpoint)
     content = read_checkpoint(checkpoint, cfg.get('trust_checkpoint', False))
-    model = MODELS.build(cfg.model)
+    model = build_student(cfg)
     load_weights(model, content, f'checkpoint {checkpoint}')
-    return evaluate(cfg, model, 'student', **options)
+    return model.eval(), content
+
+
+def build_student(cfg: Config) -> nn.Module:
+    """The student with random weights.
+
+    Raises:
+        UserError: It cannot be built.
+    """
+    if not cfg.get('model'):
+        raise UserError(f'{cfg.filename} describes no model')
+    try:
+        return MODELS.build(cfg.model)
+    except (UserError, TypeError):  # of arguments, which the caller explains
+        raise
+    except Exception as error:  # a constructor can fail in any way
+        if isinstance(error, KeyError) and 'registry' in str(error):
+            raise  # a type that nobody knows, which the caller explains
+        raise UserError(f'the model of {cfg.filename} cannot be built: '
+                        f'{type(error).__name__}: {error}') from error
 
 
 def evaluate_teacher(cfg: Config, **options: Any) -> dict[str, float]:

@@ -17,17 +17,23 @@ def class_names(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
 def check_class_names(trained_on: Sequence[str] | None, data: Sequence[str],
                       source: str) -> None:
     """Raises UserError where the two lists of names differ."""
+    detail = other_classes(trained_on, data)
+    if detail:
+        raise UserError(
+            f'the teacher of {source} was trained on other classes: {detail}; '
+            'take a teacher for this data set, or, for its features alone, '
+            'TeacherHook(allow_other_classes=True)')
+
+
+def other_classes(trained_on: Sequence[str] | None,
+                  data: Sequence[str]) -> str:
+    """How the first list of names differs from the second, or ''."""
     if trained_on is None or tuple(trained_on) == tuple(data):
-        return
+        return ''
     if len(trained_on) != len(data):
-        detail = f'{len(trained_on)} classes, the data has {len(data)}'
-    else:
-        i = next(i for i, (a, b) in enumerate(zip(trained_on, data)) if a != b)
-        detail = (f'class {i} is {trained_on[i]!r}, in the data it is '
-                  f'{data[i]!r}')
-    raise UserError(f'the teacher of {source} was trained on other classes: '
-                    f'{detail}; take a teacher for this data set, or, for its '
-                    'features alone, TeacherHook(allow_other_classes=True)')
+        return f'{len(trained_on)} classes, the data has {len(data)}'
+    i = next(i for i, (a, b) in enumerate(zip(trained_on, data)) if a != b)
+    return f'class {i} is {trained_on[i]!r}, in the data it is {data[i]!r}'
 
 
 def heads(model: nn.Module) -> list[nn.Module]:

@@ -1,0 +1,2 @@
+"""The student as others take it: plain MMSegmentation, ONNX, a torch program.
+"""

@@ -1,0 +1,1 @@
+"""Labels and pictures of images, folders and videos."""
