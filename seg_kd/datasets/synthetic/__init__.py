@@ -10,13 +10,12 @@ import numpy as np
 
 from seg_kd.datasets.synthetic.canvas import Camera, Canvas, circle
 from seg_kd.datasets.synthetic.classes import IGNORE
-from seg_kd.datasets.synthetic.objects import bicycle, bin_, person, pole, tree
+from seg_kd.datasets.synthetic.objects import (Board, bicycle, bin_, person,
+                                               pole, tree)
 from seg_kd.datasets.synthetic.photo import exposed, sensed, textured
 from seg_kd.datasets.synthetic.street import (Street, paint_fronts,
                                               paint_ground, paint_sky)
 from seg_kd.datasets.synthetic.vehicles import ODDS, SHAPES, Vehicle
-
-__all__ = ['draw_scene']
 
 OVERSAMPLING = 2
 
@@ -38,7 +37,7 @@ def draw_scene(
     """
     rng = np.random.default_rng([seed, index, *split.encode()])
     width, height = (OVERSAMPLING * n for n in size)
-    camera = Camera.draw(rng, width, height)
+    camera = Camera(rng, width, height)
     haze = rng.uniform(120, 245) + rng.normal(0, 8, 3)
     canvas = Canvas(camera, haze, rng.uniform(70, 500))
     street = Street(rng)
@@ -49,14 +48,8 @@ def draw_scene(
         draw(canvas)
     if rng.random() < .5:
         paint_bonnet(canvas, rng)
-    return photograph(canvas, rng, size)
-
-
-def photograph(canvas: Canvas, rng: np.random.Generator,
-               size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     image = textured(canvas.image, canvas.label, rng)
-    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    image = exposed(image, rng)
+    image = exposed(cv2.resize(image, size, interpolation=cv2.INTER_AREA), rng)
     label = canvas.label[::OVERSAMPLING, ::OVERSAMPLING]
     return sensed(image[..., ::-1], rng), np.ascontiguousarray(label)
 
@@ -109,7 +102,7 @@ def depth(rng: np.random.Generator) -> float:
 
 def figure(kind, rng: np.random.Generator, x: float, z: float, rider: bool):
     more = {bicycle: (rider, ), tree: (rng.uniform(3, 8), )}.get(kind, ())
-    return lambda canvas: kind(canvas, rng, x, z, *more)
+    return lambda canvas: kind(Board(canvas, x, z), rng, *more)
 
 
 def paint_bonnet(canvas: Canvas, rng: np.random.Generator) -> None:
