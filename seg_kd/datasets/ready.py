@@ -4,7 +4,7 @@ from typing import Any
 
 from mmengine.dataset import Compose
 
-from seg_kd.datasets.check import CheckLabels, label_problem, open_pair
+from seg_kd.datasets.check import CheckLabels, check_label, open_pair
 from seg_kd.errors import UserError
 
 
@@ -13,8 +13,8 @@ def make_ready(dataset: Any) -> Any:
 
     A wrapper, such as ``ConcatDataset``, passes it on.
     """
-    for inner in (*getattr(dataset, 'datasets',
-                           ()), getattr(dataset, 'dataset', None)):
+    held = [*getattr(dataset, 'datasets', ())]
+    for inner in (*held, getattr(dataset, 'dataset', None)):
         if inner is not None:
             make_ready(inner)
     pipeline = getattr(dataset, 'pipeline', None)
@@ -54,19 +54,14 @@ class NamingPipeline(Compose):
                 found = super().__call__(data)
         except UserError:
             raise
-        except Exception as error:
-            problem = open_pair(files)[0] if 'img_path' in files else ''
-            if problem:
-                raise UserError(problem) from error
+        except Exception:
+            if 'img_path' in files:
+                open_pair(files)  # it says so where they are at fault
             raise
-        self._check_label(found, files)
-        return found
-
-    def _check_label(self, found: Any, files: dict) -> None:
         sample = found.get('data_samples') if isinstance(found, dict) else None
-        if 'gt_sem_seg' not in (sample or ()):
-            return
-        label = sample.gt_sem_seg.data
-        if label.dim() != 3 or label.shape[0] != 1:
-            problem = label_problem(label.numpy(), label.shape, None)
-            raise UserError(f'{files.get("seg_map_path")}: {problem}')
+        if 'gt_sem_seg' in (sample or ()):
+            label = sample.gt_sem_seg.data
+            if label.dim() != 3 or label.shape[0] != 1:
+                check_label(files.get('seg_map_path'), label.numpy(),
+                            label.shape)
+        return found

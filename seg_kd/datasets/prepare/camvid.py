@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seg_kd.datasets.prepare.camvid_colours import from_colours
-from seg_kd.datasets.prepare.files import present, read_array, write, write_png
+from seg_kd.datasets.prepare.files import keep, read_array
 from seg_kd.datasets.progress import progress
 from seg_kd.errors import UserError
 
@@ -36,12 +36,10 @@ def convert(source: Path, out: Path) -> None:
     source, out = Path(source), Path(out)
     pairs = list(find_pairs(source))
     for pair in progress(pairs, source.name):
-        image = out / 'images' / pair.split / pair.image.name
-        label = out / 'labels' / pair.split / f'{pair.image.stem}.png'
-        if not present(image):
-            write(image, pair.image.read_bytes())
-        if not present(label):
-            write_png(label, read_label(pair.label))
+        keep(out / 'images' / pair.split / pair.image.name,
+             pair.image.read_bytes)
+        keep(out / 'labels' / pair.split / f'{pair.image.stem}.png',
+             lambda: read_label(pair.label))
 
 
 def read_label(path: Path) -> np.ndarray:
@@ -57,22 +55,19 @@ def read_label(path: Path) -> np.ndarray:
 
 
 def find_pairs(source: Path) -> Iterator[Pair]:
-    raw = folder(source, r'701_StillsRaw_full')
-    approved = folder(source, r'LabeledApproved_full')
+    raw = folder(source, '701_StillsRaw_full')
+    approved = folder(source, 'LabeledApproved_full')
     if raw and approved:
         lists = read_lists(source)
         yield from paired(raw, approved, lambda n: split_of(n, lists))
         return
-    found = False
-    for split in SPLITS:
-        for images, labels in ((split, f'{split}annot'), (split,
-                                                          f'{split}_labels'),
-                               (f'images/{split}', f'labels/{split}')):
-            if (source / images).is_dir() and (source / labels).is_dir():
-                found = True
-                yield from paired(source / images,
-                                  source / labels,
-                                  lambda _, s=split: s)
+    found = [(source / images, source / labels, split) for split in SPLITS
+             for images, labels in ((split, f'{split}annot'),
+                                    (split, f'{split}_labels'),
+                                    (f'images/{split}', f'labels/{split}'))
+             if (source / images).is_dir() and (source / labels).is_dir()]
+    for images, labels, split in found:
+        yield from paired(images, labels, lambda _: split)
     if not found:
         raise UserError(
             f'{source} has none of the known layouts of CamVid: train + '
@@ -82,10 +77,9 @@ def find_pairs(source: Path) -> Iterator[Pair]:
 
 def folder(source: Path, name: str) -> Path | None:
     """The folder of that name, directly or one level deeper."""
-    found = [p for p in (source, *sorted(source.glob('*'))) if p.name == name]
-    for path in found or [source / name]:
-        inner = path / name  # an archive extracted into a folder of its name
-        if path.is_dir():
+    for path in (source, *sorted(source.glob('*'))):
+        if path.name == name and path.is_dir():
+            inner = path / name  # an archive, extracted into that folder
             return inner if inner.is_dir() else path
     return None
 

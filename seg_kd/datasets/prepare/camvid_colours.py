@@ -3,64 +3,38 @@ import numpy as np
 
 from seg_kd.errors import UserError
 
-# Class number: {name in CamVid: RGB}. Void is 255.
+# Class number: colours as 0xRRGGBB. Void is 255.
 COLOURS = {
-    0:
-    dict(Sky=(128, 128, 128)),
-    1:
-    dict(Archway=(192, 0, 128),
-         Bridge=(0, 128, 64),
-         Building=(128, 0, 0),
-         Tunnel=(64, 0, 64),
-         Wall=(64, 192, 0)),
-    2:
-    dict(Column_Pole=(192, 192, 128), TrafficCone=(0, 0, 64)),
-    3:
-    dict(LaneMkgsDriv=(128, 0, 192),
-         LaneMkgsNonDriv=(192, 0, 64),
-         Road=(128, 64, 128)),
-    4:
-    dict(ParkingBlock=(64, 192, 128),
-         RoadShoulder=(128, 128, 192),
-         Sidewalk=(0, 0, 192)),
-    5:
-    dict(Tree=(128, 128, 0), VegetationMisc=(192, 192, 0)),
-    6:
-    dict(Misc_Text=(128, 128, 64),
-         SignSymbol=(192, 128, 128),
-         TrafficLight=(0, 64, 64)),
-    7:
-    dict(Fence=(64, 64, 128)),
-    8:
-    dict(Car=(64, 0, 128),
-         OtherMoving=(128, 64, 64),
-         SUVPickupTruck=(64, 128, 192),
-         Train=(192, 64, 128),
-         Truck_Bus=(192, 128, 192)),
-    9:
-    dict(Animal=(64, 128, 64),
-         CartLuggagePram=(64, 0, 192),
-         Child=(192, 128, 64),
-         Pedestrian=(64, 64, 0)),
-    10:
-    dict(Bicyclist=(0, 128, 192), MotorcycleScooter=(192, 0, 192)),
-    255:
-    dict(Void=(0, 0, 0)),
+    # Sky
+    0: (0x808080, ),
+    # Archway, Bridge, Building, Tunnel, Wall
+    1: (0xC00080, 0x008040, 0x800000, 0x400040, 0x40C000),
+    # Column_Pole, TrafficCone
+    2: (0xC0C080, 0x000040),
+    # LaneMkgsDriv, LaneMkgsNonDriv, Road
+    3: (0x8000C0, 0xC00040, 0x804080),
+    # ParkingBlock, RoadShoulder, Sidewalk
+    4: (0x40C080, 0x8080C0, 0x0000C0),
+    # Tree, VegetationMisc
+    5: (0x808000, 0xC0C000),
+    # Misc_Text, SignSymbol, TrafficLight
+    6: (0x808040, 0xC08080, 0x004040),
+    # Fence
+    7: (0x404080, ),
+    # Car, OtherMoving, SUVPickupTruck, Train, Truck_Bus
+    8: (0x400080, 0x804040, 0x4080C0, 0xC04080, 0xC080C0),
+    # Animal, CartLuggagePram, Child, Pedestrian
+    9: (0x408040, 0x4000C0, 0xC08040, 0x404000),
+    # Bicyclist, MotorcycleScooter
+    10: (0x0080C0, 0xC000C0),
+    # Void
+    255: (0x000000, ),
 }
 UNKNOWN = 254
 MOST_UNKNOWN = 0.01  # some original label images have a few stray pixels
-
-
-def colour_table() -> np.ndarray:
-    """``(2**24, )`` class number of each colour 0xRRGGBB."""
-    table = np.full(1 << 24, UNKNOWN, np.uint8)
-    for number, colours in COLOURS.items():
-        for red, green, blue in colours.values():
-            table[red << 16 | green << 8 | blue] = number
-    return table
-
-
-TABLE = colour_table()
+TABLE = np.full(1 << 24, UNKNOWN, np.uint8)  # class number of each colour
+for number, colours in COLOURS.items():
+    TABLE[[*colours]] = number
 
 
 def from_colours(array: np.ndarray, name: str) -> np.ndarray:
