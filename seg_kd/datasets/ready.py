@@ -1,5 +1,6 @@
 """What a data set is told before a runner takes it."""
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.dataset import Compose
@@ -20,16 +21,19 @@ def make_ready(dataset: Any) -> Any:
     pipeline = getattr(dataset, 'pipeline', None)
     if isinstance(pipeline, Compose):
         dataset.pipeline = NamingPipeline(pipeline.transforms)
-    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-    if classes:
-        fill_in_classes(pipeline, len(classes))
+    fill_in_classes(pipeline, len(classes_of(dataset) or ()))
     return dataset
+
+
+def classes_of(dataset: Any) -> Sequence[str] | None:
+    """The names of its classes, if it says them."""
+    return (getattr(dataset, 'metainfo', None) or {}).get('classes')
 
 
 def fill_in_classes(transform: Any, classes: int) -> None:
     """In each CheckLabels that has no number of its own."""
     if isinstance(transform, CheckLabels):
-        transform.num_classes = transform.num_classes or classes
+        transform.num_classes = transform.num_classes or classes or None
     for name in ('transforms', 'subroutines'):  # of Compose; of TestTimeAug
         held = getattr(transform, name, None)
         for inner in held if isinstance(held, list) else [held]:

@@ -23,11 +23,7 @@ class DataShareHook(Hook):
     def __init__(self, window: int = 50, high: float = .2) -> None:
         self.window, self.high, self.warned = window, high, False
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx: int,
-                         data_batch=None,
-                         outputs=None) -> None:
+    def after_train_iter(self, runner, batch_idx: int, **_) -> None:
         times = runner.message_hub.log_scalars
         if 'train/time' not in times:  # the config has no IterTimerHook
             return
@@ -36,18 +32,13 @@ class DataShareHook(Hook):
         share = waited / taken
         runner.message_hub.update_scalar('train/data_share', share)
         # The first window also waits for the workers to start.
-        if share > self.high and batch_idx >= 2 * self.window:
-            self._warn_once(runner, share)
-
-    def _warn_once(self, runner, share: float) -> None:
-        if self.warned:
-            return
-        self.warned = True
-        print_log(
-            f'{share:.0%} of the time is spent waiting for data. What helps: '
-            'more train_dataloader.num_workers (now '
-            f'{runner.train_dataloader.num_workers}), images stored smaller, '
-            "dict(type='Cached', transforms=[...]) around what loads the "
-            'images of a small data set',
-            'current',
-            level=logging.WARNING)
+        started = batch_idx >= 2 * self.window
+        if share > self.high and started and not self.warned:
+            self.warned = True
+            print_log(
+                f'{share:.0%} of the time is spent waiting for data. What '
+                'helps: more train_dataloader.num_workers (now '
+                f'{runner.train_dataloader.num_workers}), images stored '
+                "smaller, dict(type='Cached', transforms=[...]) around what "
+                'loads the images of a small data set', 'current',
+                logging.WARNING)

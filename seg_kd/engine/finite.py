@@ -21,13 +21,9 @@ class FiniteLossHook(Hook):
 
     priority = 'HIGH'
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx: int,
-                         data_batch=None,
-                         outputs: dict | None = None) -> None:
+    def after_train_iter(self, runner, outputs: dict, **_) -> None:
         bad = [
-            name for name, value in (outputs or {}).items()
+            name for name, value in outputs.items()
             if 'loss' in name and not torch.as_tensor(value).isfinite().all()
         ]
         if bad:

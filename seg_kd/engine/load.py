@@ -31,11 +31,8 @@ class LoadHook(Hook):
         parts = getattr(model, 'distill', {})
         measured = tuple(f'{DISTILL}{name}.' for name, part in parts.items()
                          if isinstance(part, AutoWeight))
-        own = {
-            key: weight
-            for key, weight in model.state_dict().items()
-            if key.startswith(DISTILL)
-        }
+        whole = model.state_dict()
+        own = {k: w for k, w in whole.items() if k.startswith(DISTILL)}
         state = checkpoint.get('state_dict', checkpoint)
         found = {key for key in state if key.startswith(DISTILL)}
         kept = {k for k in found & own.keys() if not k.startswith(measured)}

@@ -20,7 +20,7 @@ class SeedHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+    def before_train_iter(self, runner, **_) -> None:
         key = (runner.seed, runner.iter, runner.rank)
         seed = int(np.random.SeedSequence(key).generate_state(1)[0])
         random.seed(seed)

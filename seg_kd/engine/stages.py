@@ -26,6 +26,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
+from mmengine.fileio import dump, load
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import find_latest_checkpoint
 
@@ -36,7 +37,7 @@ from seg_kd.engine.complete import (apply_changes, change_hooks,
                                     resolve)
 from seg_kd.errors import UserError
 from seg_kd.hooks import TeacherHook
-from seg_kd.registry import HOOKS, is_kind
+from seg_kd.hooks.distill import hooks_of
 
 RECORD = 'run.json'
 _RUNS = itertools.count()
@@ -111,13 +112,8 @@ def named_stages(cfg: Config) -> dict[str, Any]:
     names = [stage.get('name') for stage in stages]
     if None in names or len(set(names)) < len(names):
         raise UserError(f'each stage needs a name of its own, got {names}')
-    return {
-        stage['name']: {
-            k: v
-            for k, v in stage.items() if k != 'name'
-        }
-        for stage in stages
-    }
+    rest = [{k: v for k, v in s.items() if k != 'name'} for s in stages]
+    return dict(zip(names, rest))
 
 
 def _change(cfg: Config, changes: dict[str, Any]) -> None:
@@ -159,32 +155,25 @@ def latest_checkpoint(folder: str) -> str | None:
     other places.
     """
     numbered = []
-    for path in glob.glob(os.path.join(glob.escape(folder), '*.pth')):
+    for path in _files(folder):
         match = re.fullmatch(r'(iter|epoch)_(\d+)\.pth',
                              os.path.basename(path))
         if match:
             numbered.append((int(match[2]), path))
     if numbered:
         return max(numbered)[1]
-    if not os.path.isfile(os.path.join(folder, 'last_checkpoint')):
-        return None
-    noted = find_latest_checkpoint(folder)
-    return noted if os.path.isfile(noted) else None
+    noted = _noted(folder)
+    return noted if noted and os.path.isfile(noted) else None
 
 
-def _require_noted(folder: str) -> None:
-    """Raises UserError where MMEngine's note names a file that is gone."""
-    if os.path.isfile(os.path.join(folder, 'last_checkpoint')):
-        noted = find_latest_checkpoint(folder)
-        raise UserError(
-            f'{folder} holds an unfinished run whose last checkpoint, {noted},'
-            ' is not there: put it back, or choose another --work-dir')
+def _noted(folder: str) -> str | None:
+    """The last checkpoint that MMEngine has noted there; it may be gone."""
+    there = os.path.isfile(os.path.join(folder, 'last_checkpoint'))
+    return find_latest_checkpoint(folder) if there else None
 
 
-def _checkpoints(folder: str) -> list[str]:
-    found = glob.glob(os.path.join(glob.escape(folder), '*.pth'))
-    last = latest_checkpoint(folder)  # it may lie elsewhere
-    return found + ([last] if last else [])
+def _files(folder: str) -> list[str]:
+    return glob.glob(os.path.join(glob.escape(folder), '*.pth'))
 
 
 def require_checkpoint(path: str, hint: str = '') -> None:
@@ -201,19 +190,18 @@ def require_checkpoint(path: str, hint: str = '') -> None:
     raise UserError(f'{path} does not exist{found}{hint}')
 
 
-def check_teacher(cfg: Config) -> None:
+def check_teacher(cfg: Config | dict) -> None:
     """Raises UserError where the teacher's weights have to be trained yet."""
-    for hook in cfg.get('custom_hooks') or []:
-        if not is_kind(hook, HOOKS, TeacherHook) or not hook.get('checkpoint'):
-            continue
+    for hook in hooks_of(cfg, TeacherHook):
         hint, model = '', hook.get('model')
         if isinstance(model, str) and not model.startswith('mmseg::'):
             name = model.removeprefix(shipped.SCOPE)
             if name != model:
                 name = shipped.stem(name)
-            fold = f' --fold {cfg.fold}' if cfg.get('fold') else ''
+            fold = f' --fold {cfg["fold"]}' if cfg.get('fold') else ''
             hint = f'; train the teacher first: seg-kd train {name}{fold}'
-        require_checkpoint(hook['checkpoint'], hint)
+        if hook.get('checkpoint'):
+            require_checkpoint(hook['checkpoint'], hint)
 
 
 def fill_in(cfg: Config,
@@ -275,8 +263,12 @@ def _finished(folder: str, record: dict[str, Any], resume: bool) -> bool:
             raise UserError(f'{folder} holds checkpoints of another program; '
                             'choose another --work-dir')
         return False
-    if not old['finished'] and not _checkpoints(folder):
-        _require_noted(folder)
+    if not (old['finished'] or _files(folder) or latest_checkpoint(folder)):
+        if _noted(folder):
+            raise UserError(
+                f'{folder} holds an unfinished run whose last checkpoint, '
+                f'{_noted(folder)}, is not there: put it back, or choose '
+                'another --work-dir')
         if is_main_process():  # all that it holds is its log
             from_start = 'there is nothing to resume, ' if resume else ''
             print(f'{folder}: a run ended here before its first checkpoint, '
@@ -351,16 +343,11 @@ def _train(cfg: Config, folder: str, record: dict[str, Any],
 
 def _read_record(folder: str) -> dict[str, Any] | None:
     path = os.path.join(folder, RECORD)
-    if not os.path.exists(path):
-        return None
-    with open(path, encoding='utf-8') as f:
-        return json.load(f)
+    return load(path) if os.path.exists(path) else None
 
 
 def _write_record(folder: str, record: dict[str, Any]) -> None:
-    if not is_main_process():
-        return
-    path = os.path.join(folder, RECORD)
-    with open(path + '.part', 'w', encoding='utf-8') as f:
-        json.dump(record, f, indent=1)
-    os.replace(path + '.part', path)
+    if is_main_process():
+        path = os.path.join(folder, RECORD)
+        dump(record, path + '.part', 'json', indent=1)
+        os.replace(path + '.part', path)
