@@ -52,13 +52,12 @@ def set_data(cfg: Config, images: Sequence[int], wanted: bool) -> str:
     if wanted:
         try:
             check_files(loader.dataset)
+            loader.batch_size = count
+            set_crop(loader.dataset, size)
+            return (f'{loader.dataset.get("data_root")}, '
+                    f'{loader.get("num_workers", 0)} workers')
         except UserError as error:
             why = f' ({str(error).split(";")[0]})'
-    if wanted and not why:
-        loader.batch_size = count
-        set_crop(loader.dataset, size)
-        return (f'{loader.dataset.get("data_root")}, '
-                f'{loader.get("num_workers", 0)} workers')
     classes = min(numbers(cfg.model.get('decode_head') or {}) or [2])
     cfg.train_dataloader = dict(batch_size=count,
                                 num_workers=0,

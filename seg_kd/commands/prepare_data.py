@@ -45,20 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sub = command('camvid', 'CamVid in 11 classes, from any usual layout')
     sub.add_argument('source', help='the folder that was downloaded')
     sub = command('synthetic', 'draw street scenes')
-    sub.add_argument('--train',
-                     type=int,
-                     default=400,
-                     metavar='N',
-                     help='scenes to train on, default 400')
-    sub.add_argument('--val',
-                     type=int,
-                     default=100,
-                     metavar='N',
-                     help='scenes to validate on, default 100')
-    sub.add_argument('--seed',
-                     type=int,
-                     default=0,
-                     help='what is drawn depends on it, default 0')
+    for name, default, text in (('--train', 400, 'scenes to train on'),
+                                ('--val', 100, 'scenes to validate on'),
+                                ('--seed', 0, 'what is drawn depends on it')):
+        cli.add_number(sub, name, default, text, int)
     sub.add_argument('--size',
                      type=image_size,
                      default=(256, 128),
