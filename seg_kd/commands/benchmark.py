@@ -15,6 +15,9 @@ from seg_kd import cli
 if TYPE_CHECKING:
     from seg_kd import benchmark
 
+Size = tuple[int, int]  # height, width
+LARGE = (256, 512)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest='command', required=True)
@@ -41,13 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                          'thread on a machine that has other work')
 
 
-def command(
-    commands: Any,
-    name: str,
-    text: str,
-    runs: int = 5,
-    batch: int = 2,
-    size: tuple = (256, 512)) -> argparse.ArgumentParser:
+def command(commands: Any,
+            name: str,
+            text: str,
+            runs: int = 5,
+            batch: int = 2,
+            size: Size = LARGE) -> argparse.ArgumentParser:
     sub = commands.add_parser(name,
                               help=text,
                               description=text,

@@ -4,6 +4,7 @@ Safe to run twice: what is there is kept. data/README.md says where to get each
 data set and what `check` should print.
 """
 import argparse
+import importlib
 from pathlib import Path
 
 from seg_kd import cli
@@ -66,21 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.command == 'cityscapes':
-        from seg_kd.datasets.prepare.cityscapes import convert as cityscapes
-        cityscapes(args.sources or [args.out], args.out)
-    elif args.command == 'voc':
-        from seg_kd.datasets.prepare.voc import convert as voc
-        voc(args.voc, args.sbd, args.out)
-    elif args.command == 'camvid':
-        from seg_kd.datasets.prepare.camvid import convert as camvid
-        camvid(args.source, args.out)
-    elif args.command == 'synthetic':
-        from seg_kd.datasets.prepare.synthetic import convert as synthetic
-        synthetic(args.out, args.train, args.val, args.seed, args.size)
-    else:
+    given = vars(args).copy()
+    name = given.pop('command')
+    del given['traceback']
+    if name == 'check':
         from seg_kd.datasets.prepare.report import check
-        check(args.what, args.root)
-    if args.command in ROOTS:
+        check(**given)
+    else:
+        module = importlib.import_module(f'seg_kd.datasets.prepare.{name}')
+        module.convert(**given)
         print(f'{Path(args.out)} is ready; to check it: seg-kd prepare-data '
-              f'check {args.command} --root {args.out}')
+              f'check {name} --root {args.out}')

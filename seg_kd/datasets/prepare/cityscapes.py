@@ -52,11 +52,12 @@ def convert(sources: Sequence[Path], out: Path) -> None:
     """Fill ``out`` with ``leftImg8bit`` and ``gtFine`` of train and val.
 
     Args:
-        sources: Zips or folders; ``out`` itself where they are extracted
-            there already.
+        sources: Zips or folders; none: ``out`` itself, where they are
+            extracted there already.
         out: The data root.
     """
     out, found = Path(out), 0
+    sources = sources or [out]
     for source in sources:
         bar = progress(entries(source), Path(source).name or 'cityscapes')
         for entry in bar:
