@@ -99,7 +99,11 @@ def evaluate(cfg: Config,
                 'val_evaluator'):
         cfg[key] = None
     if tta:
-        model = _with_tta(cfg, model)
+        if not cfg.get('tta_model') or not cfg.get('tta_pipeline'):
+            raise UserError(
+                f'{cfg.filename} sets no tta_model and tta_pipeline')
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        model = MODELS.build(dict(cfg.tta_model, module=model))
     folders = cfg.test_dataloader.dataset.get('data_prefix')
     if folders is not None and not folders.get('seg_map_path'):
         _without_labels(cfg, bool(out))
@@ -140,13 +144,6 @@ def _without_labels(cfg: Config, out: bool) -> None:
         _set(cfg.test_evaluator, 'format_only', True)
     else:
         cfg.test_evaluator = []
-
-
-def _with_tta(cfg: Config, model: nn.Module) -> nn.Module:
-    if not cfg.get('tta_model') or not cfg.get('tta_pipeline'):
-        raise UserError(f'{cfg.filename} sets no tta_model and tta_pipeline')
-    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-    return MODELS.build(dict(cfg.tta_model, module=model))
 
 
 def _set(evaluators, key: str, value: Any) -> None:

@@ -22,11 +22,9 @@ from seg_kd.datasets import (check_files, classes_of, make_ready, mix_in,
 from seg_kd.distiller import Distiller
 from seg_kd.engine.advice import advised, mend_class_weights
 from seg_kd.engine.complete import complete_hooks
-from seg_kd.engine.data_share import DataShareHook
-from seg_kd.engine.finite import FiniteLossHook
-from seg_kd.engine.load import LoadHook
+from seg_kd.engine.hooks import (DataShareHook, FiniteLossHook, LoadHook,
+                                 SeedHook)
 from seg_kd.engine.log import connect
-from seg_kd.engine.seed import SeedHook
 from seg_kd.errors import UserError
 from seg_kd.hooks.student import StudentHook
 from seg_kd.networks.classes import check_num_classes

@@ -128,17 +128,14 @@ class TeacherHook(Hook):
         if self.channels_last:
             network.to(memory_format=torch.channels_last)
         stream = self.own_stream and torch.cuda.is_available()
-        self.teacher = Teacher(network,
-                               self.teacher_mode,
-                               Renormalize(student.data_preprocessor,
-                                           network.data_preprocessor),
-                               self.precision,
-                               SideStream() if stream else None,
-                               next((h.ignore_index for h in heads(student)),
-                                    255),
-                               next((h.align_corners for h in heads(network)),
-                                    False),
-                               source=str(self.checkpoint or self.model))
+        self.teacher = Teacher(
+            network, self.teacher_mode,
+            Renormalize(student.data_preprocessor, network.data_preprocessor),
+            self.precision,
+            SideStream() if stream else None,
+            next((h.ignore_index for h in heads(student)), 255),
+            next((h.align_corners for h in heads(network)), False),
+            str(self.checkpoint or self.model))
         return self.teacher
 
     def make_faster(self, image: Tensor) -> None:

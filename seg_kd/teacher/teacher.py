@@ -61,7 +61,7 @@ class Step:
                 [*self._maps.values(), *self._gradients.values()])
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Teacher:
     """A network that is tapped, frozen, and no part of any module::
 
@@ -147,8 +147,10 @@ class Teacher:
         """
         mask = None if labels is None else labels.ne(self.ignore_index)
         step = Step(labels, mask, samples, side_stream=self.side_stream)
-        stream = self.side_stream
-        with nullcontext() if stream is None else stream.behind(images):
+        stream: AbstractContextManager = nullcontext()
+        if self.side_stream is not None:
+            stream = self.side_stream.behind(images)
+        with stream:
             if self.cache is not None:
                 step._maps = self.cache.maps(samples)
             else:
@@ -169,7 +171,7 @@ class Teacher:
         first = next(self.network.parameters(), images)
         if first.device != images.device:
             self.network.to(images.device)
-        autocast = nullcontext()
+        autocast: AbstractContextManager = nullcontext()
         if self.precision is not None:
             autocast = self.precision(images.device)
         # not inference_mode: losses save these maps

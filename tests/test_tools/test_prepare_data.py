@@ -13,8 +13,7 @@ from scipy.io import savemat
 
 from seg_kd import cli
 from seg_kd.datasets.prepare import files
-from seg_kd.datasets.prepare.camvid import split_of
-from seg_kd.datasets.prepare.camvid_colours import COLOURS
+from seg_kd.datasets.prepare.camvid import COLOURS, split_of
 
 
 @pytest.fixture

@@ -44,7 +44,8 @@ def draw_scene(
     paint_sky(canvas, rng)
     paint_ground(canvas, street, rng)
     paint_fronts(canvas, street, rng)
-    for draw in placed_objects(street, rng):
+    items = [*traffic(street, rng), *pavement(street, rng)]
+    for _, draw in sorted(items, key=lambda item: -item[0]):  # far ones first
         draw(canvas)
     if rng.random() < .5:
         paint_bonnet(canvas, rng)
@@ -52,12 +53,6 @@ def draw_scene(
     image = exposed(cv2.resize(image, size, interpolation=cv2.INTER_AREA), rng)
     label = canvas.label[::OVERSAMPLING, ::OVERSAMPLING]
     return sensed(image[..., ::-1], rng), np.ascontiguousarray(label)
-
-
-def placed_objects(street: Street, rng: np.random.Generator) -> list:
-    """Drawing calls, the farthest first."""
-    items = [*traffic(street, rng), *pavement(street, rng)]
-    return [draw for _, draw in sorted(items, key=lambda item: -item[0])]
 
 
 def traffic(street: Street, rng: np.random.Generator) -> list:
