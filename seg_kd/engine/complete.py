@@ -13,6 +13,7 @@ What our configs may say besides:
 - ``'config:PATH'``, a string that stands for another setting of the config.
 """
 import copy
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
@@ -146,18 +147,27 @@ def resolve(cfg: Config) -> None:
 
 
 def _resolved(node: Any, cfg: Config, seen: tuple[str, ...] = ()) -> Any:
+
+    def meant(path: str) -> Any:
+        if path in seen:
+            raise UserError(f'{REFERENCE + path!r} stands for itself')
+        found = _resolved(look_up(cfg, path), cfg, (*seen, path))
+        return copy.deepcopy(found)
+
+    return replaced(node, REFERENCE, meant)
+
+
+def replaced(node: Any, prefix: str, meant: Callable[[str], Any]) -> Any:
+    """A copy with what is meant in the place of each ``'prefix...'``."""
     if isinstance(node, dict):
         return ConfigDict({
-            key: _resolved(value, cfg, seen)
-            for key, value in node.items()
+            key: replaced(v, prefix, meant)
+            for key, v in node.items()
         })
     if isinstance(node, (list, tuple)):
-        return type(node)(_resolved(value, cfg, seen) for value in node)
-    if isinstance(node, str) and node.startswith(REFERENCE):
-        if node in seen:
-            raise UserError(f'{node!r} stands for itself')
-        meant = look_up(cfg, node.removeprefix(REFERENCE))
-        return copy.deepcopy(_resolved(meant, cfg, (*seen, node)))
+        return type(node)(replaced(v, prefix, meant) for v in node)
+    if isinstance(node, str) and node.startswith(prefix):
+        return meant(node.removeprefix(prefix))
     return node
 
 

@@ -34,7 +34,7 @@ from seg_kd import shipped
 from seg_kd.datasets import check_files
 from seg_kd.engine.complete import (apply_changes, change_hooks,
                                     complete_hooks, named_hooks, plain,
-                                    resolve)
+                                    replaced, resolve)
 from seg_kd.errors import UserError
 from seg_kd.hooks import TeacherHook
 from seg_kd.hooks.distill import hooks_of
@@ -213,28 +213,22 @@ def fill_in(cfg: Config,
         UserError: There is no such stage before, or no such checkpoint.
     """
 
-    def visit(node):
-        items = node.items() if isinstance(node, dict) else enumerate(node)
-        for key, value in items:
-            if isinstance(value, str) and value.startswith('stage:'):
-                stage = value.removeprefix('stage:')
-                if stage not in done:
-                    raise UserError(f'{value!r} names no stage before this '
-                                    f'one; there are: {sorted(done)}')
-                if done[stage] is None:
-                    folder = os.path.join(work_dir, stage)
-                    raise UserError(
-                        f'the stage {stage!r} left no checkpoint in {folder}, '
-                        f'and {value!r} needs it: see that its CheckpointHook '
-                        'writes one, remove the folder and train again')
-                node[key] = done[stage]
-            elif isinstance(value, (dict, list)):
-                visit(value)
+    def checkpoint(stage: str) -> str:
+        if stage not in done:
+            raise UserError(f"'stage:{stage}' names no stage before this one; "
+                            f'there are: {sorted(done)}')
+        found = done[stage]
+        if found is None:
+            raise UserError(
+                f'the stage {stage!r} left no checkpoint in '
+                f"{os.path.join(work_dir, stage)}, and 'stage:{stage}' needs "
+                'it: see that its CheckpointHook writes one, remove the '
+                'folder and train again')
+        return found
 
-    decisive = {k: cfg[k] for k in _DECISIVE if k in cfg}
-    visit(decisive)
-    if 'load_from' in decisive:  # a string of its own, not a part of a node
-        cfg.load_from = decisive['load_from']
+    for key in _DECISIVE:
+        if key in cfg:
+            cfg[key] = replaced(cfg[key], 'stage:', checkpoint)
 
 
 def decisive_settings(cfg: Config) -> dict[str, Any]:
