@@ -206,16 +206,13 @@ def _unknown_type(message: str) -> str | None:
 
 
 def _known(kind: str) -> Iterable[str]:
-    import mmengine.registry
-    import mmseg.registry
-    found: set[str] = set()
-    for package in (mmengine.registry, mmseg.registry):
-        for registry in vars(package).values():
-            if isinstance(
-                    registry,
-                    mmengine.registry.Registry) and registry.name == kind:
-                found.update(registry.module_dict)
-    return sorted(found)
+    from mmengine.registry import Registry, root
+    registries = [r for r in vars(root).values() if isinstance(r, Registry)]
+    return sorted({
+        name
+        for r in registries if r.name == kind
+        for part in (r, *r.children.values()) for name in part.module_dict
+    })
 
 
 # -- configs ---------------------------------------------------------------
@@ -266,6 +263,19 @@ def positive(text: str) -> int:
     if int(text) < 1:
         raise ValueError
     return int(text)
+
+
+def add_number(parser: argparse.ArgumentParser,
+               name: str,
+               default: int,
+               text: str,
+               kind: Callable[[str], int] = positive) -> None:
+    """An option for a whole number."""
+    parser.add_argument(name,
+                        type=kind,
+                        default=default,
+                        metavar='N',
+                        help=f'{text}, default %(default)s')
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -1,7 +1,7 @@
 """The real runner of a config, made to be measured."""
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 from seg_kd.benchmark.data import set_data
 from seg_kd.benchmark.timing import times_sign
+from seg_kd.engine.evaluate import teacher_of
 from seg_kd.engine.stages import fill_in, latest_checkpoint, stage_configs
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
@@ -65,10 +66,12 @@ def build_runner(sources: Sequence[Source],
     cfg = stages[0][places[0]][1]
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     random: list[str] = []
-    teacher = teacher_of(cfg)
+    teacher = teacher_of(cfg, trained=False)
     named = checkpoint or teacher.get('checkpoint') or ''
     if checkpoint is None and not os.path.isfile(named):
-        named = random_teacher(teacher.model, f'{folder}/teacher.pth')
+        named = f'{folder}/teacher.pth'
+        network = build_network(teacher_config(teacher.model, named)[0])
+        torch.save(network.state_dict(), named)
         random.append('teacher')
     for k, (source, found, place) in enumerate(zip(sources, stages, places)):
         make_ready(found[:place + 1], source.work_dir, named, images,
@@ -109,18 +112,6 @@ def chosen(stages: Sequence, source: Source) -> int:
     return distilling[-1]
 
 
-def teacher_of(cfg: Config) -> ConfigDict:
-    for hook in hooks_of(cfg, TeacherHook):
-        return hook
-    raise UserError(f'{cfg.filename} distils nothing: it has no TeacherHook')
-
-
-def random_teacher(model: Any, path: str) -> str:
-    network = build_network(teacher_config(model, path)[0])
-    torch.save(network.state_dict(), path)
-    return path
-
-
 def make_ready(stages: Sequence, work_dir: str, teacher: str,
                images: Sequence[int], folder: str, random: list[str]) -> None:
     """Gives the last of the stages what the ones before it ended with.
@@ -146,7 +137,7 @@ def make_ready(stages: Sequence, work_dir: str, teacher: str,
 
 def join(cfg: Config, other: Config, source: Source) -> None:
     """Appends the other's distillation hooks."""
-    if teacher_of(other).model != teacher_of(cfg).model:
+    if teacher_of(other, False).model != teacher_of(cfg, False).model:
         raise UserError(f'{source.cfg.filename} has another teacher than '
                         f'{cfg.filename}: their hooks cannot be put together')
     cfg.custom_hooks = [*cfg.custom_hooks, *hooks_of(other, DistillHook)]

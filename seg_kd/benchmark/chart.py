@@ -19,7 +19,8 @@ def draw(part: str | Callable[[plt.Figure, Rows], None], rows: Rows,
          title: str, path: str) -> None:
     """By what draws it, or by the name of a part of the tool."""
     figure = plt.figure(layout='constrained')
-    PARTS.get(part, part)(figure, rows)
+    parts = dict(step=draw_step, inference=draw_inference, ddp=draw_ddp)
+    parts.get(part, part)(figure, rows)
     figure.suptitle(textwrap.fill(title, 90), fontsize=10)
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -99,9 +100,3 @@ def draw_ddp(figure: plt.Figure, rows: Rows) -> None:
     axis.margins(x=.1)
     axis.set_xlabel('images / s')
     axis.legend()
-
-
-PARTS: dict[str, Callable[[plt.Figure, Rows],
-                          None]] = dict(step=draw_step,
-                                        inference=draw_inference,
-                                        ddp=draw_ddp)

@@ -52,18 +52,20 @@ def set_data(cfg: Config, images: Sequence[int], wanted: bool) -> str:
     if wanted:
         try:
             check_files(loader.dataset)
+            loader.batch_size = count
+            set_crop(loader.dataset, size)
+            return (f'{loader.dataset.get("data_root")}, '
+                    f'{loader.get("num_workers", 0)} workers')
         except UserError as error:
             why = f' ({str(error).split(";")[0]})'
-    if wanted and not why:
-        loader.batch_size = count
-        set_crop(loader.dataset, size)
-        return (f'{loader.dataset.get("data_root")}, '
-                f'{loader.get("num_workers", 0)} workers')
-    classes = min(numbers(cfg.model.get('decode_head') or {}) or [2])
+    heads = cfg.model.get('decode_head') or []
+    heads = heads if isinstance(heads, list) else [heads]
+    known = [head.num_classes for head in heads if 'num_classes' in head]
     cfg.train_dataloader = dict(batch_size=count,
                                 num_workers=0,
                                 sampler=dict(type='InfiniteSampler'),
-                                dataset=NoiseImages(tuple(size), classes))
+                                dataset=NoiseImages(tuple(size),
+                                                    min(known, default=2)))
     return 'noise' + why
 
 
@@ -77,9 +79,3 @@ def set_crop(node: Any, size: Sequence[int]) -> None:
     if isinstance(node, (dict, list)):
         for value in node.values() if isinstance(node, dict) else node:
             set_crop(value, size)
-
-
-def numbers(heads: Any) -> list[int]:
-    """How many classes each head has."""
-    heads = heads if isinstance(heads, list) else [heads]
-    return [head.num_classes for head in heads if 'num_classes' in head]

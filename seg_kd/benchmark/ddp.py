@@ -124,13 +124,9 @@ def measure(runner: Runner) -> dict[str, Any]:
 
     loop.run_iter = run_iter
     runner.train()
-    return dict(times={
-        name: [run[name] for run in found[WARM_UP:-1]]
-        for name in WORKS
-    },
-                collectives=counted,
-                buckets=dict(
-                    zip(WORKS, (buckets(student), buckets(runner.model)))))
+    times = {name: [run[name] for run in found[WARM_UP:-1]] for name in WORKS}
+    reduced = dict(zip(WORKS, map(buckets, (student, runner.model))))
+    return dict(times=times, collectives=counted, buckets=reduced)
 
 
 def collectives(work: Work) -> dict[str, int]:

@@ -39,16 +39,11 @@ def bench_inference(sources: Sequence[Source], images: Sequence[int],
     }
     rows = summary(in_turn(works, runs), list(networks)[:1])
     for name, network in networks.items():
-        rows[name].update({
-            'images / s':
-            1e3 * images[0] / rows[name]['median ms'],
-            'GFLOPs':
-            giga_flops(network, batch[:1]),
-            'M parameters':
-            parameters(network) / 1e6,
-            'MiB':
-            peak_mib(works[name])
-        })
+        row = rows[name]
+        row['images / s'] = 1e3 * images[0] / row['median ms']
+        row['GFLOPs'] = giga_flops(network, batch[:1])
+        row['M parameters'] = parameters(network) / 1e6
+        row['MiB'] = peak_mib(works[name])
     title = (f'inference on {times_sign(images)}, to the logits; GFLOPs of '
              'one image, 2 for a multiplication and an addition')
     return title, rows, []

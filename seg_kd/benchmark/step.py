@@ -1,6 +1,7 @@
 """What a training step costs in the real runner, in parts and to the floor."""
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -69,13 +70,11 @@ def table_of(times: Times, memory: dict[str, float], count: int) -> Rows:
     whole = [a + b for a, b in zip(times['data'], times['step'])]
     rows = summary(times, ['floor'])
     for name, row in rows.items():
-        alone = name in ('floor', *ALONE)
+        is_part = name not in ('floor', *ALONE, 'step')
         share = median(a / b for a, b in zip(times[name], whole))
-        row['share'] = None if alone or name == 'step' else share
-        row['images / s'] = None
-        if alone or name == 'step':
-            row['images / s'] = 1e3 * count / row['median ms']
-        row['MiB'] = memory.get(name)
+        row['share'] = share if is_part else None
+        speed = 1e3 * count / row['median ms'] if not is_part else None
+        row['images / s'], row['MiB'] = speed, memory.get(name)
     return rows
 
 
@@ -110,22 +109,16 @@ def measure(
         found.append({**taken, **clock.read()})
 
     loop.run_iter = run_iter
-    loop.dataloader_iterator = timed_batches(clock, loop.dataloader_iterator)
+    loop.dataloader_iterator = map(clock.timed('data', next),
+                                   repeat(loop.dataloader_iterator))
     runner.train()
     return in_order(found[WARM_UP:], runner.distiller.terms), memory
-
-
-def timed_batches(clock: Clock, iterator: Iterator) -> Iterator:
-    while True:
-        yield clock.timed('data', next)(iterator)
 
 
 def attach(clock: Clock, runner: Runner) -> None:
     """To the parts of a step; the teacher's forward is hooked already."""
     model, optimizer = unwrap_model(runner.model), runner.optim_wrapper
-    model.register_forward_pre_hook(lambda *_: clock.begin('student forward'))
-    model.register_forward_hook(lambda *_: clock.end('student forward'),
-                                prepend=True)
+    clock.watch('student forward', model)
     optimizer.backward = clock.timed('backward', optimizer.backward)
     for name in ('step', 'zero_grad'):
         call = getattr(optimizer, name)

@@ -73,7 +73,7 @@ class Clock:
     def watch(self, name: str, module: nn.Module) -> None:
         """The forward of a module as the part ``name``."""
         module.register_forward_pre_hook(lambda *_: self.begin(name))
-        module.register_forward_hook(lambda *_: self.end(name))
+        module.register_forward_hook(lambda *_: self.end(name), prepend=True)
 
     def read(self) -> dict[str, float]:
         """The time of each part since the last call, summed over its runs."""

@@ -11,105 +11,76 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from seg_kd import cli
-from seg_kd.cli import positive
 
 if TYPE_CHECKING:
     from seg_kd import benchmark
 
+Size = tuple[int, int]  # height, width
+LARGE = (256, 512)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest='command', required=True)
-    add_step(commands)
-    add_inference(commands)
-    add_ddp(commands)
+    step = command(commands, 'step',
+                   'a training step in the real runner, and its parts')
+    step.add_argument('--checkpoint',
+                      metavar='FILE',
+                      help="the teacher's; default: as the config says if it "
+                      'is a file, else random weights')
+    step.add_argument('--no-data',
+                      action='store_true',
+                      help='noise, even where the data set is there')
+    inference = command(commands,
+                        'inference',
+                        'teacher and student, to the logits',
+                        batch=1)
+    text = ('one process and two on the CPU: images a second, and collective '
+            'operations a step')
+    command(commands, 'ddp', text, runs=4, size=(128, 256))
+    for sub in (step, inference):
+        sub.add_argument('--cpu-time',
+                         action='store_true',
+                         help='count the time of the processor: for one '
+                         'thread on a machine that has other work')
 
 
-def add_step(commands: Any) -> None:
-    sub = command(commands, 'step',
-                  'a training step in the real runner, and its parts', 5)
-    add_configs(sub, checkpoint=True)
-    add_size(sub, 'H W', (256, 512))
-    add_number(sub, '--batch', 2, 'images')
-    sub.add_argument('--no-data',
-                     action='store_true',
-                     help='noise, even where the data set is there')
-    add_cpu_time(sub)
-
-
-def add_inference(commands: Any) -> None:
-    sub = command(commands, 'inference', 'teacher and student, to the logits',
-                  5)
-    add_configs(sub)
-    add_size(sub, 'H W', (256, 512))
-    add_number(sub, '--batch', 1, 'images')
-    add_cpu_time(sub)
-
-
-def add_ddp(commands: Any) -> None:
-    sub = command(
-        commands, 'ddp', 'one process and two on the CPU: images a second, '
-        'and collective operations a step', 4)
-    add_configs(sub)
-    add_size(sub, 'H W', (128, 256))
-    add_number(sub, '--batch', 2, 'images of each process')
-
-
-def command(commands: Any, name: str, text: str,
-            runs: int) -> argparse.ArgumentParser:
+def command(commands: Any,
+            name: str,
+            text: str,
+            runs: int = 5,
+            batch: int = 2,
+            size: Size = LARGE) -> argparse.ArgumentParser:
     sub = commands.add_parser(name,
                               help=text,
                               description=text,
                               formatter_class=cli.ShortHelp)
     cli.add_traceback(sub)
+    add_configs(sub)
+    cli.add_number(sub, '--batch', batch, 'images a process')
+    sub.add_argument('--size',
+                     nargs=2,
+                     type=cli.positive,
+                     metavar=('H', 'W'),
+                     default=size,
+                     help='default %(default)s')
+    cli.add_number(sub, '--runs', runs, 'measurements that count')
     sub.add_argument('--threads',
-                     type=positive,
+                     type=cli.positive,
                      metavar='N',
                      help="of the processor, default: torch's")
-    add_number(sub, '--runs', runs, 'measurements that count')
     sub.add_argument('--json', metavar='PATH', help='write it there, too')
     sub.add_argument('--chart', metavar='PATH', help='draw it there, too')
     return sub
 
 
-def add_cpu_time(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument('--cpu-time',
-                     action='store_true',
-                     help='count the time of the processor: for one thread '
-                     'on a machine that has other work')
-
-
-def add_configs(sub: argparse.ArgumentParser,
-                checkpoint: bool = False) -> None:
+def add_configs(sub: argparse.ArgumentParser) -> None:
     sub.add_argument('configs',
                      nargs='+',
                      metavar='CONFIG[:STAGE]',
                      help='config with a TeacherHook; of several the '
                      'distillation hooks are put together. Default: the last '
                      'stage that distils')
-    if checkpoint:
-        sub.add_argument('--checkpoint',
-                         metavar='FILE',
-                         help="the teacher's; default: as the config says if "
-                         'it is a file, else random weights')
     cli.add_config_arguments(sub, many=True)
-
-
-def add_size(sub: argparse.ArgumentParser, names: str, default: Any) -> None:
-    sub.add_argument('--size',
-                     nargs=len(default),
-                     type=positive,
-                     metavar=tuple(names.split()),
-                     default=default,
-                     help='default %(default)s')
-
-
-def add_number(sub: argparse.ArgumentParser, name: str, default: int,
-               text: str) -> None:
-    sub.add_argument(name,
-                     type=positive,
-                     metavar='N',
-                     default=default,
-                     help=f'{text}, default %(default)s')
 
 
 def sources(args: argparse.Namespace) -> list[benchmark.Source]:
@@ -118,8 +89,8 @@ def sources(args: argparse.Namespace) -> list[benchmark.Source]:
     for path in args.configs:
         args.config, stage = split(path)
         cfg = cli.load_config(args)
-        found.append(
-            benchmark.Source(cfg, stage, cli.default_work_dir(args, cfg)))
+        folder = cli.default_work_dir(args, cfg)
+        found.append(benchmark.Source(cfg, stage, folder))
     return found
 
 

@@ -22,18 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         required=True,
                         metavar=('HEIGHT', 'WIDTH'),
                         help='of the crops, in pixels')
-    parser.add_argument('--stride',
-                        type=cli.positive,
-                        default=16,
-                        metavar='N',
-                        help='corners of crops lie on multiples of it, '
-                        'default 16')
-    parser.add_argument('--images',
-                        type=cli.positive,
-                        default=60,
-                        metavar='N',
-                        help='training images, spread over the set, default '
-                        '60')
+    cli.add_number(parser, '--stride', 16,
+                   'corners of crops lie on multiples of it')
+    cli.add_number(parser, '--images', 60,
+                   'training images, spread over the set')
 
 
 def run(args: argparse.Namespace) -> None:

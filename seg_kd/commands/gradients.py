@@ -9,11 +9,7 @@ from seg_kd import cli
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     cli.add_config_arguments(parser)
-    parser.add_argument('--batches',
-                        type=cli.positive,
-                        default=8,
-                        metavar='N',
-                        help='training batches to average over, default 8')
+    cli.add_number(parser, '--batches', 8, 'training batches to average over')
 
 
 def run(args: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ Safe to run twice: what is there is kept. data/README.md says where to get each
 data set and what `check` should print.
 """
 import argparse
+import importlib
 from pathlib import Path
 
 from seg_kd import cli
@@ -45,20 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sub = command('camvid', 'CamVid in 11 classes, from any usual layout')
     sub.add_argument('source', help='the folder that was downloaded')
     sub = command('synthetic', 'draw street scenes')
-    sub.add_argument('--train',
-                     type=int,
-                     default=400,
-                     metavar='N',
-                     help='scenes to train on, default 400')
-    sub.add_argument('--val',
-                     type=int,
-                     default=100,
-                     metavar='N',
-                     help='scenes to validate on, default 100')
-    sub.add_argument('--seed',
-                     type=int,
-                     default=0,
-                     help='what is drawn depends on it, default 0')
+    for name, default, text in (('--train', 400, 'scenes to train on'),
+                                ('--val', 100, 'scenes to validate on'),
+                                ('--seed', 0, 'what is drawn depends on it')):
+        cli.add_number(sub, name, default, text, int)
     sub.add_argument('--size',
                      type=image_size,
                      default=(256, 128),
@@ -89,27 +80,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.command == 'cityscapes':
-        from seg_kd.datasets.prepare.cityscapes import convert as cityscapes
-        cityscapes(args.sources or [args.out], args.out)
-    elif args.command == 'voc':
-        from seg_kd.datasets.prepare.voc import convert as voc
-        voc(args.voc, args.sbd, args.out)
-    elif args.command == 'camvid':
-        from seg_kd.datasets.prepare.camvid import convert as camvid
-        camvid(args.source, args.out)
-    elif args.command == 'synthetic':
-        from seg_kd.datasets.prepare.synthetic import convert as synthetic
-        synthetic(args.out, args.train, args.val, args.seed, args.size)
-    elif args.command == 'pseudo-labels':
+    given = vars(args).copy()
+    name = given.pop('command')
+    del given['traceback']
+    if name == 'pseudo-labels':
         from seg_kd.engine.pseudo_labels import write_pseudo_labels
         print(
             write_pseudo_labels(cli.load_config(args), args.images, args.out,
                                 args.threshold))
         print(f'seg-kd train {args.out}/config.py trains on them')
-    else:
+    elif name == 'check':
         from seg_kd.datasets.prepare.report import check
-        check(args.what, args.root)
-    if args.command in ROOTS:
+        check(**given)
+    else:
+        module = importlib.import_module(f'seg_kd.datasets.prepare.{name}')
+        module.convert(**given)
         print(f'{Path(args.out)} is ready; to check it: seg-kd prepare-data '
-              f'check {args.command} --root {args.out}')
+              f'check {name} --root {args.out}')

@@ -39,10 +39,20 @@ class Cached(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
         files = results['img_path'], results.get('seg_map_path')
         if files not in self._kept:
-            made = self._make(results)
+            before = generators()
+            made = self.transforms(results)
+            if any(a != b for a, b in zip(before, generators())):
+                raise UserError(f'Cached holds a random transform: {self}; an '
+                                'image would be the same in every epoch. Move '
+                                'it behind Cached')
             size = sum(x.nbytes for x in arrays(made).values())
             if size > self.room:
-                self._say_once(files[0])
+                if self.room:
+                    print_log(
+                        'The cache of decoded images is full, first with '
+                        f'{files[0]}: raise max_gib of Cached if there is '
+                        'memory', 'current')
+                self.room = 0
                 return made
             self.room -= size
             self._kept[files] = made
@@ -50,22 +60,6 @@ class Cached(BaseTransform):
         # What comes next may write into the arrays, and adds entries.
         copies = {key: x.copy() for key, x in arrays(kept).items()}
         return {**kept, 'seg_fields': [*kept.get('seg_fields', [])], **copies}
-
-    def _make(self, results: dict[str, Any]) -> dict[str, Any]:
-        before = generators()
-        made = self.transforms(results)
-        if any(a != b for a, b in zip(before, generators())):
-            raise UserError(f'Cached holds a random transform: {self}; an '
-                            'image would be the same in every epoch. Move it '
-                            'behind Cached')
-        return made
-
-    def _say_once(self, path: str) -> None:
-        if self.room:
-            print_log(
-                f'The cache of decoded images is full, first with {path}: '
-                'raise max_gib of Cached if there is memory', 'current')
-        self.room = 0
 
     def __repr__(self) -> str:
         names = [type(t).__name__ for t in self.transforms.transforms]

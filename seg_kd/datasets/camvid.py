@@ -53,24 +53,18 @@ class CamVidDataset(BaseSegDataset):
         found = []
         for self.img_suffix in self.img_suffixes:
             found += super().load_data_list()
-        found = [info for info in found if osp.isfile(info['img_path'])]
-        if self.splits is not None:
-            found = [info for info in found if split(info) in self.splits]
-        if self.recordings is not None:
-            found = self._of_recordings(found)
-        return sorted(found, key=lambda info: info['img_path'])
-
-    def _of_recordings(self, found: list[dict]) -> list[dict]:
-        there = {recording(info['img_path']) for info in found}
-        missing = sorted(set(self.recordings) - there)
-        if missing:
-            raise UserError(f'{self.data_prefix["img_path"]} has no frames of '
-                            f'{", ".join(missing)}; its recordings are: '
-                            f'{", ".join(sorted(there))}')
-        return [
-            info for info in found
-            if recording(info['img_path']) in self.recordings
+        found = [
+            info for info in found if osp.isfile(info['img_path']) and (
+                self.splits is None or split(info) in self.splits)
         ]
+        there = {recording(info) for info in found}
+        wanted = there if self.recordings is None else set(self.recordings)
+        if wanted - there:
+            raise UserError(f'{self.data_prefix["img_path"]} has no frames of '
+                            f'{", ".join(sorted(wanted - there))}; its '
+                            f'recordings are: {", ".join(sorted(there))}')
+        return sorted((info for info in found if recording(info) in wanted),
+                      key=lambda info: info['img_path'])
 
 
 def split(info: dict) -> str:
@@ -78,6 +72,6 @@ def split(info: dict) -> str:
     return osp.basename(osp.dirname(info['img_path']))
 
 
-def recording(path: str) -> str:
+def recording(info: dict) -> str:
     """The recording that a frame is from, by the name of its file."""
-    return osp.basename(path).split('_')[0]
+    return osp.basename(info['img_path']).split('_')[0]

@@ -19,7 +19,7 @@ from seg_kd.datasets.progress import progress
 from seg_kd.datasets.sources import advice
 from seg_kd.datasets.transforms import histogram
 from seg_kd.errors import UserError
-from seg_kd.registry import is_kind
+from seg_kd.registry import class_of
 
 
 @TRANSFORMS.register_module()
@@ -44,87 +44,69 @@ class CheckLabels(BaseTransform):
         self.ignore_index = ignore_index
 
     def transform(self, results: dict) -> dict:
-        if 'gt_seg_map' not in results:
-            if 'seg_map_path' in results:  # a sample of a labelled data set
-                raise UserError(f'{results["seg_map_path"]}: the label was '
-                                'not loaded; put LoadAnnotations before '
-                                'CheckLabels')
-            return results
-        problem = label_problem(results['gt_seg_map'], results['ori_shape'],
-                                self.num_classes, self.ignore_index)
-        if problem:
-            raise UserError(f'{results["seg_map_path"]}: {problem}')
+        if 'gt_seg_map' in results:
+            check_label(results['seg_map_path'], results['gt_seg_map'],
+                        results['ori_shape'], self.num_classes,
+                        self.ignore_index)
+        elif 'seg_map_path' in results:  # a sample of a labelled data set
+            raise UserError(f'{results["seg_map_path"]}: the label was not '
+                            'loaded; put LoadAnnotations before CheckLabels')
         return results
 
 
-def label_problem(label: np.ndarray,
-                  shape: tuple,
-                  num_classes: int | None,
-                  ignore_index: int = 255) -> str:
-    """What is wrong with a label map, or ''.
+def check_label(path: str | None,
+                label: np.ndarray,
+                shape: tuple,
+                num_classes: int | None = None,
+                ignore_index: int = 255) -> None:
+    """Raises UserError where a label map is none, or not of these classes.
 
     ``shape`` is ``(H, W)`` of its image.
     """
     if label.ndim != 2:
-        return ('a label map has one channel of class numbers, this has shape '
-                f'{label.shape}: give each colour the number of its class')
+        raise UserError(f'{path}: a label map has one channel of class '
+                        f'numbers, this has shape {label.shape}: give each '
+                        'colour the number of its class')
     if label.shape != tuple(shape[:2]):
-        return f'size {label.shape[::-1]} differs from the image\'s ' \
-               f'{tuple(shape[1::-1])} (width, height)'
+        raise UserError(f'{path}: size {label.shape[::-1]} differs from the '
+                        f"image's {tuple(shape[1::-1])} (width, height)")
     if num_classes is None:
-        return ''
-    if label.dtype != np.uint8:
-        values = np.unique(label)
-    else:
-        values = np.flatnonzero(histogram(label))
-    bad = values[((values < 0) | (values >= num_classes))
-                 & (values != ignore_index)]
-    if not bad.size:
-        return ''
-    shown = ', '.join(map(str, bad[:8].tolist()))
-    hint = ''
-    if bad.tolist() == [num_classes]:
-        hint = ('; where classes are numbered from 1 and 0 is not scored, set '
-                'reduce_zero_label=True in the data set')
-    return f'label value {shown}{", ..." if bad.size > 8 else ""} outside ' \
-           f'0 to {num_classes - 1} (and {ignore_index} for ignored pixels)' \
-           f'{hint}'
+        return
+    is_byte = label.dtype == np.uint8
+    values = np.flatnonzero(histogram(label)) if is_byte else np.unique(label)
+    bad = [
+        value for value in values.tolist()
+        if not 0 <= value < num_classes and value != ignore_index
+    ]
+    if bad:
+        shown = ', '.join(map(str, bad[:8])) + (', ...' if bad[8:] else '')
+        hint = '; where classes are numbered from 1 and 0 is not scored, ' \
+               'set reduce_zero_label=True in the data set'
+        raise UserError(
+            f'{path}: label value {shown} outside 0 to {num_classes - 1} (and '
+            f'{ignore_index} for ignored pixels)'
+            f'{hint if bad == [num_classes] else ""}')
 
 
-def check_files(cfg: dict) -> None:
-    """Quick check of a dataset config, or of those that a wrapper holds.
-
-    Of folders only where the class is not derived from mmseg's: it takes
-    other arguments.
-    """
+def check_files(cfg: Any) -> None:
+    """Quick check of a dataset config, or of those that a wrapper holds."""
     for dataset in unwrapped(cfg):
-        if is_kind(dataset, DATASETS, BaseSegDataset):
-            check_dataset(dataset)
-        elif isinstance(dataset, dict):
-            check_folders(dataset)
+        check_dataset(dataset)
 
 
 def dataset_configs(cfg: Any) -> list[dict]:
     """The different dataset configs of the train, val and test loaders."""
-    found: list[dict] = []
+    found: dict[str, dict] = {}
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        loader = cfg.get(loader) or {}
-        for dataset in unwrapped(loader.get('dataset')):
-            if not any(key(dataset) == key(known) for known in found):
-                found.append(dataset)
-    return found
-
-
-def key(dataset: dict) -> tuple:
-    names = 'type', 'data_root', 'data_prefix', 'ann_file'
-    return tuple(dataset.get(name) for name in names)
+        for dataset in unwrapped((cfg.get(loader) or {}).get('dataset')):
+            names = 'type', 'data_root', 'data_prefix', 'ann_file'
+            found.setdefault(repr([dataset.get(k) for k in names]), dataset)
+    return list(found.values())
 
 
 def unwrapped(dataset: Any) -> Iterator[dict]:
     """The configs inside ConcatDataset, RepeatDataset and the like."""
-    if not dataset:
-        return
-    if not isinstance(dataset, dict):  # built already
+    if not dataset or not isinstance(dataset, dict):  # none, or built already
         return
     inner = dataset.get('datasets') or [dataset.get('dataset')]
     if inner == [None]:
@@ -133,12 +115,14 @@ def unwrapped(dataset: Any) -> Iterator[dict]:
         yield from unwrapped(item)
 
 
-def check_dataset(dataset: dict | Any, full: bool = False) -> dict:
+def check_dataset(cfg: dict, full: bool = False) -> dict:
     """Check one data set.
 
+    Of folders only where the class is not derived from mmseg's: it takes
+    other arguments.
+
     Args:
-        dataset: A dataset, or its config; from a config, missing folders
-            are found as well.
+        cfg: Config of a dataset.
         full: Also open every file.
 
     Returns:
@@ -151,43 +135,31 @@ def check_dataset(dataset: dict | Any, full: bool = False) -> dict:
             has no label; with ``full`` also unreadable files, unequal
             sizes, values outside the classes.
     """
-    if isinstance(dataset, dict):
-        check_folders(dataset)
-        kind = dataset.get('type')
-        kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-        if not issubclass(kind or BaseSegDataset, BaseSegDataset):
-            return {}  # of the user's own kind, with arguments of its own
-        # An empty list cannot be serialized: MMEngine would say so, badly.
-        cfg = {**dataset, 'pipeline': [], 'serialize_data': False}
-        dataset = DATASETS.build(dict(cfg, _scope_='mmseg'))
+    check_folders(cfg)
+    if not issubclass(
+            class_of(cfg, DATASETS) or BaseSegDataset, BaseSegDataset):
+        return {}
+    # An empty list cannot be serialized: MMEngine would say so, badly.
+    dataset = DATASETS.build(
+        dict(cfg, pipeline=[], serialize_data=False, _scope_='mmseg'))
     if not len(dataset):
-        raise UserError(f'no image in {place(dataset)}')
-    report = dict(images=len(dataset))
-    if not hasattr(dataset, 'get_data_info'):  # of the user's own kind
-        return report
+        is_list = osp.isfile(dataset.ann_file)
+        raise UserError(
+            f'no image in {dataset.data_prefix["img_path"]}'
+            f'{f" by the list {dataset.ann_file}" if is_list else ""}')
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     check_pairs(infos)
+    report = dict(images=len(dataset))
     if full:
         report.update(open_files(dataset, infos),
                       classes=dataset.metainfo.get('classes'))
     return report
 
 
-def place(dataset: Any) -> str:
-    """Where the images of a dataset were looked for."""
-    prefix = getattr(dataset, 'data_prefix', {})
-    folder = prefix.get('img_path') or getattr(dataset, 'data_root', '?')
-    ann_file = getattr(dataset, 'ann_file', '')
-    return f'{folder} by the list {ann_file}' if osp.isfile(
-        ann_file) else folder
-
-
 def check_folders(cfg: dict) -> None:
     root = cfg.get('data_root') or ''
-    if root and not osp.isdir(root):
-        raise UserError(f'data folder {root} is missing; {advice(cfg)}')
-    for folder in (cfg.get('data_prefix') or {}).values():
-        path = osp.join(root, folder or '')
+    inner = (cfg.get('data_prefix') or {}).values()
+    for path in (root, *(osp.join(root, folder or '') for folder in inner)):
         if path and not osp.isdir(path):
             raise UserError(f'data folder {path} is missing; {advice(cfg)}')
     ann_file = cfg.get('ann_file') or ''
@@ -206,45 +178,55 @@ def check_pairs(infos: list[dict]) -> None:
                             f'{what} file: missing {shown}{more}')
 
 
-def open_files(dataset: Any, infos: list[dict]) -> dict:
-    names = dataset.metainfo.get('classes')
-    classes = None if names is None else len(names)
+def open_files(dataset: BaseSegDataset, infos: list[dict]) -> dict:
     sizes: Counter = Counter()
     pixels = np.zeros(256, np.int64)
     problems = []
+
+    def opened(info: dict) -> tuple | UserError:
+        try:
+            return open_pair(info, dataset)
+        except UserError as error:
+            return error
+
     with ThreadPoolExecutor(4) as pool:
-        results = pool.map(lambda i: open_pair(i, classes, dataset), infos)
-        for problem, size, counts in progress(results, 'check', len(infos)):
-            problems += [problem] if problem else []
-            sizes[size] += 1
-            pixels += counts
+        results = pool.map(opened, infos)
+        for found in progress(results, 'check', len(infos)):
+            if isinstance(found, UserError):
+                problems.append(found)
+            else:
+                sizes[found[0]] += 1
+                pixels += found[1]
     if problems:
         more = f' (and {len(problems) - 1} more)' if problems[1:] else ''
-        raise UserError(problems[0] + more)
+        raise UserError(f'{problems[0]}{more}')
     return dict(sizes=sizes, pixels=pixels)
 
 
-def open_pair(info: dict,
-              classes: int | None = None,
-              dataset: Any = None) -> tuple:
-    """(problem, (width, height), pixels per label value) of one pair."""
-    nothing = np.zeros(256, np.int64)
+def open_pair(info: dict, dataset: BaseSegDataset | None = None) -> tuple:
+    """(width, height) of one pair, and its pixels per label value.
+
+    Raises:
+        UserError: One of the files is not readable, or not what it should be.
+    """
     image = cv2.imread(info['img_path'])
     if image is None:
-        return f'{info["img_path"]}: not a readable image', (0, 0), nothing
-    size = image.shape[1::-1]
-    if 'seg_map_path' not in info:
-        return '', size, nothing
+        raise UserError(f'{info["img_path"]}: not a readable image')
+    size, path = image.shape[1::-1], info.get('seg_map_path')
+    if path is None:
+        return size, np.zeros(256, np.int64)
     try:
-        with Image.open(info['seg_map_path']) as file:
+        with Image.open(path) as file:
             label = np.array(file)
     except (OSError, SyntaxError) as error:  # Pillow's for a broken PNG
-        return f'{info["seg_map_path"]}: {error}', size, nothing
-    if getattr(dataset, 'reduce_zero_label',
-               False) and label.dtype == np.uint8:
-        label = np.where(label, label - 1, np.uint8(255))
-    problem = label_problem(label, image.shape, classes,
-                            getattr(dataset, 'ignore_index', 255))
-    if problem:
-        return f'{info["seg_map_path"]}: {problem}', size, nothing
-    return '', size, histogram(label.astype(np.uint8))
+        raise UserError(f'{path}: {error}') from error
+    if dataset is None:
+        check_label(path, label, image.shape)
+    else:
+        if dataset.reduce_zero_label and label.dtype == np.uint8:
+            label = np.where(label, label - 1, np.uint8(255))
+        names = dataset.metainfo.get('classes')
+        check_label(path, label, image.shape,
+                    None if names is None else len(names),
+                    dataset.ignore_index)
+    return size, histogram(label.astype(np.uint8))

@@ -1,10 +1,11 @@
 """What a data set is told before a runner takes it."""
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.dataset import Compose
 
-from seg_kd.datasets.check import CheckLabels, label_problem, open_pair
+from seg_kd.datasets.check import CheckLabels, check_label, open_pair
 from seg_kd.errors import UserError
 
 
@@ -13,23 +14,26 @@ def make_ready(dataset: Any) -> Any:
 
     A wrapper, such as ``ConcatDataset``, passes it on.
     """
-    for inner in (*getattr(dataset, 'datasets',
-                           ()), getattr(dataset, 'dataset', None)):
+    held = [*getattr(dataset, 'datasets', ())]
+    for inner in (*held, getattr(dataset, 'dataset', None)):
         if inner is not None:
             make_ready(inner)
     pipeline = getattr(dataset, 'pipeline', None)
     if isinstance(pipeline, Compose):
         dataset.pipeline = NamingPipeline(pipeline.transforms)
-    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-    if classes:
-        fill_in_classes(pipeline, len(classes))
+    fill_in_classes(pipeline, len(classes_of(dataset) or ()))
     return dataset
+
+
+def classes_of(dataset: Any) -> Sequence[str] | None:
+    """The names of its classes, if it says them."""
+    return (getattr(dataset, 'metainfo', None) or {}).get('classes')
 
 
 def fill_in_classes(transform: Any, classes: int) -> None:
     """In each CheckLabels that has no number of its own."""
     if isinstance(transform, CheckLabels):
-        transform.num_classes = transform.num_classes or classes
+        transform.num_classes = transform.num_classes or classes or None
     for name in ('transforms', 'subroutines'):  # of Compose; of TestTimeAug
         held = getattr(transform, name, None)
         for inner in held if isinstance(held, list) else [held]:
@@ -54,19 +58,14 @@ class NamingPipeline(Compose):
                 found = super().__call__(data)
         except UserError:
             raise
-        except Exception as error:
-            problem = open_pair(files)[0] if 'img_path' in files else ''
-            if problem:
-                raise UserError(problem) from error
+        except Exception:
+            if 'img_path' in files:
+                open_pair(files)  # it says so where they are at fault
             raise
-        self._check_label(found, files)
-        return found
-
-    def _check_label(self, found: Any, files: dict) -> None:
         sample = found.get('data_samples') if isinstance(found, dict) else None
-        if 'gt_sem_seg' not in (sample or ()):
-            return
-        label = sample.gt_sem_seg.data
-        if label.dim() != 3 or label.shape[0] != 1:
-            problem = label_problem(label.numpy(), label.shape, None)
-            raise UserError(f'{files.get("seg_map_path")}: {problem}')
+        if 'gt_sem_seg' in (sample or ()):
+            label = sample.gt_sem_seg.data
+            if label.dim() != 3 or label.shape[0] != 1:
+                check_label(files.get('seg_map_path'), label.numpy(),
+                            label.shape)
+        return found

@@ -11,7 +11,6 @@ sampler that keeps a state of its own, with one that is built already
 (``sampler=`` is no dict), and within an epoch of ``EpochBasedTrainLoop``,
 which starts that epoch again.
 """
-import itertools
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,6 @@ from mmseg.datasets.transforms import PackSegInputs
 
 from seg_kd.registry import DATA_SAMPLERS, class_of
 
-RECORDED = 'sample_idx', 'geometry'
 Draw = tuple[int, int]
 
 
@@ -43,12 +41,13 @@ class SeededSampler(InfiniteSampler):
     those of ``InfiniteSampler``.
     """
 
-    def _infinite_indices(self) -> Iterator[Draw]:
-        yield from zip(super()._infinite_indices(), itertools.count())
+    def _infinite_indices(self) -> Iterator[tuple[int, tuple[int, ...]]]:
+        for number, index in enumerate(super()._infinite_indices()):
+            yield index, (number, )
 
     def __iter__(self) -> Iterator[Draw]:
         for index, draw in self.indices:
-            yield index, draw_seed(self.seed, draw)
+            yield index, draw_seed(self.seed, *draw)
 
 
 @DATA_SAMPLERS.register_module()
@@ -123,7 +122,33 @@ def seeded(seed: int):
         generator.set_state(states[2])
 
 
-class SeededDataset(torch.utils.data.Dataset):
+class Wrapper(torch.utils.data.Dataset):
+    """Has all public attributes of the data set that it holds.
+
+    Args:
+        dataset: Any dataset.
+        recorded: What its samples say in ``metainfo``, besides what they do.
+    """
+
+    def __init__(self, dataset: Any, *recorded: str) -> None:
+        self.dataset = dataset
+        pipeline = getattr(dataset, 'pipeline', None)
+        for transform in getattr(pipeline, 'transforms', ()):
+            if isinstance(transform, PackSegInputs):
+                transform.meta_keys = (*transform.meta_keys, *recorded)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        # While an instance is unpickled it has no ``dataset`` yet; private
+        # names are probes of pickle, copy and torch and are not passed on.
+        if name.startswith('_') or name == 'dataset':
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+
+class SeededDataset(Wrapper):
     """Gives the sample ``(index, seed)`` that ``SeededSampler`` asks for.
 
     A plain index is passed on as it is. All public attributes are those of
@@ -136,11 +161,7 @@ class SeededDataset(torch.utils.data.Dataset):
     """
 
     def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
-        pipeline = getattr(dataset, 'pipeline', None)
-        for transform in getattr(pipeline, 'transforms', ()):
-            if isinstance(transform, PackSegInputs):
-                transform.meta_keys = (*transform.meta_keys, *RECORDED)
+        super().__init__(dataset, 'sample_idx', 'geometry')
 
     def __getitem__(self, item: int | Draw) -> Any:
         if not isinstance(item, tuple):
@@ -148,13 +169,3 @@ class SeededDataset(torch.utils.data.Dataset):
         index, seed = item
         with seeded(seed):
             return self.dataset[index]
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getattr__(self, name: str) -> Any:
-        # While an instance is unpickled it has no ``dataset`` yet; private
-        # names are probes of pickle, copy and torch and are not passed on.
-        if name.startswith('_') or name == 'dataset':
-            raise AttributeError(name)
-        return getattr(self.dataset, name)

@@ -29,7 +29,7 @@ def histogram(label: np.ndarray) -> np.ndarray:
     return counts.ravel().astype(np.int64)
 
 
-class CropWithClassCap(albumentations.DualTransform):
+class CropWithClassCap(albumentations.RandomCrop):
     """Random crop in which no class fills more than ``max_ratio``.
 
     Up to ten places are tried, as mmseg's ``RandomCrop(cat_max_ratio)``
@@ -43,8 +43,6 @@ class CropWithClassCap(albumentations.DualTransform):
         fill: Pads the image (RGB).
         stride: Corners lie on multiples of it.
     """
-    _targets = (albumentations.core.type_definitions.Targets.IMAGE,
-                albumentations.core.type_definitions.Targets.MASK)
     tries = 10
 
     class InitSchema(BaseTransformInitSchema):
@@ -63,11 +61,14 @@ class CropWithClassCap(albumentations.DualTransform):
                  fill: tuple[int, int, int] = (124, 116, 104),
                  stride: int = 1,
                  p: float = 1.) -> None:
-        super().__init__(p=p)
-        self.height, self.width = height, width
-        self.max_ratio = max_ratio
-        self.ignore_index = ignore_index
-        self.fill = fill
+        super().__init__(height,
+                         width,
+                         pad_if_needed=True,
+                         pad_position='top_left',
+                         fill=fill,
+                         fill_mask=ignore_index,
+                         p=p)
+        self.max_ratio, self.ignore_index = max_ratio, ignore_index
         self.stride = stride
 
     @property
@@ -76,47 +77,21 @@ class CropWithClassCap(albumentations.DualTransform):
 
     def get_params_dependent_on_data(self, params: dict[str, Any],
                                      data: dict[str, Any]) -> dict[str, Any]:
+        shape, size = params['shape'][:2], (self.height, self.width)
         for _ in range(self.tries):
-            corner = self._corner(*params['shape'][:2])
-            if self._varied(self._crop(data['mask'], corner)):
+            y, x = (self.py_random.randint(0,
+                                           max(room, 0) // self.stride) *
+                    self.stride for room in np.subtract(shape, size).tolist())
+            bottom, right = y + self.height, x + self.width
+            if self._varied(data['mask'][y:bottom, x:right]):
                 break
-        return dict(corner=corner)
-
-    def apply(self, img: np.ndarray, corner: tuple[int, int],
-              **params: Any) -> np.ndarray:
-        return self._padded(self._crop(img, corner), self.fill)
-
-    def apply_to_mask(self, mask: np.ndarray, corner: tuple[int, int],
-                      **params: Any) -> np.ndarray:
-        return self._padded(self._crop(mask, corner), self.ignore_index)
-
-    def _corner(self, height: int, width: int) -> tuple[int, int]:
-        rooms = max(height - self.height, 0), max(width - self.width, 0)
-        y, x = (self.py_random.randint(0, room // self.stride) * self.stride
-                for room in rooms)
-        return y, x
-
-    def _crop(self, array: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
-        y, x = corner
-        return array[y:y + self.height, x:x + self.width]
+        return dict(crop_coords=(x, y, right, bottom),
+                    pad_params=self._get_pad_params(shape, size))
 
     def _varied(self, mask: np.ndarray) -> bool:
         counts = histogram(mask)
         counts[self.ignore_index] = 0
         return 0 < counts.max() < self.max_ratio * counts.sum()
-
-    def _padded(self, array: np.ndarray, value: Any) -> np.ndarray:
-        height, width = array.shape[:2]
-        below, right = self.height - height, self.width - width
-        if not below and not right:
-            return array
-        return cv2.copyMakeBorder(array,
-                                  0,
-                                  below,
-                                  0,
-                                  right,
-                                  cv2.BORDER_CONSTANT,
-                                  value=value)
 
 
 @TRANSFORMS.register_module()
@@ -134,7 +109,6 @@ class Albumentations(Albu):
     """
 
     def __init__(self, transforms: list, **kwargs) -> None:
-        kwargs.setdefault('keymap', dict(img='image', gt_seg_map='mask'))
         super().__init__(transforms, update_pad_shape=False, **kwargs)
 
     def albu_builder(self, cfg: dict) -> object:
@@ -172,6 +146,7 @@ class Albumentations(Albu):
         for move in self.aug.transforms:
             params = getattr(move, 'params', None)  # of what this draw applied
             if params and isinstance(move, CropWithClassCap):
-                yield 'crop', *params['corner'], move.height, move.width
+                x, y, *_ = params['crop_coords']
+                yield 'crop', y, x, move.height, move.width
             elif params and type(move) in FLIPS:
                 yield 'flip', FLIPS[type(move)]

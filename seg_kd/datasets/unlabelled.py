@@ -10,15 +10,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from mmcv.transforms import Compose
 from mmengine.dataset import InfiniteSampler
 from mmengine.logging import print_log
 from mmengine.registry import DATA_SAMPLERS
-from mmseg.datasets.transforms import LoadAnnotations, PackSegInputs
+from mmseg.datasets.transforms import LoadAnnotations
 
 from seg_kd.datasets.cached import Cached
-from seg_kd.datasets.seeded import SeededDataset, SeededSampler, draw_seed
+from seg_kd.datasets.seeded import SeededDataset, SeededSampler, Wrapper
 from seg_kd.errors import UserError
 from seg_kd.registry import class_of
 
@@ -58,11 +57,10 @@ def mix_in(dataloader: dict[str, Any]) -> dict[str, Any]:
     if class_of(sampler, DATA_SAMPLERS) is not InfiniteSampler:
         raise UserError('unlabelled= needs sampler=dict(type='
                         "'InfiniteSampler')")
-    folder = options['img_path']
-    if not os.path.isdir(folder):
-        inside = os.path.join(
-            getattr(dataset, 'data_root', None) or '', folder)
-        folder = inside if os.path.isdir(inside) else folder
+    folder, root = options['img_path'], getattr(dataset, 'data_root', None)
+    inside = os.path.join(root or '', folder)
+    if not os.path.isdir(folder) and os.path.isdir(inside):
+        folder = inside
     mixed = WithUnlabelled(dataset, folder, options.get('suffixes', SUFFIXES))
     others = round(ratio * labelled)
     return {
@@ -76,7 +74,7 @@ def mix_in(dataloader: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-class WithUnlabelled(torch.utils.data.Dataset):
+class WithUnlabelled(Wrapper):
     """A data set, and behind its images those of a folder without labels.
 
     The images without labels go through the pipeline of the data set; their
@@ -104,15 +102,11 @@ class WithUnlabelled(torch.utils.data.Dataset):
             raise UserError(
                 f'unlabelled= needs a data set with a pipeline of its own, '
                 f'as BaseSegDataset has it, not a {type(dataset).__name__}')
-        self.dataset = dataset
+        super().__init__(dataset, MARK)
         self.labelled = len(dataset)
         self.files = images_in(img_path, tuple(suffixes))
-        ignore = getattr(dataset, 'ignore_index', 255)
-        dataset.pipeline.transforms = without_labels_too(
-            dataset.pipeline.transforms, ignore)
-        for transform in dataset.pipeline.transforms:
-            if isinstance(transform, PackSegInputs):
-                transform.meta_keys = (*transform.meta_keys, MARK)
+        without_labels_too(dataset.pipeline,
+                           getattr(dataset, 'ignore_index', 255))
         self._warn_of_known()
 
     def _warn_of_known(self) -> None:
@@ -152,12 +146,6 @@ class WithUnlabelled(torch.utils.data.Dataset):
             raise UserError(f'{info["img_path"]}: cannot be loaded')
         return sample
 
-    def __getattr__(self, name: str) -> Any:
-        # see SeededDataset
-        if name.startswith('_') or name == 'dataset':
-            raise AttributeError(name)
-        return getattr(self.dataset, name)
-
 
 class LoadLabels(LoadAnnotations):
     """``LoadAnnotations``; an image without labels has nothing but ignored
@@ -175,32 +163,29 @@ class LoadLabels(LoadAnnotations):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         if not results.get(MARK):
             return super().transform(results)
-        if results['img'].ndim != 3 or results['img'].shape[2] != 3:
-            raise UserError(f'{results["img_path"]}: an unlabelled image of '
-                            f'shape {results["img"].shape}, where three '
-                            'channels are expected')
-        results['gt_seg_map'] = np.full(results['img'].shape[:2],
-                                        self.unlabelled_index, np.uint8)
+        shape = results['img'].shape
+        if len(shape) != 3 or shape[2] != 3:
+            raise UserError(
+                f'{results["img_path"]}: an unlabelled image of shape {shape},'
+                ' where three channels are expected')
+        results['gt_seg_map'] = np.full(shape[:2], self.unlabelled_index,
+                                        np.uint8)
         results['seg_fields'].append('gt_seg_map')
         return results
 
 
-def without_labels_too(transforms: Sequence[Any],
-                       ignore_index: int) -> list[Any]:
-    """The transforms, each ``LoadAnnotations`` a :class:`LoadLabels`."""
-    found = []
-    for transform in transforms:
-        if type(transform) is LoadAnnotations:
-            transform = LoadLabels(transform, ignore_index)
-        elif isinstance(transform, Cached):
-            inner = transform.transforms
-            inner.transforms = without_labels_too(inner.transforms,
-                                                  ignore_index)
-        elif isinstance(transform, Compose):
-            transform.transforms = without_labels_too(transform.transforms,
-                                                      ignore_index)
-        found.append(transform)
-    return found
+def without_labels_too(pipeline: Any, ignore_index: int) -> None:
+    """Makes each ``LoadAnnotations`` in it a :class:`LoadLabels`."""
+    pipeline.transforms = [
+        LoadLabels(transform, ignore_index)
+        if type(transform) is LoadAnnotations else transform
+        for transform in pipeline.transforms
+    ]
+    for inner in pipeline.transforms:
+        if isinstance(inner, Cached):
+            inner = inner.transforms
+        if isinstance(inner, Compose):
+            without_labels_too(inner, ignore_index)
 
 
 def images_in(folder: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
@@ -247,26 +232,13 @@ class MixedSampler(SeededSampler):
         super().__init__(dataset, **options)
 
     def _infinite_indices(self) -> Iterator[tuple[int, tuple[int, ...]]]:
-        known = self.dataset.labelled
-        labelled = self._stream(0, known, self.seed)
-        others = self._stream(known, self.size - known, self.seed + 1)
-        # each process takes every world_size-th of these
-        while True:
-            for stream, count, kind in zip((labelled, others), self.batch,
-                                           ((), (1, ))):
-                drawn = itertools.islice(stream, count * self.world_size)
-                yield from ((i, (n, *kind)) for i, n in drawn)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        for index, draw in self.indices:
-            yield index, draw_seed(self.seed, *draw)
-
-    def _stream(self, start: int, size: int,
-                seed: int) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed(seed)
-        number = itertools.count()
-        while True:
-            order = (torch.randperm(size, generator=generator)
-                     if self.shuffle else torch.arange(size))
-            for index in order.tolist():
-                yield start + index, next(number)
+        known, seed = self.dataset.labelled, self.seed
+        labelled, others = (InfiniteSampler(range(size), self.shuffle,
+                                            own)._infinite_indices()
+                            for size, own in ((known, seed),
+                                              (self.size - known, seed + 1)))
+        streams = (((i, (n, )) for n, i in enumerate(labelled)),
+                   ((known + i, (n, 1)) for n, i in enumerate(others)))
+        while True:  # each process takes every world_size-th of these
+            for stream, count in zip(streams, self.batch):
+                yield from itertools.islice(stream, count * self.world_size)

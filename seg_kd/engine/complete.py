@@ -13,6 +13,8 @@ What our configs may say besides:
 - ``'config:PATH'``, a string that stands for another setting of the config.
 """
 import copy
+from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -145,30 +147,41 @@ def resolve(cfg: Config) -> None:
 
 
 def _resolved(node: Any, cfg: Config, seen: tuple[str, ...] = ()) -> Any:
+
+    def meant(path: str) -> Any:
+        if path in seen:
+            raise UserError(f'{REFERENCE + path!r} stands for itself')
+        found = _resolved(look_up(cfg, path), cfg, (*seen, path))
+        return copy.deepcopy(found)
+
+    return replaced(node, REFERENCE, meant)
+
+
+def replaced(node: Any, prefix: str, meant: Callable[[str], Any]) -> Any:
+    """A copy with what is meant in the place of each ``'prefix...'``."""
     if isinstance(node, dict):
         return ConfigDict({
-            key: _resolved(value, cfg, seen)
-            for key, value in node.items()
+            key: replaced(v, prefix, meant)
+            for key, v in node.items()
         })
     if isinstance(node, (list, tuple)):
-        return type(node)(_resolved(value, cfg, seen) for value in node)
-    if isinstance(node, str) and node.startswith(REFERENCE):
-        if node in seen:
-            raise UserError(f'{node!r} stands for itself')
-        meant = look_up(cfg, node.removeprefix(REFERENCE))
-        return copy.deepcopy(_resolved(meant, cfg, (*seen, node)))
+        return type(node)(replaced(v, prefix, meant) for v in node)
+    if isinstance(node, str) and node.startswith(prefix):
+        return meant(node.removeprefix(prefix))
     return node
 
 
 def look_up(cfg: Config, path: str) -> Any:
-    node: Any = cfg._cfg_dict
-    for part in path.split('.'):
-        try:
-            node = node[part if isinstance(node, dict) else int(part)]
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise UserError(f'{REFERENCE + path!r} stands for a setting that '
-                            'the config does not have') from None
-    return node
+    try:
+        return reduce(inner, path.split('.'), cfg._cfg_dict)
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise UserError(f'{REFERENCE + path!r} stands for a setting that the '
+                        'config does not have') from None
+
+
+def inner(node: Any, part: str) -> Any:
+    """One step of a path: an entry of a dict, or of a list by its number."""
+    return node[part if isinstance(node, dict) else int(part)]
 
 
 # -- the command line ------------------------------------------------------
@@ -217,10 +230,7 @@ def assign(cfg: Config, path: str, value: Any) -> None:
     """Sets one setting; a dict with ``type`` takes the place of another."""
     if isinstance(value, dict) and 'type' in value:
         *above, last = path.split('.')
-        node: Any = cfg._cfg_dict
-        for part in above:
-            is_list = isinstance(node, (list, tuple))
-            node = node[int(part)] if is_list else node[part]
+        node = reduce(inner, above, cfg._cfg_dict)
         node[int(last) if isinstance(node, list) else last] = ConfigDict(value)
     else:
         cfg.merge_from_dict({path: value})

@@ -12,6 +12,7 @@ from seg_kd.engine.stages import (check_teacher, require_checkpoint,
                                   stage_configs)
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
+from seg_kd.hooks.distill import hooks_of
 from seg_kd.networks.checkpoint import load_weights, read_checkpoint
 from seg_kd.registry import HOOKS, MODELS, is_kind, type_name
 from seg_kd.teacher.build import build_teacher
@@ -87,19 +88,20 @@ def teacher_network(cfg: Config) -> tuple[nn.Module, dict[str, Any]]:
                          MODELS.build(cfg.model.data_preprocessor))
 
 
-def teacher_of(cfg: Config) -> dict[str, Any]:
+def teacher_of(cfg: Config, trained: bool = True) -> ConfigDict:
     """The config of the teacher's hook, in a complete config.
 
     Raises:
-        UserError: There is none, or its weights are missing.
+        UserError: There is none, or, if it is to be ``trained``, its weights
+            are missing.
     """
     hooks = cfg.get('custom_hooks') or [cfg.get('teacher')]
-    found = [hook for hook in hooks if is_kind(hook, HOOKS, TeacherHook)]
-    if not found:
-        raise UserError(f'{cfg.filename} has no teacher: there is no '
-                        'TeacherHook in custom_hooks')
-    check_teacher(Config(dict(custom_hooks=found[:1], fold=cfg.get('fold'))))
-    return found[0]
+    for hook in hooks_of(dict(custom_hooks=hooks), TeacherHook):
+        if trained:
+            check_teacher(dict(custom_hooks=[hook], fold=cfg.get('fold')))
+        return hook
+    raise UserError(f'{cfg.filename} has no teacher: there is no TeacherHook '
+                    'in custom_hooks')
 
 
 def evaluate(cfg: Config,
@@ -125,15 +127,23 @@ def evaluate(cfg: Config,
     cfg.experiment_name = f'test_{name}'.replace(' ', '_')
     if cfg.get('visualizer'):  # one instance a run, as in stages.py
         cfg.visualizer.pop('name', None)
-    cfg.custom_hooks = plain_hooks(cfg)
+    cfg.custom_hooks = [
+        hook for hook in cfg.get('custom_hooks') or []
+        if not is_kind(hook, HOOKS, (TeacherHook, DistillHook))
+    ]
     cfg.default_hooks.pop('checkpoint', None)
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper',
                 'param_scheduler', 'val_dataloader', 'val_cfg',
                 'val_evaluator'):
         cfg[key] = None
     if tta:
-        model = _with_tta(cfg, model)
-    if not _labelled(cfg):
+        if not cfg.get('tta_model') or not cfg.get('tta_pipeline'):
+            raise UserError(
+                f'{cfg.filename} sets no tta_model and tta_pipeline')
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        model = MODELS.build(dict(cfg.tta_model, module=model))
+    folders = cfg.test_dataloader.dataset.get('data_prefix')
+    if folders is not None and not folders.get('seg_map_path'):
         _without_labels(cfg, bool(out))
     if out:
         _set(cfg.test_evaluator, 'output_dir', os.path.join(out, name))
@@ -153,23 +163,6 @@ def evaluate(cfg: Config,
 
 def last_stage(cfg: Config) -> Config:
     return list(stage_configs(cfg))[-1][1]
-
-
-def plain_hooks(cfg: Config) -> list[ConfigDict]:
-    """The config's own hooks but for those that train a student.
-
-    Of a complete config, where they are a list.
-    """
-    return [
-        hook for hook in cfg.get('custom_hooks') or []
-        if not is_kind(hook, HOOKS, (TeacherHook, DistillHook))
-    ]
-
-
-def _labelled(cfg: Config) -> bool:
-    """Does the test set name a folder of labels?"""
-    prefix = cfg.test_dataloader.dataset.get('data_prefix')
-    return prefix is None or bool(prefix.get('seg_map_path'))
 
 
 def _without_labels(cfg: Config, out: bool) -> None:
@@ -192,13 +185,6 @@ def label_free(pipeline: list) -> list:
         transform for transform in pipeline
         if type_name(transform) not in ('LoadAnnotations', 'CheckLabels')
     ]
-
-
-def _with_tta(cfg: Config, model: nn.Module) -> nn.Module:
-    if not cfg.get('tta_model') or not cfg.get('tta_pipeline'):
-        raise UserError(f'{cfg.filename} sets no tta_model and tta_pipeline')
-    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-    return MODELS.build(dict(cfg.tta_model, module=model))
 
 
 def _set(evaluators, key: str, value: Any) -> None:

@@ -17,15 +17,14 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from seg_kd.datasets import check_files, make_ready, mix_in, seed_draws
+from seg_kd.datasets import (check_files, classes_of, make_ready, mix_in,
+                             seed_draws)
 from seg_kd.distiller import Distiller
 from seg_kd.engine.advice import advised, mend_class_weights
 from seg_kd.engine.complete import complete_hooks
-from seg_kd.engine.data_share import DataShareHook
-from seg_kd.engine.finite import FiniteLossHook
-from seg_kd.engine.load import LoadHook
+from seg_kd.engine.hooks import (DataShareHook, FiniteLossHook, LoadHook,
+                                 SeedHook)
 from seg_kd.engine.log import connect
-from seg_kd.engine.seed import SeedHook
 from seg_kd.errors import UserError
 from seg_kd.hooks.student import StudentHook
 from seg_kd.networks.classes import check_num_classes
@@ -79,12 +78,10 @@ class DistillRunner(Runner):
         super().register_hooks(
             default_hooks, complete_hooks(custom_hooks,
                                           self.cfg.get('teacher')))
-        self.register_hook(SeedHook())
-        self.register_hook(FiniteLossHook())
-        self.register_hook(LoadHook())
-        self.register_hook(DataShareHook())
         self.student_hook = StudentHook()
-        self.register_hook(self.student_hook)
+        for hook in (SeedHook(), FiniteLossHook(), LoadHook(), DataShareHook(),
+                     self.student_hook):
+            self.register_hook(hook)
         self.call_hook('before_wrap_model')
         self.model = self.wrap_model(self.cfg.get('model_wrapper_cfg'),
                                      self.model)
@@ -121,8 +118,7 @@ class DistillRunner(Runner):
 
     def build_train_loop(self, loop):
         loop = super().build_train_loop(loop)
-        known = getattr(loop.dataloader.dataset, 'metainfo', None) or {}
-        classes = known.get('classes')
+        classes = classes_of(loop.dataloader.dataset)
         if classes is not None:
             check_num_classes(unwrap_model(self.model), classes, 'the student')
         return loop
@@ -189,9 +185,7 @@ def check_checkpoint_hooks(hooks, accumulative_counts: int,
         accumulative_counts: Iterations that gradients are summed over.
         epoch: Iterations of one.
     """
-    for hook in hooks:
-        if not isinstance(hook, CheckpointHook):
-            continue
+    for hook in (h for h in hooks if isinstance(h, CheckpointHook)):
         if hook.max_keep_ckpts == 1:
             raise UserError(
                 'max_keep_ckpts=1 deletes the last checkpoint before the next '

@@ -26,6 +26,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
+from mmengine.fileio import dump, load
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import find_latest_checkpoint
 
@@ -33,10 +34,10 @@ from seg_kd import shipped
 from seg_kd.datasets import check_files
 from seg_kd.engine.complete import (apply_changes, change_hooks,
                                     complete_hooks, named_hooks, plain,
-                                    resolve)
+                                    replaced, resolve)
 from seg_kd.errors import UserError
 from seg_kd.hooks import TeacherHook
-from seg_kd.registry import HOOKS, is_kind
+from seg_kd.hooks.distill import hooks_of
 
 RECORD = 'run.json'
 _RUNS = itertools.count()
@@ -111,13 +112,8 @@ def named_stages(cfg: Config) -> dict[str, Any]:
     names = [stage.get('name') for stage in stages]
     if None in names or len(set(names)) < len(names):
         raise UserError(f'each stage needs a name of its own, got {names}')
-    return {
-        stage['name']: {
-            k: v
-            for k, v in stage.items() if k != 'name'
-        }
-        for stage in stages
-    }
+    rest = [{k: v for k, v in s.items() if k != 'name'} for s in stages]
+    return dict(zip(names, rest))
 
 
 def _change(cfg: Config, changes: dict[str, Any]) -> None:
@@ -153,32 +149,25 @@ def latest_checkpoint(folder: str) -> str | None:
     other places.
     """
     numbered = []
-    for path in glob.glob(os.path.join(glob.escape(folder), '*.pth')):
+    for path in _files(folder):
         match = re.fullmatch(r'(iter|epoch)_(\d+)\.pth',
                              os.path.basename(path))
         if match:
             numbered.append((int(match[2]), path))
     if numbered:
         return max(numbered)[1]
-    if not os.path.isfile(os.path.join(folder, 'last_checkpoint')):
-        return None
-    noted = find_latest_checkpoint(folder)
-    return noted if os.path.isfile(noted) else None
+    noted = _noted(folder)
+    return noted if noted and os.path.isfile(noted) else None
 
 
-def _require_noted(folder: str) -> None:
-    """Raises UserError where MMEngine's note names a file that is gone."""
-    if os.path.isfile(os.path.join(folder, 'last_checkpoint')):
-        noted = find_latest_checkpoint(folder)
-        raise UserError(
-            f'{folder} holds an unfinished run whose last checkpoint, {noted},'
-            ' is not there: put it back, or choose another --work-dir')
+def _noted(folder: str) -> str | None:
+    """The last checkpoint that MMEngine has noted there; it may be gone."""
+    there = os.path.isfile(os.path.join(folder, 'last_checkpoint'))
+    return find_latest_checkpoint(folder) if there else None
 
 
-def _checkpoints(folder: str) -> list[str]:
-    found = glob.glob(os.path.join(glob.escape(folder), '*.pth'))
-    last = latest_checkpoint(folder)  # it may lie elsewhere
-    return found + ([last] if last else [])
+def _files(folder: str) -> list[str]:
+    return glob.glob(os.path.join(glob.escape(folder), '*.pth'))
 
 
 def require_checkpoint(path: str, hint: str = '') -> None:
@@ -195,19 +184,18 @@ def require_checkpoint(path: str, hint: str = '') -> None:
     raise UserError(f'{path} does not exist{found}{hint}')
 
 
-def check_teacher(cfg: Config) -> None:
+def check_teacher(cfg: Config | dict) -> None:
     """Raises UserError where the teacher's weights have to be trained yet."""
-    for hook in cfg.get('custom_hooks') or []:
-        if not is_kind(hook, HOOKS, TeacherHook) or not hook.get('checkpoint'):
-            continue
+    for hook in hooks_of(cfg, TeacherHook):
         hint, model = '', hook.get('model')
         if isinstance(model, str) and not model.startswith('mmseg::'):
             name = model.removeprefix(shipped.SCOPE)
             if name != model:
                 name = shipped.stem(name)
-            fold = f' --fold {cfg.fold}' if cfg.get('fold') else ''
+            fold = f' --fold {cfg["fold"]}' if cfg.get('fold') else ''
             hint = f'; train the teacher first: seg-kd train {name}{fold}'
-        require_checkpoint(hook['checkpoint'], hint)
+        if hook.get('checkpoint'):
+            require_checkpoint(hook['checkpoint'], hint)
 
 
 def fill_in(cfg: Config,
@@ -219,28 +207,22 @@ def fill_in(cfg: Config,
         UserError: There is no such stage before, or no such checkpoint.
     """
 
-    def visit(node):
-        items = node.items() if isinstance(node, dict) else enumerate(node)
-        for key, value in items:
-            if isinstance(value, str) and value.startswith('stage:'):
-                stage = value.removeprefix('stage:')
-                if stage not in done:
-                    raise UserError(f'{value!r} names no stage before this '
-                                    f'one; there are: {sorted(done)}')
-                if done[stage] is None:
-                    folder = os.path.join(work_dir, stage)
-                    raise UserError(
-                        f'the stage {stage!r} left no checkpoint in {folder}, '
-                        f'and {value!r} needs it: see that its CheckpointHook '
-                        'writes one, remove the folder and train again')
-                node[key] = done[stage]
-            elif isinstance(value, (dict, list)):
-                visit(value)
+    def checkpoint(stage: str) -> str:
+        if stage not in done:
+            raise UserError(f"'stage:{stage}' names no stage before this one; "
+                            f'there are: {sorted(done)}')
+        found = done[stage]
+        if found is None:
+            raise UserError(
+                f'the stage {stage!r} left no checkpoint in '
+                f"{os.path.join(work_dir, stage)}, and 'stage:{stage}' needs "
+                'it: see that its CheckpointHook writes one, remove the '
+                'folder and train again')
+        return found
 
-    decisive = {k: cfg[k] for k in _DECISIVE if k in cfg}
-    visit(decisive)
-    if 'load_from' in decisive:  # a string of its own, not a part of a node
-        cfg.load_from = decisive['load_from']
+    for key in _DECISIVE:
+        if key in cfg:
+            cfg[key] = replaced(cfg[key], 'stage:', checkpoint)
 
 
 def decisive_settings(cfg: Config) -> dict[str, Any]:
@@ -269,8 +251,12 @@ def _finished(folder: str, record: dict[str, Any], resume: bool) -> bool:
             raise UserError(f'{folder} holds checkpoints of another program; '
                             'choose another --work-dir')
         return False
-    if not old['finished'] and not _checkpoints(folder):
-        _require_noted(folder)
+    if not (old['finished'] or _files(folder) or latest_checkpoint(folder)):
+        if _noted(folder):
+            raise UserError(
+                f'{folder} holds an unfinished run whose last checkpoint, '
+                f'{_noted(folder)}, is not there: put it back, or choose '
+                'another --work-dir')
         if is_main_process():  # all that it holds is its log
             from_start = 'there is nothing to resume, ' if resume else ''
             print(f'{folder}: a run ended here before its first checkpoint, '
@@ -351,16 +337,11 @@ def is_finished(folder: str) -> bool:
 
 def _read_record(folder: str) -> dict[str, Any] | None:
     path = os.path.join(folder, RECORD)
-    if not os.path.exists(path):
-        return None
-    with open(path, encoding='utf-8') as f:
-        return json.load(f)
+    return load(path) if os.path.exists(path) else None
 
 
 def _write_record(folder: str, record: dict[str, Any]) -> None:
-    if not is_main_process():
-        return
-    path = os.path.join(folder, RECORD)
-    with open(path + '.part', 'w', encoding='utf-8') as f:
-        json.dump(record, f, indent=1)
-    os.replace(path + '.part', path)
+    if is_main_process():
+        path = os.path.join(folder, RECORD)
+        dump(record, path + '.part', 'json', indent=1)
+        os.replace(path + '.part', path)

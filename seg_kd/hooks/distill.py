@@ -70,8 +70,7 @@ def check_built(built: bool) -> None:
                         "'DistillRunner' in the config")
 
 
-def hooks_of(cfg: Config,
-             kind: type | tuple[type, ...]) -> Iterator[ConfigDict]:
+def hooks_of(cfg: Config | dict, kind: type) -> Iterator[ConfigDict]:
     """Those of a kind among the hooks that a config names."""
     for hook in cfg.get('custom_hooks') or []:
         if is_kind(hook, HOOKS, kind):

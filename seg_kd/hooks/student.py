@@ -109,15 +109,11 @@ class StudentHook(Hook):
             taps.detach()
         self.distiller.steps = {}
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+    def before_train_iter(self, runner, **_) -> None:
         if self.distiller is not None:
             self.distiller.iteration = runner.iter
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx,
-                         data_batch=None,
-                         outputs=None) -> None:
+    def after_train_iter(self, runner, **_) -> None:
         if self.distiller is not None:
             self.distiller.steps = {}
 
@@ -168,11 +164,10 @@ def check_hooks(teachers: Sequence[TeacherHook],
             if names.count(name) > 1:
                 raise UserError(f'two {what} are named {name!r}: give one of '
                                 'them another name=')
-    for hook in hooks:
-        if not teachers:
-            raise UserError(
-                f'{type(hook).__name__} needs a teacher: put '
-                "dict(type='TeacherHook', model=...) into custom_hooks")
+    if hooks and not teachers:
+        raise UserError(f'{type(hooks[0]).__name__} needs a teacher: put '
+                        "dict(type='TeacherHook', model=...) into "
+                        'custom_hooks')
     if teachers and not hooks:
         raise UserError('TeacherHook is alone: add a distillation hook to '
                         'custom_hooks, or remove the teacher')

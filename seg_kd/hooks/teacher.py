@@ -1,5 +1,4 @@
 """The frozen teacher of a config: built, checked, made faster."""
-import difflib
 import inspect
 from typing import Any
 
@@ -9,6 +8,8 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from seg_kd import shipped
+from seg_kd.datasets import classes_of
 from seg_kd.errors import UserError
 from seg_kd.hooks.distill import check_built
 from seg_kd.networks.classes import (check_class_names, check_num_classes,
@@ -83,7 +84,10 @@ class TeacherHook(Hook):
                  cache: bool | dict[str, Any] = False,
                  name: str = 'teacher',
                  **unknown: Any) -> None:
-        check_known(unknown)
+        for wrong in unknown:
+            *known, _ = inspect.signature(TeacherHook).parameters
+            raise UserError(f'TeacherHook has no {wrong}='
+                            f'{shipped.nearest(wrong, known)}')
         if teacher_mode not in MODES:
             raise UserError(f"teacher_mode is 'eval' or 'bn_train', not "
                             f'{teacher_mode!r}')
@@ -124,17 +128,14 @@ class TeacherHook(Hook):
         if self.channels_last:
             network.to(memory_format=torch.channels_last)
         stream = self.own_stream and torch.cuda.is_available()
-        self.teacher = Teacher(network,
-                               self.teacher_mode,
-                               Renormalize(student.data_preprocessor,
-                                           network.data_preprocessor),
-                               self.precision,
-                               SideStream() if stream else None,
-                               next((h.ignore_index for h in heads(student)),
-                                    255),
-                               next((h.align_corners for h in heads(network)),
-                                    False),
-                               source=str(self.checkpoint or self.model))
+        self.teacher = Teacher(
+            network, self.teacher_mode,
+            Renormalize(student.data_preprocessor, network.data_preprocessor),
+            self.precision,
+            SideStream() if stream else None,
+            next((h.ignore_index for h in heads(student)), 255),
+            next((h.align_corners for h in heads(network)), False),
+            str(self.checkpoint or self.model))
         return self.teacher
 
     def make_faster(self, image: Tensor) -> None:
@@ -166,8 +167,7 @@ class TeacherHook(Hook):
 
     def start(self, runner) -> None:
         """When training begins and the data is there."""
-        dataset = runner.train_dataloader.dataset
-        data = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+        data = classes_of(runner.train_dataloader.dataset)
         if not self.allow_other_classes and data is not None:
             check_num_classes(self.network,
                               data,
@@ -195,15 +195,3 @@ class TeacherHook(Hook):
         running = (precision, self.fold_bn, self.compile, self.channels_last,
                    wrapper.get('type'), wrapper.get('dtype'))
         return [repr(config), repr(running)]
-
-
-def check_known(unknown: dict[str, Any]) -> None:
-    """Raises UserError for arguments that the hook does not have."""
-    known = [
-        name for name in inspect.signature(TeacherHook).parameters
-        if name != 'unknown'
-    ]
-    for name in unknown:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=.3)
-        raise UserError(f'TeacherHook has no {name}=, but '
-                        f'{", ".join(near or known)}')

@@ -1,9 +1,9 @@
 """Evaluates a network that is not the runner's own model."""
 import torch
 from mmengine.dist import is_main_process
-from mmengine.utils import ProgressBar
 from torch import nn
 
+from seg_kd.datasets.progress import progress
 from seg_kd.errors import UserError
 
 
@@ -25,13 +25,11 @@ def evaluate_model(network: nn.Module, runner) -> dict[str, float]:
     evaluator = runner.build_evaluator(runner.cfg.val_evaluator)
     evaluator.dataset_meta = loader.dataset.metainfo
     modes = {module: module.training for module in network.modules()}
-    progress = ProgressBar(len(loader)) if is_main_process() else None
     network.eval()
-    for batch in loader:
+    shown = progress(loader, 'teacher') if is_main_process() else loader
+    for batch in shown:
         outputs = network.val_step(batch)
         evaluator.process(data_samples=outputs, data_batch=batch)
-        if progress:
-            progress.update()
     for module, mode in modes.items():  # not all of them need be alike
         module.training = mode
     return evaluator.evaluate(len(loader.dataset))

@@ -1,5 +1,6 @@
 """Gradients of a network's own task with respect to its maps."""
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from torch import Tensor
 from seg_kd.errors import UserError
 
 
+@dataclass
 class TaskGradients:
     """Those of the teacher's cross entropy.
 
@@ -17,12 +19,9 @@ class TaskGradients:
         align_corners: How the teacher enlarges its logits.
     """
 
-    def __init__(self,
-                 wanted: Mapping[str, list[str]],
-                 ignore_index: int = 255,
-                 align_corners: bool = False) -> None:
-        self.wanted = wanted
-        self.ignore_index, self.align_corners = ignore_index, align_corners
+    wanted: Mapping[str, list[str]]
+    ignore_index: int = 255
+    align_corners: bool = False
 
     def __call__(self, maps: Mapping[str, Tensor],
                  labels: Tensor | None) -> dict[tuple[str, str], Tensor]:

@@ -61,6 +61,7 @@ class Step:
                 [*self._maps.values(), *self._gradients.values()])
 
 
+@dataclass(eq=False, repr=False)
 class Teacher:
     """A network that is tapped, frozen, and no part of any module::
 
@@ -85,26 +86,23 @@ class Teacher:
         source: Where its weights came from, for messages.
     """
 
-    cache: TeacherCache | None = None  # gives the maps in the network's place
-    task_gradients: TaskGradients | None = None
+    network: nn.Module
+    mode: str = 'eval'
+    renormalize: Callable[[Tensor], Tensor] | None = None
+    precision: Callable[[torch.device], AbstractContextManager] | None = None
+    side_stream: SideStream | None = None
+    ignore_index: int = 255
+    align_corners: bool = False
+    source: str = ''
 
-    def __init__(self,
-                 network: nn.Module,
-                 mode: str = 'eval',
-                 renormalize: Callable[[Tensor], Tensor] | None = None,
-                 precision: Callable[[torch.device], AbstractContextManager]
-                 | None = None,
-                 side_stream: SideStream | None = None,
-                 ignore_index: int = 255,
-                 align_corners: bool = False,
-                 source: str = '') -> None:
-        self.network, self.mode = network.requires_grad_(False), mode
-        self.renormalize, self.precision = renormalize, precision
-        self.side_stream = side_stream
-        self.ignore_index, self.align_corners = ignore_index, align_corners
-        self.source = source or type(network).__name__
-        self.taps = Taps(network, ())
-        set_mode(network, mode)
+    def __post_init__(self) -> None:
+        # gives the maps in the network's place
+        self.cache: TeacherCache | None = None
+        self.task_gradients: TaskGradients | None = None
+        self.network.requires_grad_(False)
+        self.source = self.source or type(self.network).__name__
+        self.taps = Taps(self.network, ())
+        set_mode(self.network, self.mode)
 
     def __deepcopy__(self, memo: dict) -> Teacher:
         return self  # a copy of what it teaches needs no teacher of its own
@@ -149,8 +147,10 @@ class Teacher:
         """
         mask = None if labels is None else labels.ne(self.ignore_index)
         step = Step(labels, mask, samples, side_stream=self.side_stream)
-        stream = self.side_stream
-        with nullcontext() if stream is None else stream.behind(images):
+        stream: AbstractContextManager = nullcontext()
+        if self.side_stream is not None:
+            stream = self.side_stream.behind(images)
+        with stream:
             if self.cache is not None:
                 step._maps = self.cache.maps(samples)
             else:
@@ -171,7 +171,7 @@ class Teacher:
         first = next(self.network.parameters(), images)
         if first.device != images.device:
             self.network.to(images.device)
-        autocast = nullcontext()
+        autocast: AbstractContextManager = nullcontext()
         if self.precision is not None:
             autocast = self.precision(images.device)
         # not inference_mode: losses save these maps

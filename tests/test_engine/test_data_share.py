@@ -25,7 +25,7 @@ def timed(waited: float, taken: float, iterations: int) -> SimpleNamespace:
 @pytest.fixture
 def said(monkeypatch) -> list:
     lines = []
-    monkeypatch.setattr('seg_kd.engine.data_share.print_log',
+    monkeypatch.setattr('seg_kd.engine.hooks.print_log',
                         lambda text, *args, **kwargs: lines.append(text))
     return lines
 

@@ -13,8 +13,7 @@ from scipy.io import savemat
 
 from seg_kd import cli
 from seg_kd.datasets.prepare import files
-from seg_kd.datasets.prepare.camvid import split_of
-from seg_kd.datasets.prepare.camvid_colours import COLOURS
+from seg_kd.datasets.prepare.camvid import COLOURS, split_of
 
 
 @pytest.fixture
@@ -275,7 +274,7 @@ def test_camvid_errors(tmp_path, fails):
 
 
 def test_camvid_has_32_colours_and_segnets_split():
-    colours = [c for group in COLOURS.values() for c in group.values()]
+    colours = [c for group in COLOURS.values() for c in group]
     assert len(colours) == 32 == len(set(colours))
     splits = [
         split_of(stem, {})

@@ -16,13 +16,45 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seg_kd.datasets.prepare.camvid_colours import from_colours
-from seg_kd.datasets.prepare.files import present, read_array, write, write_png
+from seg_kd.datasets.prepare.files import keep, read_array
 from seg_kd.datasets.progress import progress
 from seg_kd.errors import UserError
 
 SPLITS = 'train', 'val', 'test'
 IMAGES = '.png', '.jpg'
+# The 32 colours of CamVid's label images, as 0xRRGGBB, grouped by SegNet.
+# By class number; void is 255.
+COLOURS = {
+    # Sky
+    0: (0x808080, ),
+    # Archway, Bridge, Building, Tunnel, Wall
+    1: (0xC00080, 0x008040, 0x800000, 0x400040, 0x40C000),
+    # Column_Pole, TrafficCone
+    2: (0xC0C080, 0x000040),
+    # LaneMkgsDriv, LaneMkgsNonDriv, Road
+    3: (0x8000C0, 0xC00040, 0x804080),
+    # ParkingBlock, RoadShoulder, Sidewalk
+    4: (0x40C080, 0x8080C0, 0x0000C0),
+    # Tree, VegetationMisc
+    5: (0x808000, 0xC0C000),
+    # Misc_Text, SignSymbol, TrafficLight
+    6: (0x808040, 0xC08080, 0x004040),
+    # Fence
+    7: (0x404080, ),
+    # Car, OtherMoving, SUVPickupTruck, Train, Truck_Bus
+    8: (0x400080, 0x804040, 0x4080C0, 0xC04080, 0xC080C0),
+    # Animal, CartLuggagePram, Child, Pedestrian
+    9: (0x408040, 0x4000C0, 0xC08040, 0x404000),
+    # Bicyclist, MotorcycleScooter
+    10: (0x0080C0, 0xC000C0),
+    # Void
+    255: (0x000000, ),
+}
+UNKNOWN = 254
+MOST_UNKNOWN = 0.01  # some original label images have a few stray pixels
+TABLE = np.full(1 << 24, UNKNOWN, np.uint8)  # class number of each colour
+for number, colours in COLOURS.items():
+    TABLE[[*colours]] = number
 
 
 class Pair(NamedTuple):
@@ -36,12 +68,10 @@ def convert(source: Path, out: Path) -> None:
     source, out = Path(source), Path(out)
     pairs = list(find_pairs(source))
     for pair in progress(pairs, source.name):
-        image = out / 'images' / pair.split / pair.image.name
-        label = out / 'labels' / pair.split / f'{pair.image.stem}.png'
-        if not present(image):
-            write(image, pair.image.read_bytes())
-        if not present(label):
-            write_png(label, read_label(pair.label))
+        keep(out / 'images' / pair.split / pair.image.name,
+             pair.image.read_bytes)
+        keep(out / 'labels' / pair.split / f'{pair.image.stem}.png',
+             lambda: read_label(pair.label))
 
 
 def read_label(path: Path) -> np.ndarray:
@@ -56,23 +86,33 @@ def read_label(path: Path) -> np.ndarray:
     return np.where(array == 11, 255, array).astype(np.uint8)
 
 
+def from_colours(array: np.ndarray, name: str) -> np.ndarray:
+    """``(H, W, 3)`` RGB to ``(H, W)`` classes 0 to 10 and 255."""
+    red, green, blue = np.moveaxis(array.astype(np.int32), -1, 0)
+    label = TABLE[red << 16 | green << 8 | blue]
+    unknown = label == UNKNOWN
+    if unknown.mean() > MOST_UNKNOWN:
+        colour = tuple(array[unknown][0].tolist())
+        raise UserError(f'{name}: {unknown.mean():.0%} of the pixels have '
+                        f"colours that are not CamVid's, such as {colour}")
+    label[unknown] = 255
+    return label
+
+
 def find_pairs(source: Path) -> Iterator[Pair]:
-    raw = folder(source, r'701_StillsRaw_full')
-    approved = folder(source, r'LabeledApproved_full')
+    raw = folder(source, '701_StillsRaw_full')
+    approved = folder(source, 'LabeledApproved_full')
     if raw and approved:
         lists = read_lists(source)
         yield from paired(raw, approved, lambda n: split_of(n, lists))
         return
-    found = False
-    for split in SPLITS:
-        for images, labels in ((split, f'{split}annot'), (split,
-                                                          f'{split}_labels'),
-                               (f'images/{split}', f'labels/{split}')):
-            if (source / images).is_dir() and (source / labels).is_dir():
-                found = True
-                yield from paired(source / images,
-                                  source / labels,
-                                  lambda _, s=split: s)
+    found = [(source / images, source / labels, split) for split in SPLITS
+             for images, labels in ((split, f'{split}annot'),
+                                    (split, f'{split}_labels'),
+                                    (f'images/{split}', f'labels/{split}'))
+             if (source / images).is_dir() and (source / labels).is_dir()]
+    for images, labels, split in found:
+        yield from paired(images, labels, lambda _: split)
     if not found:
         raise UserError(
             f'{source} has none of the known layouts of CamVid: train + '
@@ -82,10 +122,9 @@ def find_pairs(source: Path) -> Iterator[Pair]:
 
 def folder(source: Path, name: str) -> Path | None:
     """The folder of that name, directly or one level deeper."""
-    found = [p for p in (source, *sorted(source.glob('*'))) if p.name == name]
-    for path in found or [source / name]:
-        inner = path / name  # an archive extracted into a folder of its name
-        if path.is_dir():
+    for path in (source, *sorted(source.glob('*'))):
+        if path.name == name and path.is_dir():
+            inner = path / name  # an archive, extracted into that folder
             return inner if inner.is_dir() else path
     return None
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seg_kd.datasets.prepare.files import (after, entries, present, read_array,
-                                           write, write_png)
+from seg_kd.datasets.prepare.files import after, entries, keep, read_array
 from seg_kd.datasets.progress import progress
 from seg_kd.errors import UserError
 
@@ -20,14 +19,10 @@ except ImportError as error:
 
 LABEL = re.compile(r'(.*_gtFine)_(labelIds\.png|polygons\.json)$')
 
-
-def train_id_table() -> np.ndarray:
-    """``(256, )`` train id of each label id, 255 where not scored."""
-    table = np.full(256, 255, np.uint8)
-    for label in labels:
-        if 0 <= label.trainId < 255:
-            table[label.id] = label.trainId
-    return table
+TRAIN_IDS = np.full(256, 255, np.uint8)  # of each label id
+for label in labels:
+    if 0 <= label.trainId < 255:
+        TRAIN_IDS[label.id] = label.trainId
 
 
 def from_ids(content: bytes, name: str) -> np.ndarray:
@@ -37,7 +32,7 @@ def from_ids(content: bytes, name: str) -> np.ndarray:
     if array.max() >= len(name2label):
         raise UserError(f'{name}: label id {array.max()} is not one of '
                         "Cityscapes'")
-    return train_id_table()[array]
+    return TRAIN_IDS[array]
 
 
 def from_polygons(content: bytes, name: str) -> np.ndarray:
@@ -57,11 +52,12 @@ def convert(sources: Sequence[Path], out: Path) -> None:
     """Fill ``out`` with ``leftImg8bit`` and ``gtFine`` of train and val.
 
     Args:
-        sources: Zips or folders; ``out`` itself where they are extracted
-            there already.
+        sources: Zips or folders; none: ``out`` itself, where they are
+            extracted there already.
         out: The data root.
     """
     out, found = Path(out), 0
+    sources = sources or [out]
     for source in sources:
         bar = progress(entries(source), Path(source).name or 'cityscapes')
         for entry in bar:
@@ -77,15 +73,13 @@ def convert(sources: Sequence[Path], out: Path) -> None:
 
 def convert_entry(name: str, read, out: Path) -> bool:
     """Handle one file; whether it is one that belongs to the data set."""
-    if name.endswith('_leftImg8bit.png'):
-        if not present(out / name):
-            write(out / name, read())
-        return True
     match = LABEL.match(name)
     if match:
-        target = out / f'{match[1]}_labelTrainIds.png'
-        if not present(target):
-            ids = match[2].endswith('.png')
-            maker = from_ids if ids else from_polygons
-            write_png(target, maker(read(), name))
-    return bool(match)
+        maker = from_ids if match[2].endswith('.png') else from_polygons
+        keep(out / f'{match[1]}_labelTrainIds.png',
+             lambda: maker(read(), name))
+    elif name.endswith('_leftImg8bit.png'):
+        keep(out / name, read)
+    else:
+        return False
+    return True

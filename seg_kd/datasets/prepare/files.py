@@ -68,8 +68,18 @@ def present(path: Path) -> bool:
     return True
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file that is never seen half done."""
+def keep(path: Path, make: Callable[[], bytes | np.ndarray]) -> None:
+    """Make a file, see :func:`write`, unless it is there."""
+    if not present(path):
+        write(path, make())
+
+
+def write(path: Path, content: bytes | np.ndarray) -> None:
+    """Write a file that is never seen half done; arrays become a PNG."""
+    if not isinstance(content, bytes):
+        buffer = io.BytesIO()
+        Image.fromarray(content).save(buffer, 'PNG')
+        content = buffer.getvalue()
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
@@ -79,13 +89,7 @@ def write(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def write_png(path: Path, array: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, 'PNG')
-    write(path, buffer.getvalue())
-
-
-def read_array(content: bytes, name: str) -> np.ndarray:
+def read_array(content: bytes, name: Path | str) -> np.ndarray:
     """Decode an image; palette images give their indices."""
     try:
         with Image.open(io.BytesIO(content)) as image:

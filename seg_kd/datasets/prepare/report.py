@@ -41,33 +41,28 @@ def check_config(cfg: Config, root: str = '') -> None:
 
 
 def check_kind(kind: str, root: str) -> None:
+    counts, manifest = SOURCES[kind].counts, Path(root, 'synthetic.json')
+    if kind == 'synthetic' and manifest.is_file():
+        drawn = json.loads(manifest.read_text())
+        counts = {split: drawn[split] for split in counts}
     wrong = []
-    for split, expected in expected_counts(kind, root).items():
+    for split, expected in counts.items():
         if split == 'test' and not Path(root, 'images', split).is_dir():
             continue  # not in all copies of CamVid
-        found = show(f'{kind} {split}', split_config(kind, split, root))
-        images = found['images']
+        cfg = split_config(kind, split, root)
+        images = show(f'{kind} {split}', cfg)['images']
         if images != expected:
             wrong.append(f'{split} has {images} images, not {expected}')
     if wrong:
         raise UserError(f'{root}: {"; ".join(wrong)}')
 
 
-def expected_counts(kind: str, root: str) -> dict[str, int]:
-    counts = SOURCES[kind].counts
-    manifest = Path(root, 'synthetic.json')
-    if kind == 'synthetic' and manifest.is_file():
-        drawn = json.loads(manifest.read_text())
-        return {split: drawn[split] for split in counts}
-    return counts
-
-
 def show(title: str, cfg: dict) -> dict:
     """Check one split, print a line, return what was found."""
     report = check_dataset(cfg, full=True)
     sizes, pixels, names = (report[k] for k in ('sizes', 'pixels', 'classes'))
-    size = f'{"x".join(map(str, next(iter(sizes))))}'
-    size = size if len(sizes) == 1 else f'{len(sizes)} sizes'
+    size = 'x'.join(map(str, next(iter(sizes))))
+    size = f'{len(sizes)} sizes' if len(sizes) > 1 else size
     classes = 'no classes named' if names is None else (
         f'{(pixels[:len(names)] > 0).sum()} of {len(names)} classes')
     print(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import cv2
 
-from seg_kd.datasets.prepare.files import present, write, write_png
+from seg_kd.datasets.prepare.files import present, write
 from seg_kd.datasets.progress import progress
 from seg_kd.datasets.synthetic import draw_scene
 from seg_kd.errors import UserError
@@ -52,5 +52,5 @@ def draw_pair(out: Path, split: str, index: int, seed: int,
     if present(image) and present(label):
         return
     pixels, ids = draw_scene(seed, split, index, size)
-    write_png(label, ids)
+    write(label, ids)
     write(image, cv2.imencode('.png', pixels)[1].tobytes())

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from seg_kd.datasets.prepare.files import (Entry, after, entries, present,
-                                           read_array, write, write_list,
-                                           write_png)
+from seg_kd.datasets.prepare.files import (Entry, after, entries, keep,
+                                           present, read_array, write_list)
 from seg_kd.datasets.progress import progress
 from seg_kd.errors import UserError
 
@@ -40,19 +39,15 @@ def take_voc(voc: Path, out: Path) -> dict[str, set[str]]:
     """Copy what segmentation needs; the names of train and val."""
     for entry in progress(entries(voc), voc.name):
         name = after(entry.name, *FOLDERS)
-        folder = name.rpartition('/')[0]
-        if folder in ('JPEGImages', 'SegmentationClass', LISTS):
-            if not present(out / name):
-                write(out / name, entry.read())
+        if name.rpartition('/')[0] in (*FOLDERS[:2], LISTS):
+            keep(out / name, entry.read)
     own = {split: read_names(out, split) for split in ('train', 'val')}
     for stem in progress(sorted(own['train'] | own['val']), 'VOC labels'):
         source = out / 'SegmentationClass' / f'{stem}.png'
-        target = out / 'SegmentationClassAug' / source.name
         if not present(source):
             raise UserError(f'{source} is missing; is {voc} complete?')
-        if not present(target):
-            array = read_array(source.read_bytes(), str(source))
-            write_png(target, indices(array, str(source)))
+        keep(out / 'SegmentationClassAug' / source.name,
+             lambda: indices(read_array(source.read_bytes(), source), source))
     return own
 
 
@@ -64,7 +59,7 @@ def read_names(out: Path, split: str) -> set[str]:
     return set(path.read_text().split())
 
 
-def indices(array: np.ndarray, name: str) -> np.ndarray:
+def indices(array: np.ndarray, name: Path | str) -> np.ndarray:
     if array.ndim != 2:
         raise UserError(f'{name}: not a palette image of class numbers')
     return array.astype(np.uint8)
@@ -80,9 +75,8 @@ def take_sbd(sbd: Path, out: Path) -> set[str]:
             names += entry.read().decode().split()
         elif path.parent.name == 'cls' and path.suffix == '.mat':
             labels += 1
-            target = out / 'SegmentationClassAug' / f'{path.stem}.png'
-            if not present(target):
-                write_png(target, from_mat(entry))
+            keep(out / 'SegmentationClassAug' / f'{path.stem}.png',
+                 lambda: from_mat(entry))
     if not names or not labels:
         raise UserError(f'no lists and cls/*.mat of SBD in {sbd}; give '
                         'benchmark.tgz or the folder benchmark_RELEASE')

@@ -10,13 +10,12 @@ import numpy as np
 
 from seg_kd.datasets.synthetic.canvas import Camera, Canvas, circle
 from seg_kd.datasets.synthetic.classes import IGNORE
-from seg_kd.datasets.synthetic.objects import bicycle, bin_, person, pole, tree
+from seg_kd.datasets.synthetic.objects import (Board, bicycle, bin_, person,
+                                               pole, tree)
 from seg_kd.datasets.synthetic.photo import exposed, sensed, textured
 from seg_kd.datasets.synthetic.street import (Street, paint_fronts,
                                               paint_ground, paint_sky)
 from seg_kd.datasets.synthetic.vehicles import ODDS, SHAPES, Vehicle
-
-__all__ = ['draw_scene']
 
 OVERSAMPLING = 2
 
@@ -38,33 +37,22 @@ def draw_scene(
     """
     rng = np.random.default_rng([seed, index, *split.encode()])
     width, height = (OVERSAMPLING * n for n in size)
-    camera = Camera.draw(rng, width, height)
+    camera = Camera(rng, width, height)
     haze = rng.uniform(120, 245) + rng.normal(0, 8, 3)
     canvas = Canvas(camera, haze, rng.uniform(70, 500))
     street = Street(rng)
     paint_sky(canvas, rng)
     paint_ground(canvas, street, rng)
     paint_fronts(canvas, street, rng)
-    for draw in placed_objects(street, rng):
+    items = [*traffic(street, rng), *pavement(street, rng)]
+    for _, draw in sorted(items, key=lambda item: -item[0]):  # far ones first
         draw(canvas)
     if rng.random() < .5:
         paint_bonnet(canvas, rng)
-    return photograph(canvas, rng, size)
-
-
-def photograph(canvas: Canvas, rng: np.random.Generator,
-               size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     image = textured(canvas.image, canvas.label, rng)
-    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    image = exposed(image, rng)
+    image = exposed(cv2.resize(image, size, interpolation=cv2.INTER_AREA), rng)
     label = canvas.label[::OVERSAMPLING, ::OVERSAMPLING]
     return sensed(image[..., ::-1], rng), np.ascontiguousarray(label)
-
-
-def placed_objects(street: Street, rng: np.random.Generator) -> list:
-    """Drawing calls, the farthest first."""
-    items = [*traffic(street, rng), *pavement(street, rng)]
-    return [draw for _, draw in sorted(items, key=lambda item: -item[0])]
 
 
 def traffic(street: Street, rng: np.random.Generator) -> list:
@@ -109,7 +97,7 @@ def depth(rng: np.random.Generator) -> float:
 
 def figure(kind, rng: np.random.Generator, x: float, z: float, rider: bool):
     more = {bicycle: (rider, ), tree: (rng.uniform(3, 8), )}.get(kind, ())
-    return lambda canvas: kind(canvas, rng, x, z, *more)
+    return lambda canvas: kind(Board(canvas, x, z), rng, *more)
 
 
 def paint_bonnet(canvas: Canvas, rng: np.random.Generator) -> None:

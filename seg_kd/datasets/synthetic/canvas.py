@@ -6,7 +6,6 @@ from the camera.
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -17,27 +16,17 @@ SHIFT = 4  # sub-pixel bits of the OpenCV drawing calls
 Colour = Sequence[float]
 
 
-@dataclass(frozen=True)
 class Camera:
-    """Where the camera stands; lengths in pixels unless said otherwise."""
-    width: int
-    height: int
-    focal: float
-    horizon: float  # row of the horizon
-    centre: float  # column of the vanishing point
-    eye: float  # metres above the ground
-    roll: float  # radians
+    """Where a camera stands; lengths in pixels unless said otherwise."""
 
-    @classmethod
-    def draw(cls, rng: np.random.Generator, width: int,
-             height: int) -> 'Camera':
-        return cls(width=width,
-                   height=height,
-                   focal=height * rng.uniform(0.85, 1.3),
-                   horizon=height * rng.uniform(0.34, 0.5),
-                   centre=width * rng.uniform(0.38, 0.62),
-                   eye=rng.uniform(1.2, 2.1),
-                   roll=rng.normal(0, 0.012))
+    def __init__(self, rng: np.random.Generator, width: int,
+                 height: int) -> None:
+        self.width, self.height = width, height
+        self.focal = height * rng.uniform(0.85, 1.3)
+        self.horizon = height * rng.uniform(0.34, 0.5)  # its row
+        self.centre = width * rng.uniform(0.38, 0.62)  # of the vanishing point
+        self.eye = rng.uniform(1.2, 2.1)  # metres above the ground
+        self.roll = rng.normal(0, 0.012)  # radians
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """``(..., 3)`` metres to ``(..., 2)`` pixels (x, y)."""
@@ -45,10 +34,9 @@ class Camera:
         u = points[..., 0] * scale
         v = (self.eye - points[..., 1]) * scale
         cos, sin = math.cos(self.roll), math.sin(self.roll)
-        pixels = np.empty((*points.shape[:-1], 2))
-        pixels[..., 0] = self.centre + cos * u - sin * v
-        pixels[..., 1] = self.horizon + sin * u + cos * v
-        return pixels
+        return np.stack([
+            self.centre + cos * u - sin * v, self.horizon + sin * u + cos * v
+        ], -1)
 
 
 class Canvas:
@@ -60,10 +48,9 @@ class Canvas:
         haze_distance: Metres at which 63 % of a colour has faded.
     """
 
-    def __init__(self, camera: Camera, haze: Colour,
+    def __init__(self, camera: Camera, haze: np.ndarray,
                  haze_distance: float) -> None:
-        self.camera = camera
-        self.haze = tuple(float(c) for c in haze)
+        self.camera, self.haze = camera, haze
         self.haze_distance = haze_distance
         shape = camera.height, camera.width
         self.image = np.zeros((*shape, 3), np.uint8)
@@ -71,10 +58,8 @@ class Canvas:
 
     def faded(self, colour: Colour, depth: float) -> Colour:
         clear = math.exp(-depth / self.haze_distance)
-        return [
-            min(max(clear * float(c) + (1 - clear) * h, 0.), 255.)
-            for c, h in zip(colour, self.haze)
-        ]
+        mixed = clear * np.asarray(colour, float) + (1 - clear) * self.haze
+        return np.clip(mixed, 0, 255).tolist()
 
     def face(self,
              points: np.ndarray,
@@ -123,6 +108,6 @@ def circle(radius: float, aspect: float = 1., corners: int = 14) -> np.ndarray:
 
 
 @functools.cache
-def unit_circle(corners: int) -> np.ndarray:
-    angle = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+def unit_circle(corners: int, turn: float = 0.) -> np.ndarray:
+    angle = np.linspace(0, 2 * np.pi, corners, endpoint=False) + turn
     return np.stack([np.cos(angle), np.sin(angle)], -1)

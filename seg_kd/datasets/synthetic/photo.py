@@ -25,8 +25,6 @@ def noise(rng: np.random.Generator, shape, cell: int) -> np.ndarray:
     """Smooth noise of unit deviation; ``cell`` pixels from bump to bump."""
     small = rng.standard_normal((shape[0] // cell + 2, shape[1] // cell + 2),
                                 dtype=np.float32)
-    if cell == 1:
-        return small[:shape[0], :shape[1]]
     return cv2.resize(small, shape[::-1], interpolation=cv2.INTER_CUBIC)
 
 

@@ -1,13 +1,11 @@
 """What stands still and is large: sky, ground, and the two street fronts."""
-from collections.abc import Callable
-
 import numpy as np
 
 from seg_kd.datasets.synthetic.canvas import NEAR, Canvas
 from seg_kd.datasets.synthetic.classes import (BUILDING, FENCE, ROAD, SIDEWALK,
                                                SKY, TERRAIN, VEGETATION, WALL)
 from seg_kd.datasets.synthetic.colours import foliage, masonry, scaled
-from seg_kd.datasets.synthetic.objects import tree
+from seg_kd.datasets.synthetic.objects import Board, box, tree
 
 FAR = 160.  # metres
 
@@ -43,14 +41,9 @@ def upright(x: float, z0: float, z1: float, y0: float, y1: float):
     return np.array([[x, y0, z0], [x, y0, z1], [x, y1, z1], [x, y1, z0]])
 
 
-def facing(x0: float, x1: float, z: float, y0: float, y1: float):
-    """Corners of a rectangle that faces the camera."""
-    return np.array([[x0, y0, z], [x1, y0, z], [x1, y1, z], [x0, y1, z]])
-
-
 def paint_sky(canvas: Canvas, rng: np.random.Generator) -> None:
     height, width = canvas.label.shape
-    haze = np.array(canvas.haze)
+    haze = canvas.haze
     blue = np.array([-35, -5, 30]) * rng.uniform(-.4, 1.2)
     top = haze * rng.uniform(0.5, 1.) + blue
     ramp = np.linspace(0, 1, height)[:, None] / 0.5
@@ -60,10 +53,10 @@ def paint_sky(canvas: Canvas, rng: np.random.Generator) -> None:
     for x in np.cumsum(rng.uniform(4, 40, 12)) - 140:  # skyline
         tall, wide = rng.uniform(4, 40), rng.uniform(8, 30)
         if rng.random() < 0.35:
-            tree(canvas, rng, x, FAR * 0.7, tall * 0.5)
+            tree(Board(canvas, x, FAR * 0.7), rng, tall * 0.5)
         else:
-            canvas.face(facing(x, x + wide, FAR * 0.8, 0, tall), masonry(rng),
-                        BUILDING)
+            Board(canvas, x, FAR * 0.8).face(box(0, wide, 0, tall),
+                                             masonry(rng), BUILDING)
 
 
 def paint_ground(canvas: Canvas, street: Street,
@@ -82,14 +75,12 @@ def paint_ground(canvas: Canvas, street: Street,
                     SIDEWALK)
     canvas.face(strip(street.edge(-1), street.edge(1)), asphalt, ROAD)
     paint_markings(canvas, street, asphalt, rng)
-    for side in (-1, 1):
-        if side == street.sun:  # the fronts on the sun's side throw shadow
-            reach = street.front(side) - side * rng.uniform(1, 9)
-            for z in np.arange(2., 70., 12.):
-                if rng.random() < 0.7:
-                    far = z + rng.uniform(5, 14)
-                    canvas.shade(strip(street.front(side), reach, z, far),
-                                 street.shadow)
+    front = street.front(street.sun)  # the fronts on the sun's side
+    reach = front - street.sun * rng.uniform(1, 9)
+    for z in np.arange(2., 70., 12.):
+        if rng.random() < 0.7:
+            far = z + rng.uniform(5, 14)
+            canvas.shade(strip(front, reach, z, far), street.shadow)
 
 
 def paint_markings(canvas: Canvas, street: Street, asphalt: np.ndarray,
@@ -115,8 +106,8 @@ def building(canvas, rng, side, x, z0, z1) -> None:
     tall = rng.uniform(4, 22)
     colour = masonry(rng)
     lit = rng.uniform(0.65, 1.1, 2)
-    canvas.face(facing(x, x + side * 14, z0, 0, tall), colour * lit[0],
-                BUILDING)
+    Board(canvas, x, z0).face(box(0, side * 14, 0, tall), colour * lit[0],
+                              BUILDING)
     canvas.face(upright(x, z0, z1, 0, tall), colour * lit[1], BUILDING)
     storey, bay = rng.uniform(2.6, 3.8), rng.uniform(1.6, 3.5)
     floors = np.arange(rng.uniform(0.7, 1.3), tall - 1.6, storey)
@@ -140,7 +131,7 @@ def building(canvas, rng, side, x, z0, z1) -> None:
 def wall(canvas, rng, side, x, z0, z1) -> None:
     backdrop(canvas, rng, side, x, z0, z1)
     tall, colour = rng.uniform(1.3, 3.), masonry(rng)
-    canvas.face(facing(x, x + side, z0, 0, tall), colour * 0.8, WALL)
+    Board(canvas, x, z0).face(box(0, side, 0, tall), colour * 0.8, WALL)
     canvas.face(upright(x, z0, z1, 0, tall), colour, WALL)
     canvas.face(upright(x, z0, z1, tall - 0.15, tall), scaled(colour, 1.15),
                 WALL)
@@ -163,39 +154,35 @@ def backdrop(canvas, rng, side, x, z0, z1) -> None:
     if rng.random() < 0.3:
         building(canvas, rng, side, behind, z0 + 1, z1 + 2)
     for z in np.linspace(z1, z0 + 2, rng.integers(0, 4)):
-        tree(canvas, rng, behind, z, rng.uniform(3, 9))
+        tree(Board(canvas, behind, z), rng, rng.uniform(3, 9))
 
 
 def hedge(canvas, rng, side, x, z0, z1) -> None:
     tall = rng.uniform(1, 2.6)
     colour = foliage(rng)
-    canvas.face(facing(x, x + side * 6, z0, 0, tall), colour, VEGETATION)
+    Board(canvas, x, z0).face(box(0, side * 6, 0, tall), colour, VEGETATION)
     canvas.face(upright(x, z0, z1, 0, tall), colour, VEGETATION)
     for z in np.linspace(z1, z0 + 1, 5):
-        tree(canvas, rng, x + side * 1.5, z, tall * rng.uniform(1.1, 2.2))
+        tree(Board(canvas, x + side * 1.5, z), rng,
+             tall * rng.uniform(1.1, 2.2))
 
 
 def park(canvas, rng, side, x, z0, z1) -> None:
     for z in np.sort(rng.uniform(z0, z1, rng.integers(1, 4)))[::-1]:
-        tree(canvas, rng, x + side * rng.uniform(1, 6), z, rng.uniform(4, 11))
+        place = Board(canvas, x + side * rng.uniform(1, 6), z)
+        tree(place, rng, rng.uniform(4, 11))
 
 
-FRONTS: dict[Callable, float] = {
-    building: .46,
-    wall: .14,
-    fence: .14,
-    hedge: .12,
-    park: .14
-}
+FRONTS = building, wall, fence, hedge, park
+ODDS = .46, .14, .14, .12, .14
 
 
 def paint_fronts(canvas: Canvas, street: Street,
                  rng: np.random.Generator) -> None:
-    kinds, odds = list(FRONTS), list(FRONTS.values())
     for side in (-1, 1):
         ends = np.cumsum(rng.uniform(6, 20, 12)) + NEAR
         starts = np.concatenate([[NEAR], ends[:-1]])
         for z0, z1 in zip(starts[::-1], ends[::-1]):
-            kind = kinds[rng.choice(len(kinds), p=odds)]
+            paint = FRONTS[rng.choice(len(FRONTS), p=ODDS)]
             setback = side * rng.uniform(0, 1.5)
-            kind(canvas, rng, side, street.front(side) + setback, z0, z1)
+            paint(canvas, rng, side, street.front(side) + setback, z0, z1)

@@ -3,6 +3,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from seg_kd.datasets.synthetic.canvas import Canvas, circle
 from seg_kd.datasets.synthetic.classes import BUS, CAR, TRUCK
@@ -59,13 +60,12 @@ class Vehicle:
         self.lamp = (190, 30, 30) if self.cos > 0 else (250, 250, 220)
         self.lit = rng.uniform(0.6, 1.1, 2)  # end faces, side faces
 
-    def world(self, along, up, across) -> np.ndarray:
-        along, up, across = map(np.asarray, (along, up, across))
+    def world(self, along: ArrayLike, up: ArrayLike,
+              across: ArrayLike) -> np.ndarray:
+        along, up, across = np.broadcast_arrays(along, up, across)
         x = self.x + along * self.sin + across * self.cos
         z = self.z + along * self.cos - across * self.sin
-        world = np.empty((*x.shape, 3))
-        world[..., 0], world[..., 1], world[..., 2] = x, up, z
-        return world
+        return np.stack([x, up, z], -1)
 
     def draw(self, canvas: Canvas) -> None:
         half, profile = self.shape.width / 2, np.array(self.shape.profile)
@@ -88,30 +88,22 @@ class Vehicle:
             (a0, y0), (a1, y1) = profile[i], profile[(i + 1) % len(profile)]
             quad = self.world([a0, a0, a1, a1], [y0, y0, y1, y1],
                               [-half, half, half, -half])
-            middle = quad.mean(0) - [0, canvas.camera.eye, 0]
-            rise, run = y1 - y0, a1 - a0
+            centre, rise, run = quad.mean(0), y1 - y0, a1 - a0
             normal = np.array([-rise * self.sin, run, -rise * self.cos])
-            if normal @ middle >= 0:
+            if normal @ (centre - [0, canvas.camera.eye, 0]) >= 0:
                 continue
             canvas.face(quad, self.colour * self.lit[0], self.shape.label)
             if i in self.shape.glass:
-                self._inset(canvas, quad)
+                canvas.face(centre + (quad - centre) * 0.82, self.glass)
             elif abs(run) < 0.3 and y0 < 1 < y1 + 0.6:
-                self._lamps(canvas, a0, half)
-
-    def _inset(self, canvas: Canvas, quad: np.ndarray) -> None:
-        canvas.face(quad.mean(0) + (quad - quad.mean(0)) * 0.82, self.glass)
-
-    def _lamps(self, canvas: Canvas, along: float, half: float) -> None:
-        for across in (-half, half - 0.35):
-            canvas.face(
-                self.world(along, [.62, .62, .82, .82],
-                           np.array([0, .35, .35, 0]) + across), self.lamp)
+                for across in (-half, half - 0.35):
+                    sides = np.array([0, .35, .35, 0]) + across
+                    lamp = self.world(a0, [.62, .62, .82, .82], sides)
+                    canvas.face(lamp, self.lamp)
 
     def _side(self, canvas: Canvas, profile: np.ndarray,
               across: float) -> None:
-        colour = self.colour * self.lit[1]
-        canvas.face(self.world(profile[:, 0], profile[:, 1], across), colour,
+        canvas.face(self.world(*profile.T, across), self.colour * self.lit[1],
                     self.shape.label)
         for a0, a1, y0, y1 in self.shape.windows:
             canvas.face(self.world([a0, a1, a1, a0], [y0, y0, y1, y1], across),
@@ -122,7 +114,6 @@ class Vehicle:
         radius = 0.33 if self.shape.label == CAR else 0.48
         for along in self.shape.wheels:
             for size, grey in ((radius, 22), (radius * .55, 110)):
-                rim = circle(size)
-                canvas.face(
-                    self.world(along + rim[:, 0], radius + rim[:, 1], across),
-                    (grey, ) * 3, self.shape.label)
+                rim = circle(size) + (along, radius)
+                canvas.face(self.world(*rim.T, across), (grey, ) * 3,
+                            self.shape.label)

@@ -87,31 +87,14 @@ class TeacherCache:
 
 
 def open_cache(teacher: Teacher, runner, identity: Sequence[str],
-               folder: str | None, max_gib: float,
-               dtype: str) -> TeacherCache | None:
+               **options: Any) -> TeacherCache | None:
     """The cache of a teacher that is ready to run.
 
     None where replaying would not be exact: one line of the log says why.
-
-    Args:
-        teacher: Gives the maps that are not stored.
-        runner: Has the data.
-        identity: What decides about a map, besides weights and images.
-        folder: Of all caches; ``teacher_cache`` next to the run by default.
-        max_gib: Largest size of this one.
-        dtype: Of the stored maps.
+    See :func:`build`.
     """
-    folder = folder or os.path.join(os.path.dirname(runner.work_dir),
-                                    'teacher_cache')
-    preprocessor = unwrap_model(runner.model).data_preprocessor
-    pipeline = getattr(runner.cfg.train_dataloader.dataset, 'pipeline', [])
-    identity = [
-        *identity,
-        *(repr(t) for t in pipeline if t['type'] != 'Albumentations')
-    ]
     try:
-        cache = build(teacher, runner.train_dataloader.dataset, preprocessor,
-                      identity, folder, max_gib, getattr(torch, dtype))
+        cache = build(teacher, runner, identity, **options)
     except NotExact as reason:
         print_log(f'Teacher cache off: {reason}', 'current')
         return None
@@ -132,14 +115,23 @@ def cache_options(cache: bool | dict[str, Any]) -> dict[str, Any] | None:
     return {**found, **cache}
 
 
-def build(teacher: Teacher, dataset: Any, preprocessor: nn.Module,
-          identity: Sequence[str], folder: str, max_gib: float,
-          dtype: torch.dtype) -> TeacherCache:
-    """See :func:`open_cache`.
+def build(teacher: Teacher, runner, identity: Sequence[str],
+          folder: str | None, max_gib: float, dtype: str) -> TeacherCache:
+    """The cache of a teacher.
+
+    Args:
+        teacher: Gives the maps that are not stored.
+        runner: Has the data.
+        identity: What decides about a map, besides weights and images.
+        folder: Of all caches; ``teacher_cache`` next to the run by default.
+        max_gib: Largest size of this one.
+        dtype: Of the stored maps.
 
     Raises:
         NotExact: Maps cannot follow the augmentation.
     """
+    dataset = runner.train_dataloader.dataset
+    preprocessor = unwrap_model(runner.model).data_preprocessor
     check_teacher(teacher)
     if not isinstance(dataset, SeededDataset) or not hasattr(
             dataset.dataset, 'pipeline'):
@@ -152,11 +144,16 @@ def build(teacher: Teacher, dataset: Any, preprocessor: nn.Module,
     found = strides(images.size, shapes)
     size = check_moves(moves, images.size, found)
     check_preprocessor(preprocessor, size)
-    name = fingerprint([*identity, str((shapes, str(dtype)))], dataset, first,
-                       teacher.network)
+    given = getattr(runner.cfg.train_dataloader.dataset, 'pipeline', [])
+    steps = [repr(t) for t in given if t['type'] != 'Albumentations']
+    kind = getattr(torch, dtype)
+    parts = [*identity, *steps, str((shapes, str(kind)))]
+    name = fingerprint(parts, dataset, first, teacher.network)
+    folder = folder or os.path.join(os.path.dirname(runner.work_dir),
+                                    'teacher_cache')
     store = MapStore(os.path.join(folder, name), shapes, len(dataset), max_gib,
-                     dtype)
-    return TeacherCache(teacher.maps, images, found, store, dtype)
+                     kind)
+    return TeacherCache(teacher.maps, images, found, store, kind)
 
 
 def check_teacher(teacher: Teacher) -> None:
