@@ -252,15 +252,22 @@ def fingerprint(cfg: Config) -> str:
 
 
 def commit() -> str | None:
-    """That of the code, if it is run from a clone."""
+    """That of the code, if it is run from a clone; ``-dirty`` if changed."""
     root = os.path.dirname(os.path.dirname(seg_kd.__file__))
     if not os.path.exists(os.path.join(root, '.git')):
         return None
-    describe = 'git describe --always --dirty --exclude=* --abbrev=10'.split()
+
+    def git(*arguments: str) -> str:
+        return subprocess.check_output(['git', *arguments],
+                                       cwd=root,
+                                       text=True).strip()
+
     try:
-        return subprocess.check_output(describe, cwd=root, text=True).strip()
+        changed = git('status', '--porcelain', '--', 'seg_kd', 'configs')
+        found = git('rev-parse', '--short=10', 'HEAD')
     except (OSError, subprocess.CalledProcessError):  # no git at hand
         return None
+    return f'{found}-dirty' if changed else found
 
 
 def class_ious(folder: str) -> dict[str, float]:

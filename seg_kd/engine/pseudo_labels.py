@@ -14,7 +14,7 @@ from prettytable import PrettyTable
 from torch import Tensor, nn
 
 from seg_kd import shipped
-from seg_kd.datasets.prepare.files import write, write_png
+from seg_kd.datasets.prepare.files import write
 from seg_kd.datasets.progress import progress
 from seg_kd.datasets.unlabelled import images_in
 from seg_kd.engine.evaluate import label_free, last_stage, teacher_network
@@ -90,7 +90,7 @@ def write_pseudo_labels(cfg: Config,
         name = path.relative_to(images)
         (part / 'images' / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, part / 'images' / name)
-        write_png((part / 'labels' / name).with_suffix('.png'), labels)
+        write((part / 'labels' / name).with_suffix('.png'), labels)
         counts += np.bincount(labels.flatten(), minlength=256)
     share = 100 * (1 - counts[IGNORED] / counts.sum())
     config = CONFIG.format(base=title,

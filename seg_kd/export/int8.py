@@ -75,7 +75,7 @@ def quantize(path: str, target: str, cfg: Config, count: int) -> None:
     onnx.save(model, target)
 
 
-def miou(networks: dict[str, Labels], cfg: Config, split: str,
+def miou(networks: Mapping[str, Labels], cfg: Config, split: str,
          classes: int) -> tuple[dict[str, float], int]:
     """mIoU in percent of each network on a data set, and its images.
 
