@@ -1,7 +1,7 @@
 """An ONNX file in 8 bits, and what that costs in mIoU."""
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
