@@ -46,6 +46,7 @@ def norms(runner):
 
 @pytest.mark.parametrize('options, message', [
     (dict(teacher_mode='train'), "'eval' or 'bn_train'"),
+    (dict(precise='half'), 'no precise=; did you mean precision'),
     (dict(precision='half'), "'bfloat16', 'float16'.*, not 'half'"),
     (dict(compile='inductor'), "True, False or a dict .*, not 'inductor'"),
 ])
