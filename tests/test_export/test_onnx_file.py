@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, PALETTE, SIZE, preprocessor, run_tool
+from conftest import (CLASSES, PALETTE, SIZE, preprocessor, run_tool,
+                      save_weights, student, teacher)
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
@@ -23,21 +24,44 @@ CARD = Card(CLASSES, PALETTE, 'NHWC', 'uint8', 'RGB', None, None, 'logits',
             False, [])
 
 
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory) -> str:
+    return save_weights(small(), tmp_path_factory.mktemp('small'), seed=8)
+
+
 @pytest.fixture
-def model(plain_config, student_checkpoint):
-    return load_student(plain_config, student_checkpoint)[0]
+def config(plain_config) -> Config:
+    plain_config.model = small()
+    return plain_config
+
+
+@pytest.fixture
+def model(config, checkpoint):
+    return load_student(config, checkpoint)[0]
+
+
+def small() -> dict:
+    """Two stages of a ResNet: the exporter's time grows with the layers."""
+    head = dict(student()['decode_head'], in_channels=16, channels=16)
+    return dict(student(),
+                decode_head=head,
+                backbone=dict(teacher()['backbone'],
+                              num_stages=2,
+                              out_indices=(0, 1),
+                              strides=(1, 2),
+                              dilations=(1, 1)))
 
 
 def image_of(size) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (*size, 3), np.uint8)
 
 
-def test_all_that_an_export_writes(plain_config, student_checkpoint, model,
-                                   tmp_path, monkeypatch, capsys):
-    plain_config.dump(str(tmp_path / 'plain.py'))
+def test_all_that_an_export_writes(config, checkpoint, model, tmp_path,
+                                   monkeypatch, capsys):
+    config.dump(str(tmp_path / 'plain.py'))
     assert run_tool('export', [
-        'plain.py', student_checkpoint, '--onnx', 'out/s.onnx',
-        '--torch-export', 'out/s.pt2', '--with-preprocessing', '--int8', 4
+        'plain.py', checkpoint, '--onnx', 'out/s.onnx', '--torch-export',
+        'out/s.pt2', '--with-preprocessing', '--int8', 4
     ], monkeypatch, tmp_path) == 0
     shown = capsys.readouterr().out
     assert {p.name
@@ -69,7 +93,7 @@ def test_all_that_an_export_writes(plain_config, student_checkpoint, model,
     eight = OnnxNetwork(str(tmp_path / 'out/s.int8.onnx'))
     assert eight.card == CARD
     same = eight(rgb).argmax(1) == given.argmax(1)
-    assert same.mean() > 0.9
+    assert same.mean() > 0.7  # of chance's 0.25
     types = {node.op_type for node in loaded(tmp_path / 'out/s.int8.onnx')}
     assert 'QuantizeLinear' in types
 
@@ -78,13 +102,13 @@ def loaded(path):
     return pytest.importorskip('onnx').load(str(path)).graph.node
 
 
-def test_labels_of_one_size(plain_config, student_checkpoint, model, tmp_path,
-                            monkeypatch, capsys):
+def test_labels_of_one_size(config, checkpoint, model, tmp_path, monkeypatch,
+                            capsys):
     """Normalized images in, labels out, 48x80 only."""
-    plain_config.dump(str(tmp_path / 'plain.py'))
+    config.dump(str(tmp_path / 'plain.py'))
     assert run_tool('export', [
-        'plain.py', student_checkpoint, '--onnx', 's.onnx', '--output',
-        'argmax', '--size', 48, 80
+        'plain.py', checkpoint, '--onnx', 's.onnx', '--output', 'argmax',
+        '--size', 48, 80
     ], monkeypatch, tmp_path) == 0
     network = OnnxNetwork(str(tmp_path / 's.onnx'))
     resize = dict(type='Resize', scale=[80, 48], keep_ratio=False)
@@ -100,8 +124,7 @@ def test_labels_of_one_size(plain_config, student_checkpoint, model, tmp_path,
     expected = logits_of(model, [image]).argmax(1)
     assert (network(inputs.numpy()) == expected.numpy()).mean() > 0.999
     capsys.readouterr()
-    assert run_tool('export',
-                    ['plain.py', student_checkpoint, '--onnx', 's.onnx'],
+    assert run_tool('export', ['plain.py', checkpoint, '--onnx', 's.onnx'],
                     monkeypatch, tmp_path) == 2
     assert 's.onnx exists' in capsys.readouterr().err
 
@@ -121,10 +144,10 @@ def test_a_batch_is_what_the_preprocessor_makes(model):
     assert Card.read(card.metadata(), '') == card
 
 
-def test_another_network_is_found_out(plain_config, model):
+def test_another_network_is_found_out(config, model):
     init_default_scope('mmseg')
-    network = deployed(plain_config, model, CLASSES, PALETTE, True, 'logits')
-    images = images_of(plain_config, 8)
+    network = deployed(config, model, CLASSES, PALETTE, True, 'logits')
+    images = images_of(config, 8)
     assert images.real and len(images.arrays) == 3
     found = compare(torch_run(network), network, images, fixed=False)
     assert found.same == 1. and found.error < 1e-4
@@ -136,25 +159,25 @@ def test_another_network_is_found_out(plain_config, model):
         compare(broken, network, images, fixed=False)
 
 
-def test_noise_where_there_is_no_test_set(plain_config):
-    plain_config.test_dataloader.dataset.data_root = 'nowhere'
-    images = images_of(plain_config, 8)
+def test_noise_where_there_is_no_test_set(config):
+    config.test_dataloader.dataset.data_root = 'nowhere'
+    images = images_of(config, 8)
     assert not images.real and images.arrays[0].shape == (*SIZE, 3)
     assert isinstance(images, Images)
 
 
-def test_what_the_images_go_through_before(plain_config):
-    pipeline = plain_config.test_dataloader.dataset.pipeline
+def test_what_the_images_go_through_before(config):
+    pipeline = config.test_dataloader.dataset.pipeline
     pipeline.insert(1, dict(type='Resize', scale=(20, 10)))
-    assert resizes(plain_config) == [dict(type='Resize', scale=(20, 10))]
-    set_size(plain_config, (8, 6))
-    assert resizes(plain_config) == [
+    assert resizes(config) == [dict(type='Resize', scale=(20, 10))]
+    set_size(config, (8, 6))
+    assert resizes(config) == [
         dict(type='Resize', scale=(6, 8), keep_ratio=False)
     ]
     pipeline.insert(1, dict(type='RandomFlip', prob=1.))
-    plain_config.test_dataloader.dataset.pipeline = pipeline
+    config.test_dataloader.dataset.pipeline = pipeline
     with pytest.raises(UserError, match='the test pipeline has RandomFlip'):
-        resizes(plain_config)
+        resizes(config)
 
 
 @pytest.mark.parametrize('change, words', [
@@ -163,11 +186,10 @@ def test_what_the_images_go_through_before(plain_config):
     (dict(data_preprocessor=dict(test_cfg=dict(size_divisor=32))),
      'model.data_preprocessor.test_cfg=None'),
 ])
-def test_what_is_no_plain_function(plain_config, student_checkpoint, change,
-                                   words):
-    cfg = Config(dict(model=plain_config.model, filename='x.py'))
+def test_what_is_no_plain_function(config, checkpoint, change, words):
+    cfg = Config(dict(model=config.model))
     cfg.merge_from_dict(dict(model=change))
-    model, _ = load_student(cfg, student_checkpoint)
+    model, _ = load_student(cfg, checkpoint)
     with pytest.raises(UserError, match=words):
         check_plain(cfg, model)
 
