@@ -36,7 +36,7 @@ def write_onnx(program: torch.export.ExportedProgram, network: Deployed,
             warnings.simplefilter('ignore')  # of torch's own exporter
             made = torch.onnx.export(program, (),
                                      input_names=[INPUT],
-                                     output_names=[network.card.output],
+                                     output_names=[network.card.output_name],
                                      opset_version=OPSET,
                                      dynamo=True,
                                      optimize=True,
@@ -126,7 +126,7 @@ class OnnxNetwork:
         outputs = self.session.get_outputs()
         count = len(self.card.classes)
         names = [output.name for output in outputs]
-        if names != [self.card.output]:
+        if names != [self.card.output_name]:
             raise UserError(f'{path} gives {", ".join(names)}, its metadata '
                             f'says {self.card.output}')
         channels = outputs[0].shape[1]
