@@ -74,7 +74,8 @@ def rename_axes(model: Any, card: Card) -> None:
             named[dim.dim_param] = _AXES[letter]
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in shape_of(value):
-            dim.dim_param = named.get(dim.dim_param, dim.dim_param)
+            if dim.dim_param in named:  # to write '' would drop a number
+                dim.dim_param = named[dim.dim_param]
 
 
 def shape_of(value: Any) -> Any:
