@@ -53,6 +53,11 @@ class Card:
     align_corners: bool
     resize: list[dict[str, Any]]
 
+    @property
+    def output_name(self) -> str:
+        """In an ONNX graph, where ``argmax`` is the name of a node's."""
+        return 'labels' if self.output == LABELS else self.output
+
     def metadata(self) -> dict[str, str]:
         """As ONNX keeps it: each entry is JSON."""
         return {k: json.dumps(v) for k, v in dataclasses.asdict(self).items()}

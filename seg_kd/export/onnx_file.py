@@ -36,7 +36,7 @@ def write_onnx(program: torch.export.ExportedProgram, network: Deployed,
             warnings.simplefilter('ignore')  # of torch's own exporter
             made = torch.onnx.export(program, (),
                                      input_names=[INPUT],
-                                     output_names=[network.card.output],
+                                     output_names=[network.card.output_name],
                                      opset_version=OPSET,
                                      dynamo=True,
                                      optimize=True,
@@ -74,7 +74,8 @@ def rename_axes(model: Any, card: Card) -> None:
             named[dim.dim_param] = _AXES[letter]
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in shape_of(value):
-            dim.dim_param = named.get(dim.dim_param, dim.dim_param)
+            if dim.dim_param in named:  # to write '' would drop a number
+                dim.dim_param = named[dim.dim_param]
 
 
 def shape_of(value: Any) -> Any:
@@ -126,7 +127,7 @@ class OnnxNetwork:
         outputs = self.session.get_outputs()
         count = len(self.card.classes)
         names = [output.name for output in outputs]
-        if names != [self.card.output]:
+        if names != [self.card.output_name]:
             raise UserError(f'{path} gives {", ".join(names)}, its metadata '
                             f'says {self.card.output}')
         channels = outputs[0].shape[1]
