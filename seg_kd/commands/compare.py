@@ -17,14 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         metavar='METHOD',
                         help='by name (seg-kd configs methods), or a config '
                         'file; default: all that are shipped')
-    parser.add_argument('--data',
-                        metavar='EXPERIMENT',
-                        default='synthetic',
-                        help='by name (seg-kd configs experiments), or a '
-                        'config file; default %(default)s')
+    parser.add_argument(
+        '--data',
+        metavar='NAME',
+        default='synthetic',
+        help='an experiment (seg-kd configs experiments), or a '
+        'config file; default %(default)s')
     parser.add_argument('--student',
-                        help='another one than that of the experiment: by '
-                        'name (seg-kd configs students), or a config file')
+                        help='in place of the experiment\'s: by name (seg-kd '
+                        'configs students), or a file')
     parser.add_argument('--seeds',
                         nargs='+',
                         type=int,
@@ -38,9 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--controls',
                         nargs='+',
                         default=[],
-                        metavar='CONTROL',
-                        help='each method also with another teacher: own (the '
-                        'student alone), random, softened (labels, for kd)')
+                        metavar='NAME',
+                        help='own, random, softened: another teacher')
     parser.add_argument('--max-iters',
                         type=cli.positive,
                         metavar='N',

@@ -127,10 +127,7 @@ def evaluate(cfg: Config,
     cfg.experiment_name = f'test_{name}'.replace(' ', '_')
     if cfg.get('visualizer'):  # one instance a run, as in stages.py
         cfg.visualizer.pop('name', None)
-    cfg.custom_hooks = [
-        hook for hook in cfg.get('custom_hooks') or []
-        if not is_kind(hook, HOOKS, (TeacherHook, DistillHook))
-    ]
+    cfg.custom_hooks = plain_hooks(cfg)
     cfg.default_hooks.pop('checkpoint', None)
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper',
                 'param_scheduler', 'val_dataloader', 'val_cfg',
@@ -163,6 +160,14 @@ def evaluate(cfg: Config,
 
 def last_stage(cfg: Config) -> Config:
     return list(stage_configs(cfg))[-1][1]
+
+
+def plain_hooks(cfg: Config) -> list[ConfigDict]:
+    """The hooks of a complete config but for those that train a student."""
+    return [
+        hook for hook in cfg.get('custom_hooks') or []
+        if not is_kind(hook, HOOKS, (TeacherHook, DistillHook))
+    ]
 
 
 def _without_labels(cfg: Config, out: bool) -> None:
