@@ -1,7 +1,6 @@
 """Trains the student alone and with one method after the other, and compares.
 
-examples: seg-kd compare at kd sp --data camvid --seeds 0 1 2 --jobs 2
-          seg-kd compare ka --data camvid_by_recording --table --ledger FILE
+example: seg-kd compare at kd sp --data camvid --seeds 0 1 2 --jobs 2
 What is finished is used again; what was cut off goes on.
 """
 import argparse

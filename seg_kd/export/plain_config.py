@@ -25,12 +25,13 @@ from mmseg.datasets import BaseSegDataset
 
 from seg_kd.datasets import Albumentations, Cached, CheckLabels, check_files
 from seg_kd.engine.complete import plain
+from seg_kd.engine.class_iou import ClassIoUMetric
 from seg_kd.engine.evaluate import plain_hooks
 from seg_kd.errors import UserError
 from seg_kd.export.needs import (OURS, first_of_ours, module_of_ours,
                                  without_ours)
 from seg_kd.networks.checkpoint import DISTILL
-from seg_kd.registry import (DATA_SAMPLERS, DATASETS, HOOKS, MODELS,
+from seg_kd.registry import (DATA_SAMPLERS, DATASETS, HOOKS, METRICS, MODELS,
                              OPTIM_WRAPPERS, TRANSFORMS, is_kind, type_name)
 from seg_kd.split import SplitSegmentor
 
@@ -58,6 +59,9 @@ def plain_config(cfg: Config, notes: list[str]) -> Config:
     whole = named(plain(cfg._cfg_dict))
     found = {key: whole[key] for key in _KEPT if key in whole}
     found.setdefault('default_scope', 'mmseg')
+    for key in ('val_evaluator', 'test_evaluator'):
+        if is_kind(found.get(key), METRICS, ClassIoUMetric):
+            found[key] = dict(found[key], type='IoUMetric')
     for key in _LOADERS:
         if whole.get(key):
             found[key] = plain_loader(whole[key], notes)

@@ -289,7 +289,7 @@ def test_the_teachers_mode_survives_its_evaluation(config, data_root):
 def test_an_argument_that_a_teacher_has_not(config):
     hook = config.custom_hooks[0]
     hook.ckpt = hook.pop('checkpoint')
-    with pytest.raises(UserError, match='no ckpt=, but checkpoint'):
+    with pytest.raises(UserError, match='no ckpt=; did you mean checkpoint'):
         build_runner(config)
 
 
