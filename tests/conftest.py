@@ -33,6 +33,15 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope='session')
+def configs_as_they_are():
+    """The text of a config without layout, which takes longer than a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('yapf.yapflib.yapf_api.FormatCode',
+                      lambda text, **options: (text, False))
+        yield
+
+
 def build_runner(config: Config) -> Runner:
     """MMEngine's instances are named by the second: not fine enough here."""
     forget_instances()

@@ -137,6 +137,9 @@ class DistillRunner(Runner):
         return model
 
     def train(self):
+        # Each checkpoint has the config as text: laying that out takes longer
+        # than writing the weights of a small student.
+        object.__setattr__(self.cfg, '_format_python_code', False)
         with advised():
             return super().train()
 
