@@ -250,6 +250,12 @@ def all_gather_rows(rows: Tensor) -> Tensor:
     """The rows of all processes, in their order; counts may differ."""
     if not (dist.is_available() and dist.is_initialized()):
         return rows
-    found = [rows] * dist.get_world_size()
-    dist.all_gather_object(found, rows.detach().cpu())
-    return torch.cat([part.to(rows.device) for part in found])
+    count = torch.tensor(len(rows), device=rows.device)
+    counts = [torch.empty_like(count) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, count)
+    padded = rows.new_zeros(int(max(counts)), *rows.shape[1:])
+    padded[:len(rows)] = rows
+    found = [torch.empty_like(padded) for _ in counts]
+    if len(padded):
+        dist.all_gather(found, padded)
+    return torch.cat([part[:n] for part, n in zip(found, counts)])
