@@ -24,8 +24,8 @@ from mmengine.config import Config
 from mmseg.datasets import BaseSegDataset
 
 from seg_kd.datasets import Albumentations, Cached, CheckLabels, check_files
-from seg_kd.engine.complete import plain
 from seg_kd.engine.class_iou import ClassIoUMetric
+from seg_kd.engine.complete import plain
 from seg_kd.engine.evaluate import plain_hooks
 from seg_kd.errors import UserError
 from seg_kd.export.needs import (OURS, first_of_ours, module_of_ours,
