@@ -141,7 +141,27 @@ class DistillRunner(Runner):
         # than writing the weights of a small student.
         object.__setattr__(self.cfg, '_format_python_code', False)
         with advised():
-            return super().train()
+            model = super().train()
+        self._end_workers()
+        return model
+
+    def test(self):
+        metrics = super().test()
+        self._end_workers()
+        return metrics
+
+    def _end_workers(self) -> None:
+        """Ends the loaders' worker processes.
+
+        Left to the garbage collector, each would be waited for for 5 s: by
+        then the queue that tells it to end is closed.
+        """
+        for loop in (self._train_loop, self._val_loop, self._test_loop):
+            loader = getattr(loop, 'dataloader', None)
+            workers = getattr(loader, '_iterator', None)
+            if workers is not None:
+                workers._shutdown_workers()
+                loader._iterator = None
 
     def save_checkpoint(self, out_dir: str, filename: str, *args,
                         **kwargs) -> None:
