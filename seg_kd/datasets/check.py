@@ -115,6 +115,11 @@ def unwrapped(dataset: Any) -> Iterator[dict]:
         yield from unwrapped(item)
 
 
+def pipeline_of(dataset: Any) -> list:
+    """The transforms of the first config inside, or none."""
+    return next(unwrapped(dataset), {}).get('pipeline') or []
+
+
 def check_dataset(cfg: dict, full: bool = False) -> dict:
     """Check one data set.
 

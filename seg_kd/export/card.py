@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
-from seg_kd.datasets.check import unwrapped
+from seg_kd.datasets.check import pipeline_of, unwrapped
 from seg_kd.errors import UserError
 from seg_kd.networks.classes import class_names, other_classes
 from seg_kd.registry import DATASETS, type_name
@@ -150,9 +150,7 @@ def resizes(cfg: Config) -> list[dict[str, Any]]:
     Raises:
         UserError: One of them does more than change its size.
     """
-    dataset = next(
-        unwrapped((cfg.get('test_dataloader') or {}).get('dataset')), None)
-    pipeline = (dataset or {}).get('pipeline') or []
+    pipeline = pipeline_of((cfg.get('test_dataloader') or {}).get('dataset'))
     found = [move for move in pipeline if type_name(move) not in _LOADS]
     for move in found:
         if type_name(move) not in RESIZES:

@@ -11,7 +11,7 @@ from mmseg.evaluation import IoUMetric
 from seg_kd.datasets.progress import progress
 from seg_kd.export.card import Card
 from seg_kd.export.onnx_file import OnnxNetwork, describe
-from seg_kd.export.samples import as_array, count_of, samples
+from seg_kd.export.samples import Samples, as_array
 
 LOSS = 1.  # mIoU that 8 bits may cost without a word
 IGNORED = 255  # the label that is not scored
@@ -52,16 +52,15 @@ def quantize(path: str, target: str, cfg: Config, count: int) -> None:
     from onnxruntime.quantization.shape_inference import quant_pre_process
     network = OnnxNetwork(path)
     name = network.session.get_inputs()[0].name
-    images = (as_array(sample['inputs'])
-              for sample in samples(cfg, 'train', count))
-    read = progress(images, 'calibrate', min(count, count_of(cfg, 'train')))
+    samples = progress(Samples(cfg, 'train', count), 'calibrate')
+    images = (as_array(sample['inputs']) for sample in samples)
     with tempfile.TemporaryDirectory() as folder:
         prepared = os.path.join(folder, 'prepared.onnx')
         quant_pre_process(path, prepared, skip_symbolic_shape=True)
         quantization.quantize_static(
             prepared,
             target,
-            Calibration(network.card, name, read),
+            Calibration(network.card, name, images),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             # 7 bits of weights: with 8, sums overflow on processors without
@@ -89,8 +88,8 @@ def miou(networks: Mapping[str, Labels], cfg: Config, split: str,
         UserError: The data set is not here.
     """
     found = {name: torch.zeros(2, classes) for name in networks}
-    count = count_of(cfg, split)
-    for sample in progress(samples(cfg, split, labels=True), split, count):
+    samples = Samples(cfg, split, labels=True)
+    for sample in progress(samples, split):
         truth = sample['data_samples'].gt_sem_seg.data[0]
         image = as_array(sample['inputs'])
         for name, labels in networks.items():
@@ -101,4 +100,4 @@ def miou(networks: Mapping[str, Labels], cfg: Config, split: str,
     return {
         name: 100 * float((both / either).nanmean())
         for name, (both, either) in found.items()
-    }, count
+    }, len(samples)

@@ -24,6 +24,7 @@ from mmengine.config import Config
 from mmseg.datasets import BaseSegDataset
 
 from seg_kd.datasets import Albumentations, Cached, CheckLabels, check_files
+from seg_kd.datasets.check import pipeline_of
 from seg_kd.engine.class_iou import ClassIoUMetric
 from seg_kd.engine.complete import plain
 from seg_kd.engine.evaluate import plain_hooks
@@ -67,7 +68,7 @@ def plain_config(cfg: Config, notes: list[str]) -> Config:
             found[key] = plain_loader(whole[key], notes)
     if whole.get('test_dataloader'):
         dataset = found['test_dataloader']['dataset']
-        found['test_pipeline'] = innermost(dataset)['pipeline']
+        found['test_pipeline'] = pipeline_of(dataset)
     if whole.get('tta_pipeline'):
         found['tta_pipeline'] = plain_pipeline(whole['tta_pipeline'])
     if whole.get('optim_wrapper'):
@@ -212,13 +213,6 @@ def plain_dataset(cfg: dict, notes: list[str]) -> dict:
                                                    BaseSegDataset):
         return base_dataset(found, notes)
     return found
-
-
-def innermost(cfg: dict) -> dict:
-    """The first data set inside of wrappers."""
-    while 'pipeline' not in cfg and ('dataset' in cfg or 'datasets' in cfg):
-        cfg = cfg.get('dataset') or cfg['datasets'][0]
-    return {'pipeline': [], **cfg}
 
 
 def base_dataset(cfg: dict, notes: list[str]) -> dict:

@@ -10,17 +10,13 @@ from mmengine.config import Config
 from torch import Tensor
 
 from seg_kd.datasets import check_files, make_ready
-from seg_kd.datasets.check import unwrapped
+from seg_kd.datasets.check import pipeline_of, unwrapped
+from seg_kd.engine.evaluate import label_free
 from seg_kd.errors import UserError
-from seg_kd.registry import DATASETS, type_name
-
-_OF_LABELS = 'LoadAnnotations', 'CheckLabels'
+from seg_kd.registry import DATASETS
 
 
-def samples(cfg: Config,
-            split: str,
-            count: int | None = None,
-            labels: bool = False) -> Iterator[dict[str, Any]]:
+class Samples:
     """Samples of a data set as the test pipeline makes them.
 
     Args:
@@ -32,31 +28,29 @@ def samples(cfg: Config,
     Raises:
         UserError: The config has no such data set, or its files are missing.
     """
-    dataset = _dataset(cfg, split, labels)
-    whole = len(dataset)
-    picked = min(whole, count or whole)
-    for i in range(picked):
-        yield dataset[i * whole // picked]
 
+    def __init__(self,
+                 cfg: Config,
+                 split: str,
+                 count: int | None = None,
+                 labels: bool = False) -> None:
+        dataset = copy.deepcopy((cfg.get(f'{split}_dataloader')
+                                 or {}).get('dataset'))
+        if not dataset:
+            raise UserError(f'{cfg.filename} has no {split}_dataloader')
+        check_files(dataset)
+        pipeline = pipeline_of(cfg.test_dataloader.dataset)
+        for inner in unwrapped(dataset):
+            inner['pipeline'] = pipeline if labels else label_free(pipeline)
+        self.dataset = make_ready(DATASETS.build(dataset))
+        self.count = min(len(self.dataset), count or len(self.dataset))
 
-def count_of(cfg: Config, split: str) -> int:
-    """How many images there are."""
-    return len(_dataset(cfg, split, False))
+    def __len__(self) -> int:
+        return self.count
 
-
-def _dataset(cfg: Config, split: str, labels: bool) -> Any:
-    dataset = copy.deepcopy((cfg.get(f'{split}_dataloader')
-                             or {}).get('dataset'))
-    if not dataset:
-        raise UserError(f'{cfg.filename} has no {split}_dataloader')
-    check_files(dataset)
-    test = next(unwrapped(cfg.test_dataloader.dataset)).pipeline
-    for inner in unwrapped(dataset):
-        inner['pipeline'] = [
-            move for move in test
-            if labels or type_name(move) not in _OF_LABELS
-        ]
-    return make_ready(DATASETS.build(dataset))
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for i in range(self.count):
+            yield self.dataset[i * len(self.dataset) // self.count]
 
 
 @dataclasses.dataclass
@@ -82,7 +76,7 @@ def images_of(cfg: Config,
         size: Height and width of the noise; the crop's by default.
     """
     try:
-        found = [as_array(x['inputs']) for x in samples(cfg, 'test', count)]
+        found = [as_array(x['inputs']) for x in Samples(cfg, 'test', count)]
     except UserError:  # no test set, or not on this machine
         noise = np.random.default_rng(0)
         shape = (*(size or crop_of(cfg)), 3)

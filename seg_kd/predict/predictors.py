@@ -7,11 +7,12 @@ from mmengine.dataset import Compose
 from mmengine.device import get_device
 from mmseg.apis import inference_model
 
+from seg_kd.datasets.check import pipeline_of
 from seg_kd.engine.evaluate import last_stage, load_student
 from seg_kd.errors import UserError
 from seg_kd.export.card import RESIZES, classes_and_palette
 from seg_kd.export.onnx_file import OnnxNetwork
-from seg_kd.export.plain_config import innermost, plain_pipeline
+from seg_kd.export.plain_config import plain_pipeline
 from seg_kd.networks.classes import check_num_classes
 from seg_kd.registry import TRANSFORMS
 
@@ -35,7 +36,7 @@ def of_model(cfg: Config, checkpoint: str) -> tuple[Predictor, Names]:
     if not dataset:
         raise UserError(f'{cfg.filename} has no test_dataloader, whose '
                         'pipeline says how to load an image')
-    pipeline = plain_pipeline(innermost(dataset)['pipeline'])
+    pipeline = plain_pipeline(pipeline_of(dataset))
     model.cfg = Config(dict(test_pipeline=pipeline))
     model.to(get_device())
 
