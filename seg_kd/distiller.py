@@ -235,13 +235,13 @@ class Term:
         taught = pick(step.maps, self.teacher)
         apart = iteration - self.start < self.connector_iters
         if apart:
-            student = constant(student)
+            student = each(student, Tensor.detach)
         # float32 even under AMP: Gram sums over a map overflow float16.
         device = in_list(taught)[0].device
         with torch.autocast(device.type, enabled=False):
             mine, theirs = self.compared(student, taught, step, task)
-            terms = self.compute(parts[self.name], in_float(mine),
-                                 in_float(theirs), step)
+            terms = self.compute(parts[self.name], each(mine, Tensor.float),
+                                 each(theirs, Tensor.float), step)
         level = self.level(iteration)
         factor: float | str | Tensor = self.weight
         if isinstance(factor, str):  # 'auto'
@@ -538,16 +538,10 @@ def in_list(maps: Kept) -> list[Tensor]:
     return [maps] if isinstance(maps, Tensor) else maps
 
 
-def constant(maps: Kept) -> Kept:
+def each(maps: Kept, change: Callable[[Tensor], Tensor]) -> Kept:
     if isinstance(maps, Tensor):
-        return maps.detach()
-    return [kept.detach() for kept in maps]
-
-
-def in_float(maps: Kept) -> Kept:
-    if isinstance(maps, Tensor):
-        return maps.float()
-    return [kept.float() for kept in maps]
+        return change(maps)
+    return [change(kept) for kept in maps]
 
 
 def added(values: Iterable[Tensor]) -> Tensor:
