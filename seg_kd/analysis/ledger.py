@@ -166,7 +166,6 @@ def compare(runs: list[Run],
     by_method: dict[str, dict[tuple, Run]] = defaultdict(dict)
     for run in runs:
         by_method[run['method']][tuple(run[k] for k in PAIR)] = run
-    lengths = sorted({run['iterations'] for run in runs})
     alone = by_method.get(ALONE, {})
     paired = [
         m for m in by_method
@@ -184,10 +183,8 @@ def compare(runs: list[Run],
                 f'{method!r} is not paired with the student alone: '
                 f'{len(own)} runs of it and {len(alone)} of {ALONE!r}, none '
                 f'of the same {", ".join(PAIR)}')
-        for length in lengths:
+        for length in sorted({own[k]['iterations'] for k in paired_keys}):
             keys = [k for k in paired_keys if own[k]['iterations'] == length]
-            if not keys:
-                continue
             wall = mean(own[k]['wall_s'] / alone[k]['wall_s'] for k in keys)
             found.append(
                 Comparison(method, length, [own[k]['miou'] for k in keys],
