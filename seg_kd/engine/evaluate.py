@@ -63,6 +63,7 @@ def build_student(cfg: Config) -> nn.Module:
     """
     if not cfg.get('model'):
         raise UserError(f'{cfg.filename} describes no model')
+    cfg.model.pop('pretrained', None)  # the checkpoint has all weights
     try:
         return MODELS.build(cfg.model)
     except (UserError, TypeError):  # of arguments, which the caller explains
