@@ -103,7 +103,7 @@ def test_the_page(project, monkeypatch, capsys):
             'teacher.checkpoint': 'work_dirs/teacher/iter_1.pth'
         })
     line, out = call('--cfg-options', *given)
-    assert line == 'seg-kd train orchard/experiment.py' and 'loss_kd' not in out
+    assert 'experiment.py' in line and 'loss_kd' not in out
     line, out = call('--cfg-options', *given)
     assert re.search(r'loss_fitnet: \d.*loss_kd: \d', out)
     line, out = call('--cfg-options', *given)
