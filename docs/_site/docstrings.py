@@ -1,7 +1,6 @@
 """For mkdocstrings: docstrings of Sphinx's kind, as Markdown has it."""
 import re
 import sys
-import textwrap
 from pathlib import Path
 
 import griffe
@@ -31,7 +30,7 @@ def markdown(text: str) -> str:
 
 
 def block(match: re.Match) -> str:
-    formula = svg(textwrap.dedent(match[2]))
+    formula = svg(match[2], display=True)
     return f'{match[1]}<span class="display">{formula}</span>\n'
 
 

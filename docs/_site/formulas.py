@@ -11,8 +11,8 @@ FONT = FontProperties(size=DRAWN.FONT_SCALE, math_fontfamily='stix')
 SIMPLER = [  # what mathtext calls otherwise, or does by itself
     (r'\\begin\{cases\}(.*?)&(.*?)\\\\(.*?)&(.*?)\\end\{cases\}',
      r'\1\\;(\2),\\quad\3\\;(\4)'),
-    (r'\\[tcd]frac', r'\\frac'),
-    (r'\\frac\s*(\w)', r'\\frac{\1}'),
+    (r'\\[tc]frac', r'\\frac'),
+    (r'\\(d?)frac\s*(\w)', r'\\\1frac{\2}'),
     (r'(\\frac\{\w\})\s*(\w)', r'\1{\2}'),
     (r'\\sqrt\s*(\w)', r'\\sqrt{\1}'),
     (r'\\[bB]ig+[lr]?(?![a-z])\s*|\\textstyle', ''),
@@ -22,9 +22,11 @@ SIMPLER = [  # what mathtext calls otherwise, or does by itself
 
 
 @cache
-def svg(formula: str) -> str:
+def svg(formula: str, display: bool = False) -> str:
     """A formula of LaTeX as inline ``<svg>``, one for each of its lines."""
     text = ' '.join(formula.split())
+    if display:
+        text = text.replace('\\frac', '\\dfrac')
     for pattern, simpler in SIMPLER:
         text = re.sub(pattern, simpler, text)
     return '<br>'.join(drawing(line, formula) for line in text.split('\\\\'))

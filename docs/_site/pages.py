@@ -135,6 +135,5 @@ def api(title: str, module: str) -> str:
                  if isinstance(node, ast.ImportFrom) for alias in node.names)
     parts = [f'# {title}', f'`import {module}`. ' + ast.get_docstring(tree)]
     for name in sorted(names, key=str.lower):
-        parts.append(f'## {name}\n\n::: {place[name]}.{name}\n'
-                     '    options:\n      show_root_heading: false\n')
+        parts.append(f'::: {place[name]}.{name}')
     return '\n\n'.join(parts)
