@@ -142,6 +142,7 @@ def evaluate(cfg: Config,
         model = MODELS.build(dict(cfg.tta_model, module=model))
     folders = cfg.test_dataloader.dataset.get('data_prefix')
     if folders is not None and not folders.get('seg_map_path'):
+        folders.pop('seg_map_path', None)
         _without_labels(cfg, bool(out))
     if out:
         _set(cfg.test_evaluator, 'output_dir', os.path.join(out, name))
