@@ -24,6 +24,7 @@ COLOURS = np.array([(121, 85, 72), (76, 175, 80), (244, 67, 54), (0, 0, 0)],
 SIZE = (64, 96)
 # What makes it a matter of seconds. The files stay as they are.
 SHORT = {
+    'default_hooks.logger.interval': 1,
     'model.data_preprocessor.size': SIZE,
     'train_dataloader.dataset.pipeline.2.scale': SIZE[::-1],
     'train_dataloader.dataset.pipeline.3.crop_size': SIZE,
