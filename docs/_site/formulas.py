@@ -17,6 +17,8 @@ SIMPLER = [  # what mathtext calls otherwise, or does by itself
     (r'\\sqrt\s*(\w)', r'\\sqrt{\1}'),
     (r'\\[bB]ig+[lr]?(?![a-z])\s*|\\textstyle', ''),
     (r'\\le(?![a-z])', r'\\leq'),
+    (r'\\operatorname\{(\w+)\}', r'\\,\\mathrm{\1}'),
+    (r'(?<=\S)\s*\\(log|cos|max)(?![a-z])', r'\\,\\\1\\,'),
     (r'&=', '='),
 ]
 

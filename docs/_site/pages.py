@@ -63,7 +63,7 @@ def on_page_markdown(markdown: str, page: Page, **_) -> str:
         place = posixpath.relpath(page_of(path), posixpath.dirname(here))
         return place + (match[2] or '')
 
-    return LINK.sub(link, markdown)
+    return as_python_markdown(LINK.sub(link, markdown))
 
 
 # -- paths -----------------------------------------------------------------
@@ -86,6 +86,29 @@ def page_of(path: str) -> str:
         return path
     inside = path.removeprefix('docs/')
     return inside if inside != path else f'source/{path}.md'
+
+
+def as_python_markdown(text: str) -> str:
+    """What GitHub reads otherwise than Python's Markdown does.
+
+    What belongs to an item of a list stands four columns in here, and a
+    vertical bar in the code of a table needs no backslash.
+    """
+    lines, width, fence = [], 0, False
+    for line in text.split('\n'):
+        if line.startswith('```'):
+            fence = not fence
+        item = re.match(r'- +|\d+\. +', line)
+        if item and not fence:
+            width = len(item[0])
+        elif line.startswith(' ' * max(width, 1)):
+            line = ' ' * (4 - width if width else 0) + line
+        elif line:
+            width = 0
+        if line.startswith('|'):
+            line = re.sub('`[^`]*`', lambda m: m[0].replace('\\|', '|'), line)
+        lines.append(line)
+    return '\n'.join(lines)
 
 
 # -- pages that are made ---------------------------------------------------
