@@ -1,4 +1,5 @@
-# make install | demo | test | lint; the last three install by themselves.
+# make install | demo | test | lint | docs; all but the first install by
+# themselves.
 # Needs Python 3.10 or newer (3.11 is what the lock was tested with).
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -6,9 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-CODE := seg_kd configs tools benchmarks tests
+CODE := seg_kd configs tools benchmarks tests docs/_site
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint docs clean
 .DELETE_ON_ERROR:
 
 install: $(READY)
@@ -40,5 +41,10 @@ lint: $(READY)
 	@$(BIN)/codespell
 	@$(BIN)/mypy --no-error-summary
 
+# Warnings are errors: a link, an anchor or a docstring that leads nowhere.
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo 'The site is in site/. To read it: python3 -m http.server -d site'
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info

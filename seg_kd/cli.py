@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         '; the same command goes on' if name in GO_ON else '')
 
     def work() -> None:
+        if os.getcwd() not in sys.path:  # for custom_imports of a user's own
+            sys.path.append(os.getcwd())
         if name not in LIGHT:
             importlib.import_module('seg_kd.register')
         command.run(args)
@@ -178,11 +180,18 @@ def _wrong_arguments(error: TypeError) -> str | None:
     match = re.search(
         r'(\w+)\.__init__\(\) (missing \d+ required .*|'
         'got an unexpected keyword argument .*)', str(error), re.DOTALL)
-    *_, last = traceback.walk_tb(error.__traceback__)
-    called = last[0].f_code.co_filename
+    *_, (last, _) = traceback.walk_tb(error.__traceback__)
+    called = last.f_code.co_filename
     if match is None or not called.endswith('build_functions.py'):
         return None
-    return f'{match[1]} in the config: {match[2]}'
+    kind = last.f_locals.get('obj_cls')  # match[1] may be a class below it
+    name = getattr(kind, '__name__', match[1])
+    message = f'{name} in the config: {match[2]}'
+    if isinstance(kind, type) and 'unexpected' in match[2]:
+        import inspect
+        wanted = match[2].split("'")[1]
+        message += shipped.nearest(wanted, inspect.signature(kind).parameters)
+    return message
 
 
 def _say(message: str) -> int:
@@ -284,24 +293,34 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         UserError: It is missing or cannot be read, or an option fits nothing.
     """
-    from mmengine.config import Config
-
-    from seg_kd.engine.complete import apply_changes
     from seg_kd.engine.folds import choose_fold
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    path = shipped.find(args.config)
-    try:
-        cfg = Config.fromfile(path)
-    except (FileNotFoundError, SyntaxError, KeyError, TypeError, ImportError,
-            AttributeError, IndexError) as error:
-        raise UserError(f'config {args.config} cannot be read: '
-                        f'{type(error).__name__}: {error}') from error
-    apply_changes(cfg)
+    cfg = read_config(args.config)
     if args.fold:
         choose_fold(cfg, args.fold)
     for option in args.cfg_options or []:
         set_option(cfg, option)
     cfg.launcher = args.launcher
+    return cfg
+
+
+def read_config(name: str) -> Config:
+    """The config of a file, or a shipped one by its name.
+
+    Raises:
+        UserError: It is missing or cannot be read.
+    """
+    from mmengine.config import Config
+
+    from seg_kd.engine.complete import apply_changes
+    path = shipped.find(name)
+    try:
+        cfg = Config.fromfile(path)
+    except (FileNotFoundError, SyntaxError, KeyError, TypeError, ImportError,
+            AttributeError, IndexError) as error:
+        raise UserError(f'config {name} cannot be read: '
+                        f'{type(error).__name__}: {error}') from error
+    apply_changes(cfg)
     return cfg
 
 

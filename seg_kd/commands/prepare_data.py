@@ -8,6 +8,7 @@ import importlib
 from pathlib import Path
 
 from seg_kd import cli
+from seg_kd.errors import UserError
 
 ROOTS = dict(cityscapes='data/cityscapes',
              voc='data/VOCdevkit/VOC2012',
@@ -90,10 +91,25 @@ def run(args: argparse.Namespace) -> None:
                                 args.threshold))
         print(f'seg-kd train {args.out}/config.py trains on them')
     elif name == 'check':
-        from seg_kd.datasets.prepare.report import check
-        check(**given)
+        check(args.what, args.root)
     else:
         module = importlib.import_module(f'seg_kd.datasets.prepare.{name}')
         module.convert(**given)
         print(f'{Path(args.out)} is ready; to check it: seg-kd prepare-data '
               f'check {name} --root {args.out}')
+
+
+def check(what: str, root: str) -> None:
+    """Checks a data set by name, or all that a config names."""
+    from seg_kd.datasets.prepare import report
+    from seg_kd.engine.complete import resolve
+    if what in ROOTS:
+        report.check_kind(what, root or ROOTS[what])
+        return
+    try:
+        cfg = cli.read_config(what)
+    except UserError as error:
+        raise UserError(f'{what!r} is neither a config nor one of '
+                        f'{", ".join(ROOTS)} ({error})') from error
+    resolve(cfg)
+    report.check_config(cfg, root)

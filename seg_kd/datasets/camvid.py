@@ -1,6 +1,7 @@
 """CamVid, the Cambridge-driving Labeled Video Database, with 11 classes."""
 import os.path as osp
 from collections.abc import Sequence
+from typing import Any
 
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
@@ -44,7 +45,7 @@ class CamVidDataset(BaseSegDataset):
                  img_suffixes: Sequence[str] = ('.jpg', '.png'),
                  splits: Sequence[str] | None = None,
                  recordings: Sequence[str] | None = None,
-                 **kwargs) -> None:
+                 **kwargs: Any) -> None:
         self.img_suffixes = tuple(img_suffixes)
         self.splits, self.recordings = splits, recordings
         super().__init__(**kwargs)

@@ -19,7 +19,7 @@ from seg_kd.datasets.progress import progress
 from seg_kd.datasets.sources import advice
 from seg_kd.datasets.transforms import histogram
 from seg_kd.errors import UserError
-from seg_kd.registry import class_of
+from seg_kd.registry import class_of, type_name
 
 
 @TRANSFORMS.register_module()
@@ -66,7 +66,8 @@ def check_label(path: str | None,
     if label.ndim != 2:
         raise UserError(f'{path}: a label map has one channel of class '
                         f'numbers, this has shape {label.shape}: give each '
-                        'colour the number of its class')
+                        'colour the number of its class, see '
+                        'docs/own_data.md')
     if label.shape != tuple(shape[:2]):
         raise UserError(f'{path}: size {label.shape[::-1]} differs from the '
                         f"image's {tuple(shape[1::-1])} (width, height)")
@@ -145,13 +146,17 @@ def check_dataset(cfg: dict, full: bool = False) -> dict:
             class_of(cfg, DATASETS) or BaseSegDataset, BaseSegDataset):
         return {}
     # An empty list cannot be serialized: MMEngine would say so, badly.
-    dataset = DATASETS.build(
-        dict(cfg, pipeline=[], serialize_data=False, _scope_='mmseg'))
+    try:
+        dataset = DATASETS.build(
+            dict(cfg, pipeline=[], serialize_data=False, _scope_='mmseg'))
+    except ValueError as error:  # such as of classes and palette
+        raise UserError(f'{type_name(cfg)}: {error}') from error
     if not len(dataset):
         is_list = osp.isfile(dataset.ann_file)
         raise UserError(
             f'no image in {dataset.data_prefix["img_path"]}'
-            f'{f" by the list {dataset.ann_file}" if is_list else ""}')
+            f'{f" by the list {dataset.ann_file}" if is_list else ""}; see '
+            'img_suffix and data_prefix of the data set')
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     check_pairs(infos)
     report = dict(images=len(dataset))
@@ -163,10 +168,14 @@ def check_dataset(cfg: dict, full: bool = False) -> dict:
 
 def check_folders(cfg: dict) -> None:
     root = cfg.get('data_root') or ''
-    inner = (cfg.get('data_prefix') or {}).values()
-    for path in (root, *(osp.join(root, folder or '') for folder in inner)):
+    inner = (cfg.get('data_prefix') or {}).items()
+    for name, folder in (('', ''), *inner):
+        path = osp.join(root, folder or '')
         if path and not osp.isdir(path):
-            raise UserError(f'data folder {path} is missing; {advice(cfg)}')
+            bare = '; to test without labels, set data_prefix.seg_map_path=' \
+                if name == 'seg_map_path' else ''
+            raise UserError(f'data folder {path} is missing; '
+                            f'{advice(cfg)}{bare}')
     ann_file = cfg.get('ann_file') or ''
     if ann_file and not osp.isfile(osp.join(root, ann_file)):
         raise UserError(f'list of images {osp.join(root, ann_file)} is '
@@ -179,8 +188,11 @@ def check_pairs(infos: list[dict]) -> None:
         if missing:
             shown = ', '.join(i[name] for i in missing[:3])
             more = f' and {len(missing) - 3} more' if missing[3:] else ''
-            raise UserError(f'{len(missing)} of {len(infos)} images have no '
-                            f'{what} file: missing {shown}{more}')
+            raise UserError(
+                f'{len(missing)} of {len(infos)} images have no '
+                f'{what} file: missing {shown}{more}; an image and '
+                'its label have one name but for img_suffix and '
+                'seg_map_suffix')
 
 
 def open_files(dataset: BaseSegDataset, infos: list[dict]) -> dict:

@@ -108,7 +108,7 @@ class Albumentations(Albu):
         **kwargs: As for mmseg's ``Albu``.
     """
 
-    def __init__(self, transforms: list, **kwargs) -> None:
+    def __init__(self, transforms: list, **kwargs: Any) -> None:
         super().__init__(transforms, update_pad_shape=False, **kwargs)
 
     def albu_builder(self, cfg: dict) -> object:

@@ -15,6 +15,9 @@ ADVICE = {
     'there are parameters that no loss depends on, which DDP does not allow: '
     'set find_unused_parameters=True in the config, or freeze the layers '
     'that are not used',
+    'is out of bounds':
+    'a label is outside of the classes: seg-kd prepare-data check CONFIG '
+    'names the file, and so does CheckLabels after LoadAnnotations',
 }
 
 
@@ -23,7 +26,7 @@ def advised() -> Iterator[None]:
     """Known errors become a UserError that says what to do."""
     try:
         yield
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, IndexError) as error:
         for known, advice in ADVICE.items():
             if known in str(error):
                 raise UserError(f'{advice} ({known})') from error

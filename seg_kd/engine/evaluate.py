@@ -63,6 +63,7 @@ def build_student(cfg: Config) -> nn.Module:
     """
     if not cfg.get('model'):
         raise UserError(f'{cfg.filename} describes no model')
+    cfg.model.pop('pretrained', None)  # the checkpoint has all weights
     try:
         return MODELS.build(cfg.model)
     except (UserError, TypeError):  # of arguments, which the caller explains
@@ -141,6 +142,7 @@ def evaluate(cfg: Config,
         model = MODELS.build(dict(cfg.tta_model, module=model))
     folders = cfg.test_dataloader.dataset.get('data_prefix')
     if folders is not None and not folders.get('seg_map_path'):
+        folders.pop('seg_map_path', None)
         _without_labels(cfg, bool(out))
     if out:
         _set(cfg.test_evaluator, 'output_dir', os.path.join(out, name))

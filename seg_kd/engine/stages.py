@@ -315,6 +315,10 @@ def _train(cfg: Config, folder: str, record: dict[str, Any],
     if cfg.get('visualizer'):  # one instance a stage: each has its own folder
         cfg.visualizer.pop('name', None)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
+    for part in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
+        if not cfg.get(part):
+            raise UserError(f'{cfg.filename} has no {part}: there is nothing '
+                            'to train')
     for loader in (cfg.train_dataloader, cfg.get('val_dataloader')):
         if loader:  # before a teacher is fetched for nothing
             check_files(loader.dataset)

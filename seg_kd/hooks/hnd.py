@@ -63,8 +63,8 @@ class HNDHook(DistillHook):
     loss_cls = HNDLoss
     term_cls = SplitTerm
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, masked: bool = False, **settings: Any) -> None:
         if settings.keys() & {'student', 'teacher'}:
             raise UserError('HNDHook: the split is said in the model, as '
                             'split=; leave student= and teacher= out')
-        super().__init__((), (), **settings)  # the model knows them
+        super().__init__((), (), masked=masked, **settings)  # in the model

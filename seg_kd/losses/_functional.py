@@ -81,8 +81,10 @@ def prepare(student: Tensor, teacher: Tensor,
 def check_map(tensor: Tensor, name: str) -> None:
     """Raise ValueError unless ``tensor`` is a map ``(N, C, H, W)``."""
     if tensor.dim() != 4:
+        hint = ': x[..., None, None] makes a map of one position of it' \
+            if tensor.dim() == 2 else ''
         raise ValueError(f'{name} must be a map (N, C, H, W), not '
-                         f'{tuple(tensor.shape)}')
+                         f'{tuple(tensor.shape)}{hint}')
 
 
 def as_list(value: Any) -> list:

@@ -28,7 +28,8 @@ def test_curves_have_one_axis_a_term_and_one_line_a_run(
     monkeypatch.setattr(pictures, 'read_scalars', lambda folder: logs[folder])
     draw_curves(dict(first='a', second='b'), str(tmp_path / 'curves.png'))
     axes = {axis.get_title(): axis for axis in drawn[0].axes}
-    assert list(axes) == ['loss', 'loss_ka']  # no metric
+    assert list(axes) == ['loss', 'loss_ka', 'mIoU']
+    assert axes['mIoU'].lines[0].get_marker() == 'o'  # a line of one point
     lines = {
         line.get_label(): list(zip(*line.get_data()))
         for line in axes['loss'].lines
@@ -62,7 +63,8 @@ class FakeNetwork:
 def test_predictions_are_beside_the_image_and_the_truth(
         tmp_path, monkeypatch, drawn):
     palette = [[10, 20, 30], [40, 50, 60]]
-    built = type('', (), dict(metainfo=dict(palette=palette)))
+    built = type('', (),
+                 dict(metainfo=dict(classes=('sky', 'road'), palette=palette)))
     monkeypatch.setattr(pictures.DATASETS, 'build', lambda cfg: built)
     models = dict(small=FakeNetwork(0), large=FakeNetwork(1))
     pictures.draw_predictions(models, str(tmp_path / 'p.png'), count=2)
@@ -75,3 +77,7 @@ def test_predictions_are_beside_the_image_and_the_truth(
     assert image[0, 0].tolist() == [12, 6, 0]  # BGR as RGB
     assert truth[0].tolist() == [*palette, [0, 0, 0]]
     assert (small == palette[0]).all() and (large == palette[1]).all()
+    legend, = drawn[0].legends
+    assert [x.get_text() for x in legend.get_texts()] == ['sky', 'road']
+    assert legend.get_patches()[1].get_facecolor()[:3] == pytest.approx(
+        np.array(palette[1]) / 255)

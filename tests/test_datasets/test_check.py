@@ -58,6 +58,25 @@ def test_missing_split_and_list(root):
     assert 'no.txt is missing' in message(check_dataset, listed)
 
 
+def test_missing_labels_may_be_left_out(root):
+    unlabelled = dict(cfg(root))
+    unlabelled['data_prefix'] = dict(img_path='images/train',
+                                     seg_map_path='nowhere')
+    assert 'set data_prefix.seg_map_path=' in message(check_dataset,
+                                                      unlabelled)
+
+
+def test_names_that_do_not_fit(root):
+    own = dict(cfg(root), type='BaseSegDataset', img_suffix='.jpeg')
+    text = message(check_dataset, own)
+    assert 'no image in' in text and 'img_suffix' in text
+    own.update(img_suffix='.png', seg_map_suffix='_mask.png')
+    text = message(check_dataset, own)
+    assert '0_mask.png' in text and 'seg_map_suffix' in text
+    own['metainfo'] = dict(classes=('a', 'b'), palette=[[0, 0, 0]])
+    assert 'palette does not match classes' in message(check_dataset, own)
+
+
 def test_empty_split(root):
     (root / 'images/test').mkdir()
     (root / 'labels/test').mkdir()

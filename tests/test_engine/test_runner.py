@@ -476,10 +476,12 @@ def test_an_error_of_a_users_own_keeps_its_place(ka_config):
      'starting a new one.', 'find_unused_parameters=True'),
     ('Expected more than 1 value per channel when training, got [1, 8, 1, 1]',
      'batch_size'),
+    ('Target 3 is out of bounds.', 'prepare-data check'),
 ])
 def test_what_torch_says_is_explained(said, advice):
+    kind = IndexError if 'Target' in said else RuntimeError
     with pytest.raises(UserError, match=advice) as caught, advised():
-        raise RuntimeError(said)
+        raise kind(said)
     assert said in str(caught.value.__cause__)
     with pytest.raises(RuntimeError, match='^else$'), advised():
         raise RuntimeError('else')

@@ -29,6 +29,18 @@ def test_a_card_points_to_the_docstring_and_holds_no_weight(card):
     assert not re.search(r'weight=[\d.]+(?!.*# paper)', text)
 
 
+@pytest.mark.parametrize('card', CARDS, ids=lambda p: p.stem)
+def test_a_whole_config_on_a_card_can_be_completed(card, tmp_path):
+    for code in re.findall(r'```python\n(_base_.*?)```', card.read_text(),
+                           re.S):
+        (tmp_path / 'card.py').write_text(code)
+        config = Config.fromfile(str(tmp_path / 'card.py'))
+        *_, (_, stage) = stage_configs(config)
+        assert f"{card.stem.replace('_', '')}hook" in [
+            hook.type.lower() for hook in stage.custom_hooks
+        ]
+
+
 @pytest.mark.parametrize('name, weight', ROWS)
 def test_the_weight_in_the_table_is_the_shipped_one(name, weight):
     config = Config.fromfile(str(ROOT / f'configs/{name}_deeplab.py'))

@@ -73,3 +73,8 @@ def test_extra_repr_and_form():
     assert 'temperature=4.0' in repr(KDLoss())
     with pytest.raises(ValueError, match="not 'pixel'"):
         KDLoss(form='pixel')
+
+
+def test_vectors_are_told_how_to_become_maps():
+    with pytest.raises(ValueError, match=r'x\[\.\.\., None, None\]'):
+        KDLoss()(torch.randn(2, 3), torch.randn(2, 3))

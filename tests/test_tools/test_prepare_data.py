@@ -328,6 +328,25 @@ def test_check_of_a_config_file(tmp_path, ok, fails, capsys):
     ok('check', config)
     assert 'images/train: 1 images, 3x2' in capsys.readouterr().out
     assert 'neither a config' in fails('check', 'nothing')
+    (tmp_path / 'empty.py').write_text('model = None')
+    assert 'names no data set' in fails('check', tmp_path / 'empty.py')
+
+
+def test_check_of_a_class_of_the_users_own(tmp_path, ok, capsys, monkeypatch):
+    """Found in this folder; not derived from MMSegmentation's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'path', [p for p in sys.path if p])
+    (tmp_path / 'set_of_mine.py').write_text(
+        'from seg_kd.registry import DATASETS\n'
+        '@DATASETS.register_module()\n'
+        'class SetOfMine(list):\n    pass\n')
+    (tmp_path / 'config.py').write_text(
+        'custom_imports = dict(imports=["set_of_mine"])\n'
+        'root = "."\n'
+        'train_dataloader = dict(dataset=dict(type="SetOfMine", '
+        'data_root="config:root"))')
+    ok('check', 'config.py')
+    assert 'SetOfMine : its folders are there' in capsys.readouterr().out
 
 
 def test_write_leaves_no_half_file(tmp_path, monkeypatch):

@@ -148,6 +148,10 @@ def unknown_stage(cfg):
     cfg.custom_hooks[1].translator = 'stage:translatr'
 
 
+def no_training(cfg):
+    cfg.pop('train_dataloader')
+
+
 def bad_label(cfg):
     """Met by a loader worker, whose traceback nobody wants to read."""
     root = Path(cfg.train_dataloader.dataset.data_root)
@@ -174,8 +178,13 @@ def bad_label(cfg):
     (wrong_layer, ['botleneck', 'decode_head.bottleneck']),
     (no_checkpoint, ['nowhere.pth', 'does not exist']),
     (wrong_classes, ['student has 7 classes', 'data set has 4']),
-    (missing_argument, ['Hook in the config: missing 1', "'teacher'"]),
-    (unknown_argument, ['IterBasedTrainLoop in the config', "'maxiters'"]),
+    (missing_argument,
+     ['TranslatorHook in the config: missing 1', "'teacher'"]),
+    (unknown_argument, [
+        'IterBasedTrainLoop in the config', "'maxiters'",
+        'did you mean max_iters'
+    ]),
+    (no_training, ['has no train_dataloader']),
     (unknown_stage, ['stage:translatr', "'translator'"]),
     (bad_label, ['labels/', '9']),
 ],
@@ -333,7 +342,10 @@ def test_hooks_and_samplers_given_as_classes(call, config, tmp_path):
 @pytest.mark.parametrize('out', [(), ('--out', 'labels')])
 def test_images_without_labels_are_shown(call, config, tmp_path, out):
     cfg = short(tmp_path)
-    cfg.test_dataloader.dataset.data_prefix.pop('seg_map_path')
+    if out:
+        cfg.test_dataloader.dataset.data_prefix.pop('seg_map_path')
+    else:
+        cfg.test_dataloader.dataset.data_prefix.seg_map_path = ''
     cfg.test_dataloader.dataset.pipeline.insert(2, dict(type='CheckLabels'))
     write(cfg, tmp_path / 'kd.py')
     assert call('train', 'kd.py')[0] == 0

@@ -5,33 +5,23 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 
-from seg_kd import shipped
 from seg_kd.datasets.check import check_dataset, dataset_configs
 from seg_kd.datasets.sources import SOURCES, split_config
 from seg_kd.errors import UserError
 from seg_kd.registry import type_name
 
 
-def check(what: str, root: str = '') -> None:
-    """Check a data set by name, or all that a config names."""
-    if what in SOURCES:
-        check_kind(what, root or SOURCES[what].root)
-        return
-    try:
-        path = shipped.find(what)
-    except UserError as error:
-        raise UserError(f'{what!r} is neither a config nor one of '
-                        f'{", ".join(SOURCES)} ({error})') from error
-    check_config(Config.fromfile(path), root)
-
-
 def check_config(cfg: Config, root: str = '') -> None:
     """Check the data sets of a config; name classes that are in none."""
-    reports = []
-    for dataset in dataset_configs(cfg):
+    datasets, reports = dataset_configs(cfg), []
+    if not datasets:
+        raise UserError(f'{cfg.filename} names no data set: it has no '
+                        'train_dataloader, val_dataloader or test_dataloader')
+    for dataset in datasets:
         folder = (dataset.get('data_prefix') or {}).get('img_path', '')
         given = {**dataset, **(dict(data_root=root) if root else {})}
-        reports.append(show(f'{type_name(dataset)} {folder}', given))
+        report = show(f'{type_name(dataset)} {folder}', given)
+        reports += [report] if report else []
     pixels = np.sum([report['pixels'] for report in reports], 0)
     names = reports[0]['classes'] if reports else None
     absent = [name for i, name in enumerate(names or ()) if not pixels[i]]
@@ -60,6 +50,12 @@ def check_kind(kind: str, root: str) -> None:
 def show(title: str, cfg: dict) -> dict:
     """Check one split, print a line, return what was found."""
     report = check_dataset(cfg, full=True)
+    if not report:
+        print(
+            f'{title}: its folders are there; more cannot be said of a '
+            "class that is not derived from MMSegmentation's BaseSegDataset",
+            flush=True)
+        return {}
     sizes, pixels, names = (report[k] for k in ('sizes', 'pixels', 'classes'))
     size = 'x'.join(map(str, next(iter(sizes))))
     size = f'{len(sizes)} sizes' if len(sizes) > 1 else size
