@@ -6,7 +6,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import tiles, unit, with_gradient
+from seg_kd.losses._functional import (gather_processes, read, tiles, unit,
+                                       with_gradient)
+from seg_kd.losses._relation import count_of, kept
+from seg_kd.losses.instances import choose
 
 EPS = 1e-7  # of the authors, in the denominators of both probabilities
 
@@ -63,22 +66,28 @@ class Banks(nn.Module):
         return (f'{tuple(self.student.shape)}, k={self.k}, '
                 f'temperature={self.temperature}, momentum={self.momentum}')
 
-    def forward(self, student: Tensor, teacher: Tensor,
-                index: Tensor) -> Tensor:
+    def forward(self,
+                student: Tensor,
+                teacher: Tensor,
+                index: Tensor,
+                there: Tensor | None = None) -> Tensor:
         noise = self.k / len(self.student)
         sides = (student, self.teacher), (teacher, self.student)
-        counts = self.draw(len(index))
         scores = [v.detach() @ b.T / self.temperature for v, b in sides]
-        shift = self.normalizers(scores, counts, index) + math.log(noise + EPS)
-        constant = len(index) * self.k * math.log1p(EPS / noise)
-        batch, total = max(1, len(index)), 0.
+        counts = kept(self.draw(len(index)), there)
+        own = torch.zeros_like(counts).scatter_(
+            1, index.unsqueeze(1), kept(counts.new_ones(len(index), 1), there))
+        shift = self.normalizers(scores, counts + own)
+        shift = shift + math.log(noise + EPS)
+        batch, total = count_of(student, there), 0.
+        constant = own.sum() * self.k * math.log1p(EPS / noise)
         for (vectors, bank), score, s in zip(sides, scores, shift):
-            value, slope = noise_contrast(score - s, counts, index)
+            value, slope = noise_contrast(score - s, counts, own)
             gradient = slope @ bank / (batch * self.temperature)
             total = total + with_gradient(vectors,
                                           (value + constant) / batch, gradient)
         if self.training:
-            self.update(student, teacher, index)
+            self.update(student, teacher, index, there)
         return total
 
     def draw(self, rows: int) -> Tensor:
@@ -89,49 +98,57 @@ class Banks(nn.Module):
         return counts.scatter_add_(1, picks, counts.new_ones(picks.shape))
 
     @torch.no_grad()
-    def normalizers(self, scores, counts: Tensor, index: Tensor) -> Tensor:
+    def normalizers(self, scores, counts: Tensor) -> Tensor:
         """``log Z`` of both sides: n times the mean of the first scores."""
-        if not self.log_z.isnan().any():
+        if not read(self, 'log_z', unknown):
             return self.log_z
-        counts = counts.clone()
-        counts[torch.arange(len(index), device=index.device), index] += 1
         sums = [(s + counts.log()).flatten().logsumexp(0) for s in scores]
         sums = torch.stack([*sums, counts.sum().log()])
-        *sums, drawn = all_gather_rows(sums.unsqueeze(0)).logsumexp(0)
+        *sums, drawn = gather_processes(sums.unsqueeze(0)).logsumexp(0)
         log_z = torch.stack(sums) - drawn + math.log(len(self.student))
         if self.training:
             self.log_z.copy_(log_z)
+            read(self, 'log_z', unknown)  # from now on no step waits for it
         return log_z
 
     @torch.no_grad()
-    def update(self, student: Tensor, teacher: Tensor, index: Tensor) -> None:
+    def update(self,
+               student: Tensor,
+               teacher: Tensor,
+               index: Tensor,
+               there: Tensor | None = None) -> None:
         """Moves the rows of these images, of all processes."""
-        index = all_gather_rows(index)
+        gather = all_gather_rows if there is None else gather_processes
+        index = gather(index)
         if not len(index):
             return
         same = index.unsqueeze(1) == index
+        if there is not None:
+            same &= gather(there)
         last = len(index) - 1 - same.flip(1).long().argmax(1)
         for bank, new in (self.student, student), (self.teacher, teacher):
-            new = torch.lerp(all_gather_rows(new), bank[index], self.momentum)
-            bank[index] = unit(new)[last]
+            old = bank[index]
+            new = unit(torch.lerp(gather(new), old, self.momentum))[last]
+            bank[index] = torch.where(same.any(1, keepdim=True), new, old)
+
+
+def unknown(x: Tensor) -> bool:
+    return bool(x.isnan().any())
 
 
 def noise_contrast(logits: Tensor, counts: Tensor,
-                   index: Tensor) -> tuple[Tensor, Tensor]:
+                   own: Tensor) -> tuple[Tensor, Tensor]:
     """Sum of the batch, and its gradient with respect to the logits.
 
     Logits are those of being the image itself and not noise; a logit counts
-    as negative ``counts`` times.
+    as negative ``counts`` times, and as positive ``own`` times.
 
     Shape:
-        ``(B, n), (B, n), (B,) -> (), (B, n)``.
+        ``(B, n), (B, n), (B, n) -> (), (B, n)``.
     """
-    rows = torch.arange(len(index), device=index.device)
-    own = logits[rows, index]
-    value = F.softplus(-own).sum() + (counts * F.softplus(logits)).sum()
-    slope = counts * logits.sigmoid()
-    slope[rows, index] -= (-own).sigmoid()
-    return value, slope
+    value = (own * F.softplus(-logits)).sum()
+    value = value + (counts * F.softplus(logits)).sum()
+    return value, counts * logits.sigmoid() - own * (-logits).sigmoid()
 
 
 class Queue(nn.Module):
@@ -179,62 +196,96 @@ class Queue(nn.Module):
         return (f'{tuple(self.student.shape)}, enqueue={self.enqueue}, '
                 f'temperature={self.temperature}')
 
-    def forward(self, student: Tensor, teacher: Tensor,
-                classes: Tensor | None) -> Tensor:
-        filled = slice(min(int(self.written), len(self.student)))
+    def forward(self,
+                student: Tensor,
+                teacher: Tensor,
+                classes: Tensor | None,
+                there: Tensor | None = None) -> Tensor:
         if classes is None:  # everyone for himself
             own = torch.arange(len(student), device=student.device)
             classes = torch.full_like(own, -1)
         else:
             own = classes
-        ids = torch.cat((own, self.classes[filled]))
+        size = len(self.student)
+        if there is None:  # on a CPU, which need not wait for a number
+            there = torch.ones_like(own, dtype=torch.bool)
+            size = min(size, int(self.written))
+        ids = torch.cat((own, self.classes[:size]))
+        usable = torch.arange(size, device=student.device) < self.written
+        usable = torch.cat((there, usable))
         s, t = student.detach(), teacher.detach()
         values, by_s, by_t = zip(
-            contrast(s, t, self.teacher[filled], ids, self.temperature),
-            contrast(t, s, self.student[filled], ids, self.temperature))
+            contrast(s, t, self.teacher[:size], ids, usable, self.temperature),
+            contrast(t, s, self.student[:size], ids, usable, self.temperature))
         total = with_gradient(student, sum(values), by_s[0] + by_t[1])
         total = total + with_gradient(teacher, torch.zeros_like(total),
                                       by_t[0] + by_s[1])
         if self.training and len(self.student):
-            self.update(s, t, classes)
+            self.update(s, t, classes, there)
         return total
 
     @torch.no_grad()
-    def update(self, student: Tensor, teacher: Tensor,
-               classes: Tensor) -> None:
-        """Overwrites the oldest rows, with those of all processes."""
-        size = len(self.student)
-        # drawn on the CPU: the same on every device
-        order = torch.randperm(len(student))[:self.enqueue].to(student.device)
-        rows = [all_gather_rows(x[order]) for x in (student, teacher, classes)]
-        rows = [x[-size:] for x in rows]
-        start = int(self.written)
-        end = start + len(rows[0])
-        at = torch.arange(start, end, device=student.device) % size
-        for buffer, new in zip((self.student, self.teacher, self.classes),
-                               rows):
-            buffer[at] = new
-        self.written.fill_(end if end < 2 * size else size + end % size)
+    def update(self,
+               student: Tensor,
+               teacher: Tensor,
+               classes: Tensor,
+               there: Tensor | None = None) -> None:
+        """Overwrites the oldest rows, with those of all processes.
+
+        As many from each, so that nobody waits for their number: ``used``
+        says which are instances.
+        """
+        size, dim = self.student.shape
+        if there is None:
+            there = torch.ones_like(classes, dtype=torch.bool)
+        rows = torch.cat((student, teacher, classes.unsqueeze(1).to(
+            student.dtype), there.unsqueeze(1).to(student.dtype)), 1)
+        rows = rows[draw(there, self.enqueue)]
+        rows = F.pad(rows, (0, 0, 0, self.enqueue - len(rows)))
+        rows = gather_processes(rows)
+        used = rows[:, -1] > 0
+        rows = rows[(~used).long().argsort(stable=True)]  # those first
+        count = used.sum()
+        skipped = (count - size).clamp(min=0)  # the newest stay
+        place = (torch.arange(size, device=rows.device) - self.written) % size
+        new = (place < count - skipped).unsqueeze(1)
+        rows = rows[(place + skipped).clamp(max=len(rows) - 1)]
+        self.student.copy_(torch.where(new, rows[:, :dim], self.student))
+        self.teacher.copy_(torch.where(new, rows[:, dim:-2], self.teacher))
+        self.classes.copy_(
+            torch.where(new.squeeze(1), rows[:, -2].long(), self.classes))
+        end = self.written + count - skipped
+        self.written.copy_(torch.where(end < 2 * size, end, size + end % size))
+
+
+def draw(there: Tensor, most: int) -> Tensor:
+    """Numbers of at most ``most`` of those that are there, at random."""
+    if there.device.type == 'cpu':  # where all are
+        return torch.randperm(len(there))[:most]
+    return choose(there, most)
 
 
 def contrast(anchors: Tensor, others: Tensor, queue: Tensor, ids: Tensor,
+             usable: Tensor,
              temperature: float) -> tuple[Tensor, Tensor, Tensor]:
     """Cross entropy of finding anchor i's own, row i of the others.
 
-    Rows of equal ``ids`` are not compared, but for one's own.
+    Rows of equal ``ids`` are not compared, but for one's own, nor are those
+    that are not usable.
 
     Shape:
-        ``(M, D), (M, D), (Q, D), (M + Q,) -> (), (M, D), (M, D)``: the mean,
-        and its gradients with respect to anchors and others.
+        ``(M, D), (M, D), (Q, D), (M + Q,), (M + Q,) -> (), (M, D), (M, D)``:
+        the mean, and its gradients with respect to anchors and others.
     """
     count = len(anchors)
-    share = 1 / max(1, count)
+    share = 1 / usable[:count].sum().clamp(min=1).double()
     keys = torch.cat((others, queue))
     value = anchors.new_zeros((), dtype=torch.double)
     by_anchors, by_others = torch.empty_like(anchors), torch.zeros_like(others)
     for tile in tiles(max(1, len(keys)), count, anchors.device):
         logits = anchors[tile] @ keys.T / temperature
         hidden = ids[:count][tile].unsqueeze(1) == ids
+        hidden |= ~(usable[:count][tile].unsqueeze(1) & usable)
         hidden.diagonal(tile.start).fill_(False)
         logits.masked_fill_(hidden, -math.inf)
         own = logits.diagonal(tile.start)

@@ -1,6 +1,6 @@
 """What all losses share: sizes, masks, precision, ready gradients."""
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -246,10 +246,19 @@ def full_precision(tensor: Tensor) -> torch.autocast:
 def tiles(channels: int, positions: int,
           device: torch.device) -> Iterator[slice]:
     """Slices over positions: cache-sized on CPU, launch-sized elsewhere."""
-    budget = 1 << (18 if device.type == 'cpu' else 24)
+    budget = 1 << (18 if device.type == 'cpu' else 25)
     step = max(1, budget // channels)
     for start in range(0, positions, step):
         yield slice(start, start + step)
+
+
+def parts(*maps: Tensor) -> Iterable[tuple[Tensor, ...]]:
+    """Maps ``(N, ...)`` image by image on a CPU, which has them in its cache.
+
+    Elsewhere all images at once: a kernel is to be worth its launch, and
+    their number must not grow with the batch.
+    """
+    return zip(*maps) if maps[0].device.type == 'cpu' else [maps]
 
 
 def sum_positions(positions: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
@@ -260,9 +269,9 @@ def sum_positions(positions: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     The gradient is found together with the value.
 
     Args:
-        positions: Of columns ``(C, P)`` of both the terms, ``(., P)``, and
-            their slopes ``(C, P)`` with respect to the student, which are
-            written into.
+        positions: Of columns ``(..., C, P)`` of both the terms,
+            ``(..., ., P)``, and their slopes ``(..., C, P)`` with respect to
+            the student, which are written into.
         student: ``(N, C, H, W)``, prepared, as the two that follow.
         teacher: ``(N, C, H, W)``.
         valid: ``(N, H, W)``.
@@ -271,13 +280,15 @@ def sum_positions(positions: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     value = student.new_zeros((), dtype=torch.double)
     gradient = torch.empty_like(student, memory_format=torch.contiguous_format)
     with torch.no_grad():
-        for images in zip(student.detach(), teacher, valid, gradient):
+        maps = student.detach(), teacher, valid.unsqueeze(1), gradient
+        for images in parts(*maps):
             s, t, keep, out = (x.flatten(-2) for x in images)
-            for tile in tiles(len(s), s.shape[1], s.device):
-                term, slope = positions(s[:, tile], t[:, tile])
-                term = torch.where(keep[tile], term, 0.)
+            for tile in tiles(s[..., 0].numel(), s.shape[-1], s.device):
+                term, slope = positions(s[..., tile], t[..., tile])
+                term = torch.where(keep[..., tile], term, 0.)
                 value += term.sum(dtype=torch.double)
-                out[:, tile] = torch.where(keep[tile], slope.mul_(scale), 0.)
+                out[..., tile] = torch.where(keep[..., tile],
+                                             slope.mul_(scale), 0.)
     return with_gradient(student, value * scale, gradient)
 
 
@@ -291,18 +302,18 @@ def norm_and_slope(x: Tensor, order: float) -> tuple[Tensor, Tensor]:
     the maximum share the slope, as in torch.
 
     Shape:
-        ``(C, P) -> (1, P), (C, P)``.
+        ``(..., C, P) -> (..., 1, P), (..., C, P)``.
     """
     if order == 1:
-        return x.abs().sum(0, keepdim=True), x.sign()
+        return x.abs().sum(-2, keepdim=True), x.sign()
     if order == 2:
-        norm = x.square().sum(0, keepdim=True).sqrt()
+        norm = x.square().sum(-2, keepdim=True).sqrt()
         return norm, x * inverse(norm)
     if math.isinf(order):
-        norm = x.abs().amax(0, keepdim=True)
+        norm = x.abs().amax(-2, keepdim=True)
         peak = (x.abs() == norm) * x.sign()
-        return norm, peak / peak.abs().sum(0, keepdim=True).clamp(min=1)
-    norm = torch.linalg.vector_norm(x, order, dim=0, keepdim=True)
+        return norm, peak / peak.abs().sum(-2, keepdim=True).clamp(min=1)
+    norm = torch.linalg.vector_norm(x, order, dim=-2, keepdim=True)
     unit = x * inverse(norm)
     return norm, unit.sign() * unit.abs().pow(order - 1)
 
@@ -391,3 +402,24 @@ def moments(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(found)
     return found[0], *found[1:].chunk(2)
+
+
+def read(module: nn.Module, name: str, of: Callable = Tensor.item) -> Any:
+    """What ``of`` makes of a buffer, asked again only after it was written.
+
+    A GPU has to be waited for then.
+    """
+    buffer = getattr(module, name)
+    seen = module.__dict__.setdefault('numbers_read', {})
+    if seen.get(name, (None, ))[0] != buffer._version:
+        seen[name] = buffer._version, of(buffer)
+    return seen[name][1]
+
+
+def gather_processes(rows: Tensor) -> Tensor:
+    """The rows of all processes, in their order; of each as many."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return rows
+    found = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(found, rows.contiguous())
+    return torch.cat(found)

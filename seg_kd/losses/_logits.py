@@ -121,12 +121,15 @@ def resized_rows(x: Tensor, rows: slice,
     if list(x.shape[2:]) == list(size):
         own = x[:, :, rows]
         return own, own, rows
-    last = x.shape[2] - 1
-    y = torch.arange(size[0], dtype=torch.double)[rows]
-    y = ((y + .5) * (x.shape[2] / size[0]) - .5).clamp(0, last)
-    span = slice(int(y[0]), min(int(y[-1]) + 1, last) + 1)
-    share = y.frac()[:, None].to(x)
-    top = (y.long() - span.start).to(x.device)
+    last, ratio = x.shape[2] - 1, x.shape[2] / size[0]
+    start, end = rows.start, min(rows.stop, size[0])
+    first, final = (min(max((row + .5) * ratio - .5, 0), last)
+                    for row in (start, end - 1))
+    span = slice(int(first), min(int(final) + 1, last) + 1)
+    y = torch.arange(start, end, dtype=torch.double, device=x.device)
+    y = ((y + .5) * ratio - .5).clamp(0, last)
+    share = y.frac()[:, None].to(x.dtype)
+    top = y.long() - span.start
     with torch.set_grad_enabled(x.requires_grad):
         own = x[:, :, span]
         wide = resize(own, (own.shape[2], size[1]))

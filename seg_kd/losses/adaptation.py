@@ -65,5 +65,5 @@ class AdaptationLoss(MapLoss):
         unit = student * to_unit
         teacher = teacher * inverse(norm_and_slope(teacher, self.q)[0])
         distance, slope = norm_and_slope(unit - teacher, self.p)
-        slope -= length_slope * (slope * unit).sum(0)
+        slope -= length_slope * (slope * unit).sum(-2, keepdim=True)
         return distance, slope.mul_(to_unit)

@@ -7,8 +7,8 @@ Segmentation". There is no official code.
 import torch
 from torch import Tensor
 
-from seg_kd.losses._functional import (check_choice, mask_invalid, prepare,
-                                       with_gradient)
+from seg_kd.losses._functional import (check_choice, mask_invalid, parts,
+                                       prepare, with_gradient)
 from seg_kd.losses._gram import (Quadratic, Rows, accurate_grams,
                                  add_symmetric, dot, mirrored, product,
                                  tangential)
@@ -80,20 +80,21 @@ class AffinityLoss(MapLoss):
         value = student.new_zeros((), dtype=torch.double)
         gradient = torch.empty_like(student,
                                     memory_format=torch.contiguous_format)
-        for n, maps in enumerate(zip(student, teacher)):
-            s, t = (Rows(mask_invalid(x, valid[n]).flatten(1).T, unit=True)
-                    for x in maps)
-            rows = row_sum(s, t, FLOOR * count[n].sqrt(), scale[n],
-                           gradient[n].flatten(1).T)
-            value += scale[n] * rows
+        floor = FLOOR * count.sqrt()
+        for x, y, keep, out, *each in parts(student, teacher, valid, gradient,
+                                            floor, scale):
+            s, t = (Rows(mask_invalid(m, keep.unsqueeze(-3)).flatten(-2).mT,
+                         unit=True) for m in (x, y))
+            value += row_sum(s, t, *each, out.flatten(-2).mT)
         return value, gradient
 
 
 def row_sum(s: Rows, t: Rows, floor: Tensor, scale: Tensor,
             gradient: Tensor) -> Tensor:
-    r"""``sum_i |a_i|``, ``a_ij = s_i s_j' - t_i t_j'``.
+    r"""``sum_i |a_i|``, ``a_ij = s_i s_j' - t_i t_j'``, times ``scale``.
 
-    Fills ``gradient`` with ``scale`` times that with respect to the student's
+    Of one image or, with a floor and a scale each, of several: their sum.
+    Fills ``gradient`` with that with respect to the student's
     vectors before they got length 1; a row shorter than ``floor`` has none.
     Both follow from C x C matrices:
 
@@ -106,23 +107,25 @@ def row_sum(s: Rows, t: Rows, floor: Tensor, scale: Tensor,
     own = Quadratic(tt)
     weighted_ss, weighted_st = (torch.zeros_like(x) for x in (ss, st))
     value = torch.zeros_like(floor)
+    least = floor[..., None, None]
     for tile in s.tiles():
         x, y = s[tile], t[tile]
-        cross = product(y, st.T)
+        cross = product(y, st.mT)
         toward = product(x, ss).sub_(cross)  # sum_j a_ij s_j
         square = dot(toward - cross, x) + own(y)
         norm = square.clamp(min=0).sqrt()
-        value += norm.sum()
-        weight = torch.where(norm > floor, 1 / norm, 0.).to(s.dtype)
-        gradient[tile] = toward.mul_(weight)
+        value += norm.sum((-2, -1))
+        weight = torch.where(norm > least, 1 / norm, 0.).to(s.dtype)
+        gradient[..., tile, :] = toward.mul_(weight)
         weighted = x * weight
         add_symmetric(weighted_ss, weighted, x)
-        weighted_st += weighted.T @ y
+        weighted_st += weighted.mT @ y
     weighted_ss = mirrored(weighted_ss)
     for tile in s.tiles():
         x = s[tile]
         slope = product(x, weighted_ss)  # of the other rows
-        slope.sub_(product(t[tile], weighted_st.T)).add_(gradient[tile])
-        length = (scale * s.scale[tile]).to(x.dtype)
-        gradient[tile] = tangential(slope, x).mul_(length)
-    return value
+        slope.sub_(product(t[tile], weighted_st.mT))
+        slope.add_(gradient[..., tile, :])
+        length = (scale[..., None, None] * s.scale[..., tile, :]).to(x.dtype)
+        gradient[..., tile, :] = tangential(slope, x).mul_(length)
+    return (scale * value).sum()

@@ -13,7 +13,7 @@ from torch import Tensor
 from seg_kd.losses._functional import check_choice, with_gradient
 from seg_kd.losses._gram import (Rows, accurate_grams, add_product, pair_tiles,
                                  product, through_length)
-from seg_kd.losses._relation import RelationLoss
+from seg_kd.losses._relation import RelationLoss, count_of
 from seg_kd.losses.instances import GRID, Instances
 
 MOST = 2048  # instances, where the time is quadratic in them
@@ -87,9 +87,14 @@ class CCKDLoss(RelationLoss):
         self.kernel, self.gamma, self.order = kernel, gamma, order
         self.normalize = normalize
 
-    def relate(self, student: Tensor, teacher: Tensor) -> Tensor:
+    padded = True
+
+    def relate(self,
+               student: Tensor,
+               teacher: Tensor,
+               there: Tensor | None = None) -> Tensor:
         value, gradient = self.gap(student.detach(), teacher)
-        scale = 1 / max(1, len(student))**2
+        scale = 1 / count_of(student, there)**2
         return with_gradient(student, scale * value, gradient.mul_(scale))
 
     @torch.no_grad()

@@ -127,10 +127,11 @@ class CRDLoss(Loss):
                 valid = known(valid, mask)
             # one value per instance: any mean is it
             maps = [student, teacher, *self._owner(valid, labels, index)]
-            s, t, *owner = self.instances.gather(maps, valid, labels)
+            (s, t,
+             *owner), there = self.instances.matrices(maps, valid, labels)
             owner = owner[0].squeeze(1).round().long() if owner else None
             return self.contrast(unit(self.student_head(s)),
-                                 unit(self.teacher_head(t)), owner)
+                                 unit(self.teacher_head(t)), owner, there)
 
     def _owner(self, valid: Tensor, labels: Tensor | None,
                index: Tensor | None) -> list[Tensor]:

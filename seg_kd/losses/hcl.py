@@ -4,13 +4,14 @@ Follows ``hcl`` of dvlab-research/ReviewKD; it is the same function in its
 CIFAR, ImageNet and detection code, and in RuipingL/TransKD. See "dense".
 """
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from seg_kd.losses._functional import (Maps, check_equal, check_least,
                                        full_precision, inverse, layer_pairs,
-                                       prepare, tiles, with_gradient)
+                                       parts, prepare, tiles, with_gradient)
 from seg_kd.losses._maps import Loss
 
 GRIDS = (4, 2, 1)  # of the authors
@@ -70,7 +71,7 @@ class HCLLoss(Loss):
                mask: Tensor | None) -> Tensor:
         student, teacher, valid = prepare(student, teacher, mask)
         check_equal(student, teacher, 'put an adapter between (ReviewKDLoss)')
-        grids = [g for g in self.grids if g < min(valid.shape[1:])]
+        grids = tuple(g for g in self.grids if g < min(valid.shape[1:]))
         value, gradient = half_squares(student.detach(), teacher, valid,
                                        Cells(grids, valid, student.dtype))
         weights = sum(2.**-k for k in range(len(grids) + 1))
@@ -91,10 +92,9 @@ class Cells:
             worth their weight next to the sum of the map's own squares.
     """
 
-    def __init__(self, grids: list[int], valid: Tensor,
+    def __init__(self, grids: tuple[int, ...], valid: Tensor,
                  dtype: torch.dtype) -> None:
-        self.rows, self.columns = (averages(size,
-                                            grids).to(valid.device, dtype)
+        self.rows, self.columns = (averages(size, grids, valid.device, dtype)
                                    for size in valid.shape[1:])
         share = self.rows @ valid.to(dtype) @ self.columns.T
         self.factor = torch.zeros_like(share)
@@ -107,40 +107,42 @@ class Cells:
             start += g
 
 
-def averages(size: int, grids: list[int]) -> Tensor:
+@lru_cache(maxsize=64)
+def averages(size: int, grids: tuple[int, ...], device: torch.device,
+             dtype: torch.dtype) -> Tensor:
     """One row a cell of ``adaptive_avg_pool2d``, for all grids in turn.
 
-    Where ``size`` is no multiple, neighbours share a position.
+    Where ``size`` is no multiple, neighbours share a position. Kept, as it is
+    filled in on the CPU: do not write into it.
 
     Shape:
-        ``(G, size)``, float64; each row adds up to 1.
+        ``(G, size)``; each row adds up to 1.
     """
     cells = [(i * size // g, -(-(i + 1) * size // g)) for g in grids
              for i in range(g)]
     rows = torch.zeros(len(cells), size, dtype=torch.double)
     for row, (start, end) in zip(rows, cells):
         row[start:end] = 1 / (end - start)
-    return rows
+    return rows.to(device, dtype)
 
 
 @torch.no_grad()
 def half_squares(student: Tensor, teacher: Tensor, valid: Tensor,
                  cells: Cells) -> tuple[Tensor, Tensor]:
     """Half the sum of all squares; its gradient with respect to student."""
-    n, c, h, w = student.shape
     value = student.new_zeros((), dtype=torch.double)
     gradient = torch.empty_like(student, memory_format=torch.contiguous_format)
-    for i in range(n):
-        ignored = (~valid[i]).flatten().nonzero().squeeze(1)
-        for tile in tiles(h * w, c, student.device):  # of channels
-            gap = gradient[i, tile]
-            torch.sub(student[i, tile], teacher[i, tile], out=gap)
-            gap.flatten(1).index_fill_(1, ignored, 0.)
+    for s, t, skip, factor, out in parts(student, teacher, ~valid.unsqueeze(1),
+                                         cells.factor.unsqueeze(1), gradient):
+        size = s[..., 0, :, :].numel()
+        for tile in tiles(size, s.shape[-3], s.device):  # of channels
+            gap = out[..., tile, :, :]
+            torch.sub(s[..., tile, :, :], t[..., tile, :, :], out=gap)
+            gap.masked_fill_(skip, 0.)
             value += gap.square().sum()
             means = cells.rows @ gap @ cells.columns.T
-            slope = means * cells.factor[i]
+            slope = means * factor
             value += (slope * means).sum()
-            rows = cells.rows.T.expand(len(gap), -1, -1)
-            gap.baddbmm_(rows, slope @ cells.columns)
-            gap.flatten(1).index_fill_(1, ignored, 0.)
+            gap += cells.rows.T @ (slope @ cells.columns)
+            gap.masked_fill_(skip, 0.)
     return value / 2, gradient

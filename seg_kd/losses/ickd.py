@@ -91,8 +91,9 @@ class ICKDLoss(MapLoss):
         sizes = zip(self.grid, student.shape[2:], teacher.shape[2:])
         grid = [min(size) for size in sizes]
         value, count = 0., 0
-        for s, t, *keep in zip(*(cells(x, grid) for x in maps + valid)):
-            seen = keep[0].any(1) & keep[1].any(1)
+        cut = cells if teacher.device.type == 'cpu' else padded_cells
+        for s, t, *keep in zip(*(cut(x, grid) for x in maps + valid)):
+            seen = keep[0].any(-1) & keep[1].any(-1)
             value = value + (compare(s, t) * seen).sum()
             count = count + seen.sum()
         count = count.clamp(min=1).double() * teacher.shape[1]
@@ -107,20 +108,42 @@ def cells(x: Tensor, grid: list[int]) -> list[Tensor]:
     ]
 
 
+def padded_cells(x: Tensor, grid: list[int]) -> list[Tensor]:
+    """The cells of maps ``(N, ..., H, W)`` as one: ``(N, G, ..., P)``.
+
+    For a GPU, whose kernels are to be worth their launch. Where a cell is
+    smaller than the largest, 0 takes the place of what it lacks.
+    """
+    for axis, count in (-1, grid[1]), (-2, grid[0]):
+        size = x.shape[axis]
+        least, more = divmod(size, count)
+        largest = least + (more > 0)
+        at = torch.arange(count, device=x.device).unsqueeze(1)
+        place = torch.arange(largest, device=x.device)
+        index = at * least + at.clamp(max=more) + place
+        inside = place < least + (at < more).long()
+        x = x.index_select(axis, index.clamp(max=size - 1).flatten())
+        shape = [-1] + [1] * (-1 - axis)
+        x = torch.where(inside.flatten().view(shape), x, 0)
+        x = x.unflatten(axis, (count, largest))
+        x = x.movedim(axis - 1, 1)
+    return [x.flatten(1, 2).flatten(-2)]
+
+
 def compare(s: Tensor, t: Tensor) -> Tensor:
-    """``sum_i |S_i - T_i|^2`` of the rows of each image, in float64.
+    """``sum_i |S_i - T_i|^2`` of the rows of each map, in float64.
 
     Shape:
-        ``(N, C, P), (N, C, Q) -> (N,)``.
+        ``(..., C, P), (..., C, Q) -> (...,)``.
     """
-    few = 4 * (s.shape[2] + t.shape[2]) <= s.shape[1]
+    few = 4 * (s.shape[-1] + t.shape[-1]) <= s.shape[-2]
     return compare_positions(s, t) if few else compare_channels(s, t)
 
 
 def compare_channels(s: Tensor, t: Tensor) -> Tensor:
     """From the Gram matrices as they are."""
     gap = unit(s @ s.mT) - unit(t @ t.mT)
-    return gap.square().sum((1, 2), dtype=torch.double)
+    return gap.square().sum((-2, -1), dtype=torch.double)
 
 
 def compare_positions(s: Tensor, t: Tensor) -> Tensor:
@@ -133,8 +156,8 @@ def compare_positions(s: Tensor, t: Tensor) -> Tensor:
     in float64, since the two cancel where the rows nearly agree.
     """
     s, t = s.double(), t.double()
-    ss, st, tt = (((x @ (x.mT @ y)) * y).sum(2)
+    ss, st, tt = (((x @ (x.mT @ y)) * y).sum(-1)
                   for x, y in ((s, s), (s, t), (t, t)))
     cosine = st * inverse_root(ss) * inverse_root(tt)
     alive = torch.stack((ss, tt)) > EPS**2
-    return alive.sum((0, 2)) - 2 * cosine.sum(1)
+    return alive.sum((0, -1)) - 2 * cosine.sum(-1)

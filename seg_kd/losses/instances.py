@@ -13,6 +13,7 @@ from seg_kd.losses._functional import check_least, mask_invalid, prepare
 from seg_kd.losses._maps import Loss
 
 GRID = (4, 8)  # rows and columns of regions
+CLASSES = 256  # that labels of 8 bits tell apart
 
 
 class Instances(Loss):
@@ -29,7 +30,8 @@ class Instances(Loss):
     Shape:
         ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .) bool, (N, ., .) integer
         labels -> (M, Cs), (M, Ct)``, in float32 or better. A student on
-        another grid is resized to the teacher's. M may be 0.
+        another grid is resized to the teacher's. M may be 0. On a GPU this
+        waits for M to be known; :meth:`padded` does not.
 
     Raises:
         ValueError: For a bound below 1, maps that do not fit each other, or
@@ -49,11 +51,32 @@ class Instances(Loss):
                 teacher: Tensor,
                 mask: Tensor | None = None,
                 labels: Tensor | None = None) -> list[Tensor]:
+        *rows, there = self.padded(student, teacher, mask, labels)
+        return rows if there is None else [x[there] for x in rows]
+
+    def padded(self, student: Tensor, teacher: Tensor, mask: Tensor | None,
+               labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Both matrices, and which of their rows are instances: ``(M,)`` bool.
+
+        On a CPU all are, and that is None. Elsewhere M depends on sizes
+        alone, and a row that is no instance is 0.
+        """
         student, teacher, valid = prepare(student, teacher, mask)
         if self.by_label:
             labels = resize_labels(labels, valid.shape)
             valid = known(valid, mask)
-        return self.gather([student, teacher], valid, labels)
+        rows, there = self.matrices([student, teacher], valid, labels)
+        return *rows, there
+
+    def matrices(self, maps: Sequence[Tensor], valid: Tensor,
+                 labels: Tensor | None) -> tuple[list[Tensor], Tensor | None]:
+        """What ``gather`` gives, and which of the rows are instances."""
+        if valid.device.type == 'cpu':
+            return self.gather(maps, valid, labels), None
+        # of a map of ones, what is an instance is not 0
+        ones = valid.unsqueeze(1).to(maps[0].dtype)
+        *rows, ones = self.gather([*maps, ones], valid, labels)
+        return rows, ones.amax(1) > 0
 
     def gather(self, maps: Sequence[Tensor], valid: Tensor,
                labels: Tensor | None) -> list[Tensor]:
@@ -65,9 +88,25 @@ class Instances(Loss):
         """
         raise NotImplementedError
 
-    def draw(self, count: int, device: torch.device) -> Tensor:
-        """Which of ``count`` instances are taken, in ascending order."""
-        return subset(count, self.max_instances).to(device)
+    def take(self, rows: Sequence[Tensor], exists: Tensor) -> list[Tensor]:
+        """At most ``max_instances`` of the rows that exist, at random.
+
+        Shape:
+            ``(K, C)`` of each, ``(K,)`` bool ``-> (M, C)`` of each; on a GPU
+            M is known beforehand, and what does not exist is 0.
+        """
+        index = choose(exists, self.max_instances)
+        if len(index) < len(exists):
+            # of positions next to each other in memory a copy by channels
+            # is fast
+            exists = exists[index]
+            rows = [
+                x.T.index_select(1, index).T
+                if x.stride(0) == 1 else x.index_select(0, index) for x in rows
+            ]
+        if exists.device.type == 'cpu':
+            return list(rows)
+        return [torch.where(exists.unsqueeze(1), x, 0.) for x in rows]
 
 
 class Pixels(Instances):
@@ -75,13 +114,8 @@ class Pixels(Instances):
 
     def gather(self, maps: Sequence[Tensor], valid: Tensor,
                labels: Tensor | None) -> list[Tensor]:
-        index = valid.flatten().nonzero().squeeze(1)
-        index = index[self.draw(len(index), index.device)]
-        # positions next to each other in memory: to copy by channels is fast
-        rows = [x.transpose(0, 1).flatten(1) for x in maps]
-        if len(index) < valid.numel():
-            rows = [x.index_select(1, index) for x in rows]
-        return [x.T for x in rows]
+        rows = [x.transpose(0, 1).flatten(1).T for x in maps]
+        return self.take(rows, valid.flatten())
 
 
 class Maps(Instances):
@@ -89,11 +123,8 @@ class Maps(Instances):
 
     def gather(self, maps: Sequence[Tensor], valid: Tensor,
                labels: Tensor | None) -> list[Tensor]:
-        index = valid.flatten(1).any(1).nonzero().squeeze(1)
-        index = index[self.draw(len(index), index.device)]
-        return [
-            mask_invalid(x, valid.unsqueeze(1)).flatten(1)[index] for x in maps
-        ]
+        rows = [mask_invalid(x, valid.unsqueeze(1)).flatten(1) for x in maps]
+        return self.take(rows, valid.flatten(1).any(1))
 
 
 class Means(Instances):
@@ -102,11 +133,11 @@ class Means(Instances):
     def gather(self, maps: Sequence[Tensor], valid: Tensor,
                labels: Tensor | None) -> list[Tensor]:
         member = self.members(valid, labels)
-        one = F.one_hot(member, int(member.max()) + 1) * valid.unsqueeze(-1)
-        weight = one.flatten(1, 2).mT
-        index = weight.sum(2).flatten().nonzero().squeeze(1)
-        index = index[self.draw(len(index), index.device)]
-        return [means(x, weight)[index] for x in maps]
+        numbers = torch.arange(self.most(member), device=member.device)
+        weight = member.flatten(1).unsqueeze(1) == numbers.unsqueeze(1)
+        weight &= valid.flatten(1).unsqueeze(1)
+        rows = [means(x, weight) for x in maps]
+        return self.take(rows, weight.any(2).flatten())
 
     def members(self, valid: Tensor, labels: Tensor | None) -> Tensor:
         """Number of the instance that each position of an image belongs to.
@@ -116,9 +147,19 @@ class Means(Instances):
         """
         raise NotImplementedError
 
+    def most(self, member: Tensor) -> int:
+        """How many instances an image has at most.
+
+        To look it up, as here, a GPU has to be waited for.
+        """
+        return int(member.max()) + 1
+
 
 class Images(Means):
     """The mean over the valid positions of an image."""
+
+    def most(self, member: Tensor) -> int:
+        return 1
 
     def members(self, valid: Tensor, labels: Tensor | None) -> Tensor:
         return torch.zeros_like(valid, dtype=torch.long)
@@ -140,6 +181,9 @@ class Regions(Means):
         check_least('grid', grid)
         self.grid = tuple(grid)
 
+    def most(self, member: Tensor) -> int:
+        return self.grid[0] * self.grid[1]
+
     def members(self, valid: Tensor, labels: Tensor | None) -> Tensor:
         (rows, columns), (h, w) = self.grid, valid.shape[1:]
         y = torch.arange(h, device=valid.device) * rows // h
@@ -153,7 +197,12 @@ class Classes(Means):
     by_label = True
 
     def members(self, valid: Tensor, labels: Tensor | None) -> Tensor:
-        return labels.unique(return_inverse=True)[1]
+        if labels.device.type == 'cpu':
+            return labels.unique(return_inverse=True)[1]
+        return labels.clamp(0, CLASSES - 1)
+
+    def most(self, member: Tensor) -> int:
+        return super().most(member) if member.device.type == 'cpu' else CLASSES
 
 
 KINDS = dict(image=Images,
@@ -182,8 +231,24 @@ def subset(count: int, most: int | None) -> Tensor:
     """At most ``most`` of ``range(count)``, at random, in ascending order."""
     if most is None or count <= most:
         return torch.arange(count)
-    # drawn on the CPU: the same on every device
     return torch.randperm(count)[:most].sort()[0]
+
+
+def choose(exists: Tensor, most: int | None) -> Tensor:
+    """Numbers of at most ``most`` of those that exist, at random.
+
+    On a CPU in ascending order. Elsewhere ``most``, or as many as there are
+    places, and those that do not exist are the last: how many do is not
+    known there.
+    """
+    if exists.device.type == 'cpu':
+        index = exists.nonzero().squeeze(1)
+        return index[subset(len(index), most)]
+    if most is None or most >= len(exists):
+        return torch.arange(len(exists), device=exists.device)
+    keys = torch.rand(len(exists), device=exists.device)
+    keys = torch.where(exists, keys, 2.)
+    return keys.topk(most, largest=False, sorted=True)[1]
 
 
 def means(features: Tensor, weight: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seg_kd.losses._functional import check_form, with_gradient
 from seg_kd.losses._gram import Rows, add_product, pair_tiles, through_length
-from seg_kd.losses._relation import RelationLoss
+from seg_kd.losses._relation import RelationLoss, count_of, pairs_of
 from seg_kd.losses.instances import GRID, Instances
 
 EPS = 1e-7
@@ -68,18 +68,23 @@ class PKTLoss(RelationLoss):
         check_form(form)
         self.form = form
 
-    def relate(self, student: Tensor, teacher: Tensor) -> Tensor:
-        count = max(1, len(student))
+    padded = True
+
+    def relate(self,
+               student: Tensor,
+               teacher: Tensor,
+               there: Tensor | None = None) -> Tensor:
+        count = count_of(student, there)
         dense = self.form == 'dense'
         scale = 1 / count if dense else 1 / count**2
         value, gradient = divergence(student.detach(), teacher,
-                                     EPS / count if dense else EPS)
+                                     EPS / count if dense else EPS, there)
         return with_gradient(student, scale * value, gradient.mul_(scale))
 
 
 @torch.no_grad()
-def divergence(student: Tensor, teacher: Tensor,
-               eps: float) -> tuple[Tensor, Tensor]:
+def divergence(student: Tensor, teacher: Tensor, eps: Tensor | float,
+               there: Tensor | None) -> tuple[Tensor, Tensor]:
     r"""Sum over the pairs, and its gradient with respect to the student.
 
     With :math:`a = (1 + \cos)/2`, its row sums :math:`Z`, and
@@ -95,12 +100,14 @@ def divergence(student: Tensor, teacher: Tensor,
     but for :math:`\epsilon`.
     """
     s, t = Rows(student, unit=True), Rows(teacher, unit=True)
-    s_mass, t_mass = mass(s), mass(t)
+    count = count_of(student, there)
+    s_mass, t_mass = mass(s, count), mass(t, count)
     to_teacher, shift = s_mass / t_mass, eps * s_mass
     value = student.new_zeros((), dtype=torch.double)
     rest, gradient = s.zeros(len(s), 1), s.zeros(len(s), s.width)
 
-    def one_way(x: Tensor, y: Tensor, rows: slice) -> Tensor:
+    def one_way(x: Tensor, y: Tensor, rows: slice,
+                pairs: Tensor | None) -> Tensor:
         """Counts the rows of a tile in; minus the slope of each entry."""
         nonlocal value
         base = x + shift[rows]
@@ -111,25 +118,32 @@ def divergence(student: Tensor, teacher: Tensor,
         value += (row.sum(1, keepdim=True) /
                   s_mass[rows]).sum(dtype=torch.double)
         slope = delta.sub_(shift[rows] / base).div_(s_mass[rows])
+        if pairs is not None:
+            slope.masked_fill_(~pairs, 0.)
         rest[rows] += slope.sum(1, keepdim=True)
         return slope
 
     for rows, columns, times in pair_tiles(s):
         x, y = near(s, rows, columns), near(t, rows, columns)
-        slope = one_way(x, y, rows)
-        other = slope if times == 1 else one_way(x.T, y.T, columns)
+        pairs = None
+        if there is not None:
+            pairs = pairs_of(there, rows, columns)
+            x, y = (a.masked_fill_(~pairs, 0.) for a in (x, y))
+        slope = one_way(x, y, rows, pairs)
+        other = slope if times == 1 else one_way(
+            x.T, y.T, columns, None if pairs is None else pairs.T)
         add_product(gradient, slope + other.T, s, rows, columns)
-    rest = (rest + len(s) / s_mass).mul_(eps)
+    rest = (rest + count / s_mass).mul_(eps)
     gradient += rest * s.sum() + s.sum(rest)
     return value.clamp(min=0), through_length(gradient.div_(-2), s)
 
 
-def mass(x: Rows) -> Tensor:
+def mass(x: Rows, count: Tensor | int) -> Tensor:
     """Row sums of ``(1 + cos) / 2``, without the pairs: ``(M, 1)``."""
     total, sums = x.sum().T, x.zeros(len(x), 1)
     for tile in x.tiles():
         sums[tile] = x[tile] @ total
-    return sums.add_(len(x)).div_(2)
+    return sums.add_(count).div_(2)
 
 
 def near(x: Rows, rows: slice, columns: slice) -> Tensor:

@@ -3,6 +3,7 @@
 Follows ``metric/loss.py`` of lenscloth/RKD, the authors' code.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,10 +11,10 @@ from torch import Tensor
 
 from seg_kd.losses._functional import check_least, inverse, with_gradient
 from seg_kd.losses._gram import Rows, add_product, add_sums, pair_tiles
-from seg_kd.losses._relation import RelationLoss
-from seg_kd.losses.instances import GRID, Instances, subset
+from seg_kd.losses._relation import RelationLoss, count_of, kept, pairs_of
+from seg_kd.losses.instances import GRID, Instances, choose
 
-CHUNK = 1 << 18  # triplets at a time
+CHUNK = 1 << 18  # triplets at a time, on a CPU
 
 
 class RKDLoss(RelationLoss):
@@ -80,32 +81,45 @@ class RKDLoss(RelationLoss):
         check_least('angle_instances', angle_instances)
         self.weights, self.angle_instances = weights, angle_instances
 
-    def relate(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
-        chosen = subset(len(student), self.angle_instances).to(student.device)
-        terms = dict(distance=(distance, student, teacher),
-                     angle=(angle, student[chosen], teacher[chosen]))
+    padded = True
+
+    def relate(self,
+               student: Tensor,
+               teacher: Tensor,
+               there: Tensor | None = None) -> dict[str, Tensor]:
+        few = [student, teacher, there]
+        exists = there
+        if there is None:
+            exists = torch.ones(len(student), dtype=torch.bool)
+        chosen = choose(exists, self.angle_instances).to(student.device)
+        few = [x if x is None else x[chosen] for x in few]
+        terms = dict(distance=(distance, student, teacher, there),
+                     angle=(angle, *few))
         return {
             name: weight * differentiable(*terms[name])
             for name, weight in self.weights.items() if weight
         }
 
 
-def differentiable(term, student: Tensor, teacher: Tensor) -> Tensor:
-    return with_gradient(student, *term(student.detach(), teacher))
+def differentiable(term, student: Tensor, teacher: Tensor,
+                   there: Tensor | None) -> Tensor:
+    return with_gradient(student, *term(student.detach(), teacher, there))
 
 
 # -- distances -------------------------------------------------------------
 
 
 @torch.no_grad()
-def distance(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+def distance(student: Tensor,
+             teacher: Tensor,
+             there: Tensor | None = None) -> tuple[Tensor, Tensor]:
     r"""Mean over the pairs, and its gradient with respect to the student.
 
     With the slope :math:`c_{ij} = h'`, the gradient with respect to a distance
     d is :math:`(c - \sum_{ij} c_{ij} d_{ij} / (n \mu)) / (M^2 \mu)` for n
     distances above 0, and :math:`(s_i - s_j) / d_{ij}` is that of d.
     """
-    s, t = Distances(student), Distances(teacher)
+    s, t = Distances(student, there), Distances(teacher, there)
     for rows, columns, times in pair_tiles(s.rows):
         for x in (s, t):
             x.count_in(x.between(rows, columns)[0], times)
@@ -125,7 +139,7 @@ def distance(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
             add_product(grads[k], weight, s.rows, rows, columns)
     share = moment * s.scale() / s.count.clamp(min=1)
     sums, grads = (x[0].sub_(x[1].mul_(share)) for x in (sums, grads))
-    pairs = max(1, len(student))**2
+    pairs = count_of(student, there)**2
     for tile in s.rows.tiles():
         grads[tile] = sums[tile] * s.rows[tile] - grads[tile]
     return value / pairs, grads.mul_(2 / pairs * s.scale())
@@ -134,9 +148,11 @@ def distance(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 class Distances:
     """Between the rows of a matrix, tile by tile."""
 
-    def __init__(self, matrix: Tensor) -> None:
-        mean = Rows(matrix).sum() / max(1, len(matrix))
-        self.rows = Rows(matrix - mean)  # far from 0 they would cancel
+    def __init__(self, matrix: Tensor, there: Tensor | None = None) -> None:
+        self.there = there
+        mean = (Rows(matrix).sum() / count_of(matrix, there)).to(matrix.dtype)
+        # far from 0 they would cancel
+        self.rows = Rows(kept(matrix - mean, there))
         self.squares = self.rows.lengths().square().to(self.rows.dtype)
         self.total = matrix.new_zeros((), dtype=torch.double)
         self.count = matrix.new_zeros((), dtype=torch.long)
@@ -150,6 +166,9 @@ class Distances:
                              alpha=-2)
         if rows == columns:  # an instance and itself
             square.fill_diagonal_(0.)
+        if self.there is not None:
+            both = both.masked_fill(~pairs_of(self.there, rows, columns),
+                                    math.inf)
         return root(square, both, self.rows.width)
 
     def count_in(self, tile: Tensor, times: int) -> None:
@@ -183,7 +202,9 @@ def huber(gap: Tensor, slope: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def angle(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+def angle(student: Tensor,
+          teacher: Tensor,
+          there: Tensor | None = None) -> tuple[Tensor, Tensor]:
     r"""Mean over the triplets; gradient with respect to the student.
 
     All follows from the inner products of pairs, in float64. With
@@ -191,12 +212,13 @@ def angle(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     the gradient with respect to :math:`e_j` is :math:`\sum_k w_{jk} e_k`; so
     the student's is a sum of its instances, too: ``mix``.
     """
-    s, t = Corners(student), Corners(teacher)
-    count = max(1, len(student))
+    s, t = Corners(student, there), Corners(teacher, there)
+    count = count_of(student, there)
     value = student.new_zeros((), dtype=torch.double)
     mix = torch.zeros_like(s.products)
-    for at in torch.arange(len(student)).split(max(1, CHUNK // count**2)):
-        at = at.to(student.device)
+    corners = torch.arange(len(student), device=student.device)
+    chunk = CHUNK if student.device.type == 'cpu' else 64 * CHUNK
+    for at in corners.split(max(1, chunk // max(1, len(student))**2)):
         cosine, one_over = s.at(at)
         gap = cosine - t.at(at)[0]
         slope = gap.clamp(-1, 1)
@@ -216,14 +238,17 @@ def angle(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 class Corners:
     """Angles between the rows of a matrix."""
 
-    def __init__(self, matrix: Tensor) -> None:
+    def __init__(self, matrix: Tensor, there: Tensor | None = None) -> None:
         x = matrix.double()
-        x = x - x.mean(0, keepdim=True) if len(x) else x
+        x = kept(x - x.sum(0, keepdim=True) / count_of(x, there), there)
         self.products = x @ x.T
         self.squares = self.products.diagonal()
         both = self.squares.unsqueeze(1) + self.squares
-        self.one_over = root(both - 2 * self.products, both,
-                             matrix.shape[1])[1]
+        square = both - 2 * self.products
+        if there is not None:
+            every = slice(None)
+            both = both.masked_fill(~pairs_of(there, every, every), math.inf)
+        self.one_over = root(square, both, matrix.shape[1])[1]
 
     def at(self, corner: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines ``(I, M, M)``, and 1 over the distances ``(I, M)``."""

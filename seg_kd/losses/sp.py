@@ -13,7 +13,7 @@ from seg_kd.losses._functional import check_form, inverse, unit, with_gradient
 from seg_kd.losses._gram import (CLOSE, Grams, Quadratic, Rows, add_symmetric,
                                  dot, grams_of, mirrored, product,
                                  product_dtype)
-from seg_kd.losses._relation import RelationLoss
+from seg_kd.losses._relation import RelationLoss, count_of
 from seg_kd.losses.instances import GRID, Instances
 
 
@@ -66,12 +66,17 @@ class SPLoss(RelationLoss):
         check_form(form)
         self.form = form
 
-    def relate(self, student: Tensor, teacher: Tensor) -> Tensor:
-        count = max(1, len(student))
+    padded = True
+
+    def relate(self,
+               student: Tensor,
+               teacher: Tensor,
+               there: Tensor | None = None) -> Tensor:
+        count = count_of(student, there)
         scale = 1 / count**(1 if self.form == 'dense' else 2)
         if len(student) <= max(student.shape[1], teacher.shape[1]):
             gap = similarities(student) - similarities(teacher)
-            return scale * gap.square().sum()
+            return (scale * gap.square().sum()).to(gap.dtype)
         value, gradient = decomposed(student.detach(), teacher)
         return with_gradient(student, scale * value, gradient.mul_(scale))
 

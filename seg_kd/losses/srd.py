@@ -196,5 +196,5 @@ def mean_correlation(x: Tensor, y: Tensor, valid: Tensor) -> Tensor:
     x, y = (z[:, ::max(1, z.shape[1] // CHANNELS)] for z in (x, y))
     x, y, valid = (z[..., ::step, ::step] for z in (x, y, valid))
     x, y = (standardize(z, valid, 0.).flatten(2) for z in (x, y))
-    product = sum(a @ b.T for a, b in zip(x, y))
+    product = (x @ y.mT).sum(0)
     return product.abs().mean() / number_of(valid)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from seg_kd.losses._functional import (check_map, full_precision, input_of,
-                                       moments, number_of, valid_positions)
+                                       moments, number_of, read,
+                                       valid_positions)
 
 SLOPE = .1  # of the LeakyReLUs
 
@@ -65,7 +66,7 @@ class Encoder(nn.Module):
         Shape:
             ``(N, C, H, W), (N, 1, H, W)``.
         """
-        if self.measured:
+        if read(self, 'measured'):
             return
         count, sums, squares = moments(teacher, valid)
         mean = sums / count.clamp(min=1)
@@ -75,6 +76,7 @@ class Encoder(nn.Module):
             self.mean.copy_(mean)
             self.std.copy_(variance.sqrt())
             self.measured.fill_(True)
+            read(self, 'measured')  # from now on no step waits for it
 
     def forward(self, teacher: Tensor) -> Tensor:
         return self.trace(teacher)[0]

@@ -160,7 +160,8 @@ def test_paper_form_on_masked_maps(n):
 def test_gradient_of_the_paper_form():
     logits = torch.randn(3, 6, dtype=torch.double, requires_grad=True)
     counts = torch.randint(0, 4, (3, 6)).double()
-    value, slope = noise_contrast(logits, counts, torch.tensor([2, 0, 5]))
+    own = nn.functional.one_hot(torch.tensor([2, 0, 5]), 6)
+    value, slope = noise_contrast(logits, counts, own)
     want, = torch.autograd.grad(value, logits)
     torch.testing.assert_close(slope, want)
 
@@ -316,7 +317,7 @@ def test_positions_of_unknown_class_take_no_part(monkeypatch):
     for negatives in ('class', 'instance'):
         loss = dense(negatives=negatives)
         monkeypatch.setattr(loss.contrast, 'forward',
-                            lambda s, t, c: counts.append(len(s)))
+                            lambda s, t, c, there: counts.append(len(s)))
         loss(torch.randn(1, 4, 3, 5), torch.randn(1, 5, 3, 5), labels != 255,
              labels)
     assert counts == [14, 15]
@@ -326,7 +327,7 @@ def test_number_of_pixels_is_bounded(monkeypatch):
     loss = dense(max_instances=8)
     counts = []
     monkeypatch.setattr(loss.contrast, 'forward',
-                        lambda s, t, c: counts.append((len(s), len(c))))
+                        lambda s, t, c, there: counts.append((len(s), len(c))))
     mask = torch.rand(2, 6, 10) < .5
     loss(torch.randn(2, 4, 3, 5), torch.randn(2, 5, 6, 10), mask,
          torch.randint(0, 3, (2, 6, 10)))
@@ -348,7 +349,9 @@ def test_gradient_ignores_the_crop():
 
 def test_contrast_of_nothing():
     none = torch.ones(0, 3)
-    value, *slopes = contrast(none, none, none, torch.ones(0).long(), .1)
+    nobody = torch.ones(0)
+    value, *slopes = contrast(none, none, none, nobody.long(), nobody.bool(),
+                              .1)
     assert value == 0 and all(s.shape == (0, 3) for s in slopes)
 
 
