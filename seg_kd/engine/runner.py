@@ -197,6 +197,7 @@ def _is_for_the_console(record: logging.LogRecord) -> bool:
     for_the_file = ('-----', 'Config:', 'Hooks will be executed', 'Exp name:',
                     'Distributed training is not used', '"FileClient" will',
                     '"HardDiskBackend" is', 'The prefix is not set in metric',
+                    'Please make sure that the mlflow server',
                     'paramwise_options', '`save_param_scheduler` is True')
     message = record.getMessage()
     return not (message.lstrip().startswith(for_the_file)

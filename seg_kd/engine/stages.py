@@ -96,7 +96,8 @@ def place_of(stages: list[tuple[str, Config]], number: int) -> dict[str, Any]:
     """
     later = [
         dict(train_cfg=cfg.get('train_cfg'),
-             validates=cfg.get('val_cfg') is not None) for _, cfg in stages[number:]
+             validates=cfg.get('val_cfg') is not None)
+        for _, cfg in stages[number:]
     ]
     return plain(
         dict(name=stages[number - 1][0],
