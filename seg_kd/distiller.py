@@ -502,11 +502,13 @@ class Distiller(nn.Module):
         whole = total(task)
         for term in self.terms:
             tapped = in_list(pick(maps, term.student))
-            own = grad_norm(whole, tapped) if tapped else 0.
+            if not tapped:
+                continue
+            mine = added(v.mean() for v in terms[term.name].values())
+            # both on every process: SyncBN's backward waits for the others
+            pull, own = grad_norm(mine, tapped), grad_norm(whole, tapped)
             if own > 0:
-                mine = added(v.mean() for v in terms[term.name].values())
-                found[f'{term.name}_gradient_ratio'] = grad_norm(mine,
-                                                                 tapped) / own
+                found[f'{term.name}_gradient_ratio'] = pull / own
         return found
 
     def get_extra_state(self) -> dict[str, int]:

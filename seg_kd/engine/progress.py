@@ -69,10 +69,9 @@ class ProgressHook(Hook):
         whole = self.validated or present
         validation = whole / count if count else 0.
         cfg = runner.cfg
-        rest = [
-            dict(train_cfg=cfg.get('train_cfg'), validates=cfg.get('val_cfg'))
-        ]
-        rest += cfg.get('stage', {}).get('later', [])
+        this = dict(train_cfg=cfg.get('train_cfg'),
+                    validates=cfg.get('val_cfg') is not None)
+        rest = [this, *(cfg.get('stage') or {}).get('later', [])]
         found = validation * (1 - share)
         for k, stage in enumerate(rest):
             train, start = stage['train_cfg'] or {}, done if k == 0 else 0

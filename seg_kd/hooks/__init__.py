@@ -21,6 +21,6 @@ __all__ = [
     'DISTHook', 'KDHook', 'LogitStdHook', 'ATHook', 'FitNetHook', 'SRDHook',
     'VIDHook', 'CRDHook', 'HNDHook', 'ICKDHook', 'ReviewKDHook', 'ABHook',
     'FSPHook', 'FTHook', 'GradientRatioHook', 'PADHook', 'ParaphraserHook',
-    'DistillHook', 'KAHook',
-    'SoftenedLabelsHook', 'StudentHook', 'TeacherHook', 'TranslatorHook'
+    'DistillHook', 'KAHook', 'SoftenedLabelsHook', 'StudentHook',
+    'TeacherHook', 'TranslatorHook'
 ]

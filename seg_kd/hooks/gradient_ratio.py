@@ -33,8 +33,8 @@ class GradientRatioHook(Hook):
 
     def before_train_iter(self, runner, **_) -> None:
         if self.distiller is not None:
-            now = self.every_n_train_iters(runner, self.interval)
-            self.distiller.measuring = now and runner.rank == 0
+            self.distiller.measuring = self.every_n_train_iters(
+                runner, self.interval)
 
     def after_train(self, runner) -> None:
         if self.distiller is not None:
