@@ -31,8 +31,8 @@ require_opencv()
 
 __all__ = [
     'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'LOG_PROCESSORS', 'METRICS',
-    'MODELS', 'OPTIM_WRAPPERS', 'RUNNERS', 'TRANSFORMS', 'class_of',
-    'is_kind', 'type_name', 'without_import_noise'
+    'MODELS', 'OPTIM_WRAPPERS', 'RUNNERS', 'TRANSFORMS', 'class_of', 'is_kind',
+    'type_name', 'without_import_noise'
 ]
 
 # Albumentations asks the package index for a newer version when imported.

@@ -359,5 +359,8 @@ def test_gradient_ratios_are_what_an_automatic_weight_sets():
     assert all(map(torch.equal, *found))
     assert ratios == pytest.approx(
         dict(ka_gradient_ratio=.3, kd_gradient_ratio=.3))
-    distiller(images)  # no task to compare with
-    assert 'ka_gradient_ratio' not in distiller.logged
+    alone = built('ka')
+    alone.measuring = True
+    alone(images)  # no task to compare with
+    assert 'ka_weight' in alone.logged
+    assert 'ka_gradient_ratio' not in alone.logged

@@ -50,8 +50,7 @@ def write_student(cfg: Config, model: nn.Module, classes: tuple[str, ...],
         with open(text, 'w', encoding='utf-8') as f:
             f.writelines(f'# {line}\n' for line in comment)
             f.write(compact(made.pretty_text))
-        torch.save(student_only(model.state_dict(), classes, palette),
-                   weights)
+        torch.save(student_only(model.state_dict(), classes, palette), weights)
         check(model, text, weights, image)
     return notes
 
