@@ -498,7 +498,7 @@ class Distiller(nn.Module):
         such a map, and maps where the task has no gradient, are left out. No
         parameter gets a gradient.
         """
-        found = {}
+        found: dict[str, Tensor] = {}
         whole = total(task)
         for term in self.terms:
             tapped = in_list(pick(maps, term.student))
