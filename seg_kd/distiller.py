@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from seg_kd.errors import UserError
-from seg_kd.networks.auto_weight import AutoWeight, total
+from seg_kd.networks.auto_weight import AutoWeight, grad_norm, total
 from seg_kd.networks.taps import Taps
 from seg_kd.networks.unwrap import unwrap_model
 from seg_kd.teacher.teacher import Step, Teacher
@@ -249,8 +250,9 @@ class Term:
             if level > 0 and not apart:
                 term = added(value.mean() for value in terms.values())
                 auto.measure(total(task), term, in_list(student))
-            measured = step.logged[f'{self.name}_weight'] = auto.value()
-            factor = 1. if apart else measured  # before anything is measured
+            # before anything is measured it counts once
+            factor = 1. if apart else auto.value()
+        step.logged[f'{self.name}_weight'] = torch.as_tensor(level * factor)
         return {name: level * factor * v for name, v in terms.items()}
 
     def compared(self, student: Kept, teacher: Kept, step: Step,
@@ -327,6 +329,8 @@ class Distiller(nn.Module):
         self.terms, self.task = list(terms), task
         self.parts = nn.ModuleDict()
         self.iteration = 0
+        #: Whether a step also finds :meth:`gradient_ratios`.
+        self.measuring = False
         #: Is entered around the teachers' forward and around each term, with
         #: ``'teacher'`` or the term's name: to time them, say.
         self.around: Callable[[str], AbstractContextManager] = nullcontext
@@ -477,7 +481,35 @@ class Distiller(nn.Module):
                                                  self.iteration)
             step.terms.update(values)
             logged = step.logged
+        if self.measuring:
+            try:
+                logged.update(self.gradient_ratios(task, found, maps))
+            except RuntimeError as error:  # no reason to end a training
+                logging.getLogger(__name__).warning(
+                    f'gradients of the terms cannot be measured: {error}')
         return found, dict(logged)
+
+    def gradient_ratios(self, task: Losses, terms: Mapping[str, Losses],
+                        maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """How hard each term, with its weight, pulls at the student.
+
+        As ``<term>_gradient_ratio``: the norm of its gradient at the maps
+        that it taps, per norm of the task's gradient there. Terms without
+        such a map, and maps where the task has no gradient, are left out. No
+        parameter gets a gradient.
+        """
+        found: dict[str, Tensor] = {}
+        whole = total(task)
+        for term in self.terms:
+            tapped = in_list(pick(maps, term.student))
+            if not tapped:
+                continue
+            mine = added(v.mean() for v in terms[term.name].values())
+            # both on every process: SyncBN's backward waits for the others
+            pull, own = grad_norm(mine, tapped), grad_norm(whole, tapped)
+            if own > 0:
+                found[f'{term.name}_gradient_ratio'] = pull / own
+        return found
 
     def get_extra_state(self) -> dict[str, int]:
         return dict(iteration=self.iteration)

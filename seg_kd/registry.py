@@ -21,8 +21,8 @@ from typing import Any
 
 import mmengine.config.utils
 from mmengine.config import Config
-from mmengine.registry import (DATA_SAMPLERS, HOOKS, METRICS, OPTIM_WRAPPERS,
-                               RUNNERS, Registry)
+from mmengine.registry import (DATA_SAMPLERS, HOOKS, LOG_PROCESSORS, METRICS,
+                               OPTIM_WRAPPERS, RUNNERS, Registry)
 
 from seg_kd import shipped
 from seg_kd.opencv import require_opencv
@@ -30,8 +30,8 @@ from seg_kd.opencv import require_opencv
 require_opencv()
 
 __all__ = [
-    'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'METRICS', 'MODELS',
-    'OPTIM_WRAPPERS', 'RUNNERS', 'TRANSFORMS', 'class_of', 'is_kind',
+    'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'LOG_PROCESSORS', 'METRICS',
+    'MODELS', 'OPTIM_WRAPPERS', 'RUNNERS', 'TRANSFORMS', 'class_of', 'is_kind',
     'type_name', 'without_import_noise'
 ]
 

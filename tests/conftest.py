@@ -48,6 +48,19 @@ def build_runner(config: Config) -> Runner:
     return RUNNERS.build(config)
 
 
+def watch(config: Config) -> Config:
+    """With all that shows a training while it runs, and validations."""
+    config.train_cfg.val_interval = 2
+    config.default_hooks.update(gradient_ratio=dict(type='GradientRatioHook',
+                                                    interval=2),
+                                pictures=dict(type='PicturesHook',
+                                              count=2,
+                                              width=96),
+                                student_copies=dict(type='StudentCopyHook'))
+    config.default_hooks.checkpoint.save_best = 'mIoU'
+    return config
+
+
 def run_tool(tool: str, arguments, monkeypatch, folder: Path) -> int:
     """Exit status of a command, run in ``folder``."""
     forget_instances()

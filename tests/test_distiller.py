@@ -340,3 +340,27 @@ def test_two_processes_end_as_one(tmp_path):
                     continue
                 torch.testing.assert_close(found[key], value), key
                 assert torch.equal(found[key], same[key]), key
+
+
+def test_gradient_ratios_are_what_an_automatic_weight_sets():
+    """And to measure them leaves no trace in the gradients."""
+    images, labels = batch()
+    found = []
+    for measuring in (False, True):
+        distiller = built('ka', 'kd', weight='auto', auto_ratio=.3)
+        distiller.measuring = measuring
+        sum(distiller(images, labels).values()).backward()
+        found.append([p.grad for p in distiller.student.parameters()])
+        ratios = {
+            name: value.item()
+            for name, value in distiller.logged.items()
+            if name.endswith('_gradient_ratio')
+        }
+    assert all(map(torch.equal, *found))
+    assert ratios == pytest.approx(
+        dict(ka_gradient_ratio=.3, kd_gradient_ratio=.3))
+    alone = built('ka')
+    alone.measuring = True
+    alone(images)  # no task to compare with
+    assert 'ka_weight' in alone.logged
+    assert 'ka_gradient_ratio' not in alone.logged

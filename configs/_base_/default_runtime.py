@@ -3,16 +3,22 @@ default_scope = 'mmseg'
 custom_imports = dict(imports=['seg_kd.register'], allow_failed_imports=False)
 runner_type = 'DistillRunner'
 
-default_hooks = dict(timer=dict(type='IterTimerHook'),
-                     logger=dict(type='LoggerHook',
-                                 interval=50,
-                                 log_metric_by_epoch=False),
-                     param_scheduler=dict(type='ParamSchedulerHook'),
-                     checkpoint=dict(type='CheckpointHook',
-                                     by_epoch=False,
-                                     interval=2000,
-                                     max_keep_ckpts=2),
-                     sampler_seed=dict(type='DistSamplerSeedHook'))
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook',
+                    by_epoch=False,
+                    interval=2000,
+                    max_keep_ckpts=2,
+                    save_best='mIoU'),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    # What one sees of a training, see docs/monitoring.md.
+    # None in the place of any of these leaves it out.
+    gradient_ratio=dict(type='GradientRatioHook'),
+    pictures=dict(type='PicturesHook'),
+    student_copies=dict(type='StudentCopyHook'),
+    loss_guard=dict(type='LossGuardHook'))
 log_processor = dict(by_epoch=False)
 log_level = 'INFO'
 vis_backends = [dict(type='LocalVisBackend')]

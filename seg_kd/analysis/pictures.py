@@ -5,6 +5,7 @@ import numpy as np
 
 from seg_kd.analysis.logs import read_scalars
 from seg_kd.analysis.trained import Trained
+from seg_kd.drawing import colours
 from seg_kd.registry import DATASETS
 
 matplotlib.use('Agg')
@@ -52,13 +53,6 @@ def draw_predictions(models: dict[str, Trained],
                   frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
-
-
-def colours(label: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """A label map ``(H, W)`` in colour; ignored pixels are black."""
-    table = np.zeros((256, 3), np.uint8)
-    table[:len(palette)] = palette
-    return table[label]
 
 
 def draw_curves(folders: dict[str, str], path: str) -> None:

@@ -8,7 +8,6 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
-from seg_kd.errors import UserError
 from seg_kd.networks.auto_weight import AutoWeight
 from seg_kd.networks.checkpoint import DISTILL
 from seg_kd.networks.unwrap import unwrap_model
@@ -33,34 +32,6 @@ class SeedHook(Hook):
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-
-
-@HOOKS.register_module()
-class FiniteLossHook(Hook):
-    """Stops at the first loss that is infinite or NaN, and says which.
-
-    Before a checkpoint is written, so the last one stays good.
-    :class:`~seg_kd.engine.DistillRunner` adds this hook by itself. The values
-    have been read for the log already: the check waits for no GPU.
-
-    Raises:
-        UserError: With the iteration and the terms.
-    """
-
-    priority = 'HIGH'
-
-    def after_train_iter(self, runner, outputs: dict, **_) -> None:
-        bad = [
-            name for name, value in outputs.items()
-            if 'loss' in name and not torch.as_tensor(value).isfinite().all()
-        ]
-        if bad:
-            terms = ', '.join(n for n in bad if n != 'loss') or 'the sum'
-            raise UserError(
-                f'iteration {runner.iter + 1}: not finite: {terms}. Lower the '
-                'learning rate or the weight of the term, or set '
-                'optim_wrapper.clip_grad=dict(max_norm=1.); then start again '
-                'in another --work-dir')
 
 
 @HOOKS.register_module()

@@ -21,15 +21,22 @@ from seg_kd.datasets import (check_files, classes_of, make_ready, mix_in,
                              seed_draws)
 from seg_kd.distiller import Distiller
 from seg_kd.engine.advice import advised, mend_class_weights
+from seg_kd.engine.checkpoints import BestCheckpointHook
 from seg_kd.engine.complete import complete_hooks
-from seg_kd.engine.hooks import (DataShareHook, FiniteLossHook, LoadHook,
-                                 SeedHook)
+from seg_kd.engine.hooks import DataShareHook, LoadHook, SeedHook
 from seg_kd.engine.log import connect
+from seg_kd.engine.loss_guard import LossGuardHook
+from seg_kd.engine.progress import ProgressHook, StageLogProcessor
+from seg_kd.engine.trackers import filled_in
 from seg_kd.errors import UserError
 from seg_kd.hooks.student import StudentHook
 from seg_kd.networks.classes import check_num_classes
 from seg_kd.networks.unwrap import unwrap_model
 from seg_kd.registry import DATASETS, RUNNERS
+
+# Hooks that a run has unless its config says None.
+MMENGINES = ('runtime_info', 'timer', 'sampler_seed', 'logger',
+             'param_scheduler', 'checkpoint')
 
 
 @RUNNERS.register_module()
@@ -58,6 +65,18 @@ class DistillRunner(Runner):
                 handler.addFilter(_is_for_the_console)
         return logger
 
+    def build_log_processor(self, log_processor):
+        if isinstance(log_processor, dict):
+            log_processor = {'type': StageLogProcessor, **log_processor}
+        return super().build_log_processor(log_processor)
+
+    def build_visualizer(self, visualizer=None):
+        if isinstance(visualizer, dict):
+            stage = self.cfg.get('stage') or {}
+            visualizer = filled_in(visualizer, self.work_dir,
+                                   stage.get('name', ''))
+        return super().build_visualizer(visualizer)
+
     def wrap_model(self, model_wrapper_cfg: dict | None, model):
         if not hasattr(self, '_hooks'):  # called before there are hooks
             return model
@@ -76,12 +95,13 @@ class DistillRunner(Runner):
 
     def register_hooks(self, default_hooks=None, custom_hooks=None) -> None:
         super().register_hooks(
-            default_hooks, complete_hooks(custom_hooks,
-                                          self.cfg.get('teacher')))
+            prepared(default_hooks),
+            complete_hooks(custom_hooks, self.cfg.get('teacher')))
         self.student_hook = StudentHook()
-        for hook in (SeedHook(), FiniteLossHook(), LoadHook(), DataShareHook(),
-                     self.student_hook):
-            self.register_hook(hook)
+        for hook in (SeedHook(), LossGuardHook(), LoadHook(), DataShareHook(),
+                     ProgressHook(), self.student_hook):
+            if not any(type(other) is type(hook) for other in self.hooks):
+                self.register_hook(hook)
         self.call_hook('before_wrap_model')
         self.model = self.wrap_model(self.cfg.get('model_wrapper_cfg'),
                                      self.model)
@@ -177,10 +197,24 @@ def _is_for_the_console(record: logging.LogRecord) -> bool:
     for_the_file = ('-----', 'Config:', 'Hooks will be executed', 'Exp name:',
                     'Distributed training is not used', '"FileClient" will',
                     '"HardDiskBackend" is', 'The prefix is not set in metric',
+                    'Please make sure that the mlflow server',
                     'paramwise_options', '`save_param_scheduler` is True')
     message = record.getMessage()
     return not (message.lstrip().startswith(for_the_file)
                 or 'skipped since its requires_grad' in message)
+
+
+def prepared(hooks: dict[str, Any] | None) -> dict[str, Any] | None:
+    """``default_hooks`` in which None leaves out any, not MMEngine's alone."""
+    if hooks is None:
+        return None
+    found = {}
+    for name, hook in hooks.items():
+        if isinstance(hook, dict) and hook.get('type') == 'CheckpointHook':
+            hook = {**hook, 'type': BestCheckpointHook}
+        if hook is not None or name in MMENGINES:
+            found[name] = hook
+    return found
 
 
 def with_rates(optim_wrapper: dict, distiller: Distiller) -> dict:

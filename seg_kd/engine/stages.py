@@ -40,6 +40,7 @@ from seg_kd.hooks import TeacherHook
 from seg_kd.hooks.distill import hooks_of
 
 RECORD = 'run.json'
+BROKEN = 'broken_batch.pth'  # of LossGuardHook: no checkpoint
 _RUNS = itertools.count()
 # What makes a run what it is; the rest may differ in its continuation.
 _DECISIVE = ('model', 'custom_hooks', 'train_cfg', 'train_dataloader',
@@ -68,7 +69,9 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
     place = shipped.title(cfg.filename) if here else None
     done: dict[str, str | None] = {}
     history = ''
-    for stage, stage_cfg in stage_configs(cfg):
+    stages = list(stage_configs(cfg))
+    for number, (stage, stage_cfg) in enumerate(stages, 1):
+        stage_cfg.stage = place_of(stages, number)
         folder = os.path.join(work_dir, stage) if stage else work_dir
         fill_in(stage_cfg, done, work_dir)
         settings = {**decisive_settings(stage_cfg), 'after': history}
@@ -82,6 +85,25 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
             _train(stage_cfg, folder, record, resume)
         if stage:
             done[stage] = latest_checkpoint(folder)
+
+
+def place_of(stages: list[tuple[str, Config]], number: int) -> dict[str, Any]:
+    """What a stage knows of the whole training: for the log, and its ETA.
+
+    Args:
+        stages: Name and complete config of each.
+        number: Of the stage, counted from 1.
+    """
+    later = [
+        dict(train_cfg=cfg.get('train_cfg'),
+             validates=cfg.get('val_cfg') is not None)
+        for _, cfg in stages[number:]
+    ]
+    return plain(
+        dict(name=stages[number - 1][0],
+             number=number,
+             of=len(stages),
+             later=later))
 
 
 def stage_configs(cfg: Config) -> Iterator[tuple[str, Config]]:
@@ -167,7 +189,8 @@ def _noted(folder: str) -> str | None:
 
 
 def _files(folder: str) -> list[str]:
-    return glob.glob(os.path.join(glob.escape(folder), '*.pth'))
+    found = glob.glob(os.path.join(glob.escape(folder), '*.pth'))
+    return [path for path in found if os.path.basename(path) != BROKEN]
 
 
 def require_checkpoint(path: str, hint: str = '') -> None:

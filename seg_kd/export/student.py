@@ -2,7 +2,6 @@
 import os
 import re
 import textwrap
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from seg_kd.errors import UserError
 from seg_kd.export.files import written_whole
 from seg_kd.export.plain_config import plain_config
 from seg_kd.export.samples import logits_of
+from seg_kd.networks.checkpoint import student_only
 from seg_kd.registry import MODELS
 
 
@@ -50,7 +50,7 @@ def write_student(cfg: Config, model: nn.Module, classes: tuple[str, ...],
         with open(text, 'w', encoding='utf-8') as f:
             f.writelines(f'# {line}\n' for line in comment)
             f.write(compact(made.pretty_text))
-        torch.save(content(model, classes, palette), weights)
+        torch.save(student_only(model.state_dict(), classes, palette), weights)
         check(model, text, weights, image)
     return notes
 
@@ -72,18 +72,6 @@ def compact(text: str) -> str:
 
     number = r'\s*-?\d[\d.e+-]*,'
     return re.sub(rf'([(\[])((?:{number})+)\s*([)\]])', joined, text)
-
-
-def content(model: nn.Module, classes: tuple[str, ...],
-            palette: list) -> dict[str, Any]:
-    """A checkpoint of the student's own weights, its classes and no more."""
-    state = {
-        key: weight.detach().cpu().contiguous().clone()
-        for key, weight in model.state_dict().items()
-        if isinstance(weight, torch.Tensor)
-    }
-    meta = dict(dataset_meta=dict(classes=classes, palette=palette))
-    return dict(meta=meta, state_dict=state)
 
 
 def check(model: nn.Module, config: str, checkpoint: str,

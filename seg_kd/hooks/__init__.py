@@ -3,6 +3,7 @@ from seg_kd.hooks.at import ATHook
 from seg_kd.hooks.crd import CRDHook
 from seg_kd.hooks.distill import DistillHook
 from seg_kd.hooks.ft import FTHook
+from seg_kd.hooks.gradient_ratio import GradientRatioHook
 from seg_kd.hooks.hnd import HNDHook
 from seg_kd.hooks.ka import KAHook
 from seg_kd.hooks.methods import (ABHook, BalancedHook, CCKDHook, CWDHook,
@@ -19,6 +20,7 @@ __all__ = [
     'BalancedHook', 'CWDHook', 'CCKDHook', 'PKTHook', 'RKDHook', 'SPHook',
     'DISTHook', 'KDHook', 'LogitStdHook', 'ATHook', 'FitNetHook', 'SRDHook',
     'VIDHook', 'CRDHook', 'HNDHook', 'ICKDHook', 'ReviewKDHook', 'ABHook',
-    'FSPHook', 'FTHook', 'PADHook', 'ParaphraserHook', 'DistillHook', 'KAHook',
-    'SoftenedLabelsHook', 'StudentHook', 'TeacherHook', 'TranslatorHook'
+    'FSPHook', 'FTHook', 'GradientRatioHook', 'PADHook', 'ParaphraserHook',
+    'DistillHook', 'KAHook', 'SoftenedLabelsHook', 'StudentHook',
+    'TeacherHook', 'TranslatorHook'
 ]

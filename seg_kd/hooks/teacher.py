@@ -1,4 +1,5 @@
 """The frozen teacher of a config: built, checked, made faster."""
+import copy
 import inspect
 from typing import Any
 
@@ -17,6 +18,7 @@ from seg_kd.networks.classes import (check_class_names, check_num_classes,
 from seg_kd.networks.compiling import compile_untapped
 from seg_kd.networks.folding import fold_batch_norm
 from seg_kd.networks.normalization import Renormalize
+from seg_kd.networks.taps import in_eval_mode
 from seg_kd.registry import HOOKS
 from seg_kd.teacher.build import build_teacher, teacher_config
 from seg_kd.teacher.cache.cache import cache_options, open_cache
@@ -186,6 +188,18 @@ class TeacherHook(Hook):
             self.teacher.cache = open_cache(self.teacher, runner,
                                             self._identity(runner),
                                             **self.cache)
+
+    @torch.no_grad()
+    def predict(self, batch: dict) -> list:
+        """What the whole network sees in a batch of a validation.
+
+        In the midst of a training too: taps, modes and batch are left as
+        they were.
+        """
+        batch = dict(batch, data_samples=copy.deepcopy(batch['data_samples']))
+        with self.teacher.taps.detached(), in_eval_mode(self.network), \
+                torch.compiler.set_stance('force_eager'):
+            return self.network.val_step(batch)
 
     def _identity(self, runner) -> list[str]:
         """What decides about a map, besides the weights and the image."""

@@ -11,6 +11,7 @@ import pickletools
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 from urllib.parse import urlparse
 
@@ -177,6 +178,24 @@ def weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
         for key, w in state.items()
         if isinstance(w, torch.Tensor) and not key.startswith(DISTILL)
     }
+
+
+def student_only(state: Mapping[str, Any], classes: Sequence[str] | None,
+                 palette: Any) -> dict[str, Any]:
+    """A checkpoint of a network's own weights and its classes, no more."""
+    own = {
+        key: weight.detach().cpu().contiguous().clone()
+        for key, weight in weights(dict(state_dict=state)).items()
+    }
+    named = dict(classes=classes, palette=palette)
+    meta = {key: value for key, value in named.items() if value is not None}
+    return dict(meta=dict(dataset_meta=meta), state_dict=own)
+
+
+def write_checkpoint(content: dict[str, Any], path: str) -> None:
+    """To another name first: a kill leaves no half file."""
+    torch.save(content, f'{path}.part')
+    os.replace(f'{path}.part', path)
 
 
 def load_weights(model: nn.Module, checkpoint: dict[str, Any],

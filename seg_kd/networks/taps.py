@@ -153,6 +153,17 @@ class Taps:
         finally:
             self.detach()
 
+    @contextmanager
+    def detached(self) -> Iterator[None]:
+        """Detached inside; afterwards as it was before."""
+        attached = bool(self._handles)
+        self.detach()
+        try:
+            yield
+        finally:
+            if attached:
+                self.attach()
+
     def _reader(self, path: str):
 
         def read(module, args, output):

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from seg_kd.datasets.progress import progress
+from seg_kd.drawing import legend
 from seg_kd.errors import UserError
 from seg_kd.export.files import written_whole
 from seg_kd.predict.predictors import Names, Predictor
@@ -62,7 +63,8 @@ class Pictures:
             except UserError as error:
                 problems.append(str(error))
         if count:
-            draw_legend(self.classes, self.palette, self.path('legend.png'))
+            picture = Image.fromarray(legend(self.classes, self.palette))
+            picture.save(self.path('legend.png'))
         return count, problems
 
     def image(self, name: str, image: np.ndarray) -> None:
@@ -120,19 +122,3 @@ def painted(image: np.ndarray, labels: np.ndarray,
     """
     colours = palette[labels][..., ::-1]
     return cv2.addWeighted(image, 1 - OPACITY, colours, OPACITY, 0)
-
-
-def draw_legend(classes: Sequence[str], palette: np.ndarray,
-                path: str) -> None:
-    """A picture of the classes' names, each behind its colour."""
-    row = 22
-    widest = max(map(len, classes))
-    picture = Image.new('RGB', (row + 16 + 8 * widest, row * len(classes) + 6),
-                        'white')
-    draw = ImageDraw.Draw(picture)
-    for i, (name, colour) in enumerate(zip(classes, palette.tolist())):
-        top = 4 + row * i
-        draw.rectangle((6, top, 6 + row - 6, top + row - 6),
-                       fill=tuple(colour))
-        draw.text((row + 10, top + 2), name, fill='black')
-    picture.save(path)

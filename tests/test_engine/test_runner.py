@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import build_runner, run_on_two_ranks
+from conftest import build_runner, run_on_two_ranks, watch
 from mmengine.config import Config
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
@@ -128,6 +128,7 @@ def test_student_starts_as_it_does_alone(ka_config):
 @pytest.mark.parametrize('stage', ['translator', 'distill'])
 def test_resumed_run_equals_an_unbroken_one(ka_config, tmp_path, stage):
     """Bit for bit, with dropout and augmentation, at half the way."""
+    watch(ka_config)
     run_stages(ka_config, str(tmp_path / 'whole'))
     broken = Config(ka_config.to_dict())
     index = ['translator', 'distill'].index(stage)
@@ -144,6 +145,8 @@ def test_resumed_run_equals_an_unbroken_one(ka_config, tmp_path, stage):
     for one, other in zip(whole['optimizer']['state'].values(),
                           resumed['optimizer']['state'].values()):
         assert torch.equal(one['momentum_buffer'], other['momentum_buffer'])
+    hubs = [c['message_hub']['runtime_info'] for c in (whole, resumed)]
+    assert hubs[0]['best_score'] == hubs[1]['best_score']
 
 
 def _forget_kill(path):
@@ -159,6 +162,7 @@ def _forget_kill(path):
 @pytest.mark.filterwarnings("ignore:Detected call of `scheduler.step")
 def test_ema_amp_and_accumulation(ka_config, tmp_path):
     """All at once, broken off and resumed, against an unbroken run."""
+    watch(ka_config)
     ka_config.optim_wrapper.update(type='BFloat16OptimWrapper',
                                    accumulative_counts=3)
     ema = dict(type='EMAHook', momentum=0.1)
@@ -194,6 +198,7 @@ def test_checkpoints_that_a_resume_could_not_use(ka_config, tmp_path):
 
 def test_two_processes_end_with_equal_weights(ka_config, tmp_path):
     """torchrun on the CPU: gloo, both stages, then every rank's weights."""
+    watch(ka_config)
     for stage in (ka_config, ka_config.stages[0]):
         stage.custom_hooks = [*stage.custom_hooks, dict(type='RankSaver')]
     run_on_two_ranks(ka_config, RANK_SAVER, tmp_path)
@@ -203,6 +208,9 @@ def test_two_processes_end_with_equal_weights(ka_config, tmp_path):
         assert_same(one['parameters'], other['parameters'])
         # each rank drew its own samples
         assert one['batch'] != other['batch']
+    assert len(list(folder.glob('pictures/*.png'))) == 3
+    lines = log_lines(folder)
+    assert any('ka_gradient_ratio' in line for line in lines)
 
 
 RANK_SAVER = '''
