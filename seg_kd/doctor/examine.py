@@ -6,6 +6,7 @@ from typing import Any
 from seg_kd.doctor.checks import cost, in_order, taps, terms
 from seg_kd.doctor.experiment import Experiment, Missing, one_line
 from seg_kd.doctor.finding import Finding, worst, yellow
+from seg_kd.errors import UserError
 
 
 def examine(experiment: Experiment) -> Iterator[Finding]:
@@ -16,11 +17,14 @@ def examine(experiment: Experiment) -> Iterator[Finding]:
     """
     told = 0
     for one in in_order():
-        found: list[Finding] = []
+        found, name = [], one.__name__.replace('_', ' ')
         try:
-            found += one(experiment)
+            for finding in one(experiment):
+                found.append(finding)
         except Missing:
             pass
+        except UserError as error:
+            experiment.note(name, error)
         except Exception as error:  # one check that fails hides no other
             found.append(
                 yellow(
@@ -30,7 +34,7 @@ def examine(experiment: Experiment) -> Iterator[Finding]:
         yield from experiment.problems[told:]
         told = len(experiment.problems)
         for finding in found:
-            finding.check = one.__name__.replace('_', ' ')
+            finding.check = name
             yield finding
 
 
@@ -44,6 +48,7 @@ def tables(experiment: Experiment, layers: bool = False) -> dict[str, list]:
     makers = dict(pairs=taps.pairs, terms=terms.measured)
     if layers:
         makers['layers'] = taps.layers
+        makers['suggested'] = lambda e: taps.suggested(taps.layers(e))
     found: dict[str, list] = {}
     for name, make in makers.items():
         rows = experiment.attempt(name, make)

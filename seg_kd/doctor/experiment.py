@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from seg_kd.benchmark.build import WEIGHTS_ONLY
+from seg_kd.datasets import classes_of
 from seg_kd.datasets.check import unwrapped
 from seg_kd.distiller import Distiller
 from seg_kd.doctor.files import Files
@@ -140,7 +141,7 @@ class Experiment:
             alone = copy.deepcopy(self.cfg)
             alone.custom_hooks = plain_hooks(alone)
             found = self.build(alone)  # or this is what is wrong
-            self.note('teacher', error)
+            self.note('distillation', error)
             return found
 
     @property
@@ -362,16 +363,33 @@ class Experiment:
         ] for data in self._prepared]
 
     @property
+    def mirrored(self) -> list[list[bool]]:
+        """Whether augmentation has turned each image over, left to right."""
+        return [[
+            bool(
+                s.get('flip') and s.get('flip_direction') == 'horizontal'
+                or ('flip', -1) in s.get('geometry', ()))
+            for s in data['data_samples']
+        ] for data in self._prepared]
+
+    @part('train data')
+    def dataset(self) -> Any:
+        """What is trained on, as the loader holds it."""
+        return self.runner.train_dataloader.dataset
+
+    @part('train data')
+    def iterations(self) -> int:
+        """Of the stage that is looked at."""
+        return self.runner.max_iters
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The names of the data's classes; () where it says none."""
-        dataset = self.runner.train_dataloader.dataset
-        return tuple((getattr(dataset, 'metainfo', None) or {}).get('classes')
-                     or ())
+        return tuple(classes_of(self.dataset) or ())
 
     @property
     def ignore_index(self) -> int:
-        dataset = self.runner.train_dataloader.dataset
-        return getattr(dataset, 'ignore_index', 255)
+        return getattr(self.dataset, 'ignore_index', 255)
 
 
 def built_optimizer(runner: Runner) -> Any:

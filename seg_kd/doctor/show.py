@@ -17,6 +17,8 @@ COLUMNS = dict(
     terms=('term', 'map', 'value', 'pull', 'suggested'),
     layers=('stride', 'student', 'student channels', 'teacher',
             'teacher channels'),
+    suggested=('student', 'student channels', 'student stride', 'teacher',
+               'teacher channels', 'teacher stride'),
 )
 
 

@@ -92,12 +92,13 @@ def test_chance_is_no_swap_and_no_shift():
     for trial in range(40):
         seeds = range(8 * trial, 8 * trial + 8)
         labels = [scene(k) for k in seeds]
-        weak = [torch.where(noise(k, 10) < 2, y, noise(k + 1))
-                for k, y in zip(seeds, labels)]
+        weak = [
+            torch.where(noise(k, 10) < 2, y, noise(k + 1))
+            for k, y in zip(seeds, labels)
+        ]
         found = [confusion(p, y, 3, IGNORE) for p, y in zip(weak, labels)]
         assert swapped(found) == []
-        scans = [shift_scan(p, y, 3, IGNORE, 6)
-                 for p, y in zip(weak, labels)]
+        scans = [shift_scan(p, y, 3, IGNORE, 6) for p, y in zip(weak, labels)]
         dy, dx = best_shift(scans)
-        assert not better([s[6 + dy, 6 + dx].item() for s in scans],
-                          [s[6, 6].item() for s in scans])
+        assert not better([s[6 + dy, 6 + dx].item()
+                           for s in scans], [s[6, 6].item() for s in scans])

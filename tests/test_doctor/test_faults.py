@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import (CLASSES, PALETTE, draw, forget_instances, preprocessor,
-                      student)
+from conftest import (CLASSES, PALETTE, SIZE, draw, forget_instances,
+                      preprocessor)
 from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 from mmengine.model import BaseModule
@@ -40,6 +40,21 @@ class ReadColours(BaseModule):
 
     def forward(self, x):
         return [self.conv(nn.functional.avg_pool2d(x, 4))]
+
+
+@MODELS.register_module()
+class Small(BaseModule):
+    """8 channels at stride 4, and from these 16 at stride 16."""
+
+    def __init__(self, init_cfg=None) -> None:
+        super().__init__(init_cfg)
+        self.layer1, self.layer2 = (nn.Sequential(
+            nn.Conv2d(*channels, 5, 4, 2), nn.BatchNorm2d(channels[1]),
+            nn.ReLU()) for channels in ((3, 8), (8, 16)))
+
+    def forward(self, x):
+        first = self.layer1(x)
+        return [first, self.layer2(first)]
 
 
 class NaNLoss(nn.Module):
@@ -90,20 +105,28 @@ class Broken(BaseTransform):
         return results
 
 
-def reader() -> dict:
+def network(backbone: str, index: int, width: int) -> dict:
     return dict(type='EncoderDecoder',
                 data_preprocessor=preprocessor(),
-                backbone=dict(type='ReadColours'),
+                backbone=dict(type=backbone),
                 decode_head=dict(type='FCNHead',
-                                 in_index=0,
-                                 in_channels=WIDTH,
-                                 channels=WIDTH,
+                                 in_index=index,
+                                 in_channels=width,
+                                 channels=width,
                                  num_convs=0,
                                  concat_input=False,
                                  num_classes=len(CLASSES),
                                  loss_decode=dict(type='CrossEntropyLoss',
                                                   avg_non_ignore=True)),
                 test_cfg=dict(mode='whole'))
+
+
+def reader() -> dict:
+    return network('ReadColours', 0, WIDTH)
+
+
+def student() -> dict:
+    return network('Small', 1, 16)
 
 
 def read_colours() -> dict:
@@ -156,7 +179,8 @@ def dataset(root: Path, split: str, *transforms: dict) -> dict:
                                  seg_map_path=f'{split}/labels'),
                 img_suffix='.png',
                 seg_map_suffix='.png',
-                pipeline=pipeline)
+                pipeline=pipeline,
+                serialize_data=False)
 
 
 @pytest.fixture
@@ -164,6 +188,7 @@ def healthy(home, plain_config) -> Config:
     """FitNets and KD, from the teacher that reads colours."""
     cfg = plain_config
     flip = dict(type='RandomFlip', prob=.5)
+    cfg.model = student()
     cfg.train_dataloader.dataset = dataset(home, 'train', flip)
     cfg.val_dataloader.dataset = dataset(home, 'val')
     cfg.test_dataloader = cfg.val_dataloader
@@ -212,13 +237,15 @@ def test_the_healthy_one_has_no_fault(healthy, look):
     rows = tables(experiment, layers=True)
     fitnet, kd = rows['pairs']
     assert (fitnet['student'], fitnet['student channels'],
-            fitnet['student stride']) == ('backbone[1]', 32, 16)
+            fitnet['student stride']) == ('backbone[1]', 16, 16)
     assert (fitnet['teacher'], fitnet['teacher channels'],
             fitnet['teacher stride']) == ('backbone[0]', WIDTH, 4)
     assert fitnet['connector'].startswith('regressor')
     assert kd['student'] == 'decode_head.conv_seg' and not kd['connector']
     paths = {row['student'] for row in rows['layers']}
     assert {'backbone[0]', 'backbone[1]', 'decode_head.conv_seg'} <= paths
+    assert rows['suggested'][0]['student'] == 'backbone[1]'
+    assert rows['suggested'][0]['teacher'] == 'backbone[0]'
     found = report(experiment, findings, rows)
     assert found['level'] == 'green' and found['costs']['']['iterations'] == 60
 
@@ -267,6 +294,20 @@ def teacher_state(cfg: Config, tmp_path: Path, change) -> None:
 @fault('geometry', '8 px right')
 def labels_shifted_by_8_px(cfg, tmp_path):
     broken(cfg, 'right')
+
+
+@fault('geometry', 'at one scale or another')
+def labels_shifted_and_then_scaled(cfg, tmp_path):
+    broken(cfg, 'right')
+    scale = dict(type='Albumentations',
+                 transforms=[
+                     dict(type='RandomScale', scale_limit=(-.5, .6), p=1.),
+                     dict(type='CropWithClassCap',
+                          height=SIZE[0],
+                          width=SIZE[1],
+                          max_ratio=.75)
+                 ])
+    cfg.train_dataloader.dataset.pipeline.insert(3, scale)
 
 
 @fault('geometry', '8 px above')
@@ -342,7 +383,7 @@ def labels_from_1_without_reduce_zero_label(cfg, tmp_path):
             lambda y: np.where(y == 255, 0, y + 1).astype(np.uint8))
 
 
-@fault('teacher', 'weights are missing')
+@fault('distillation', 'weights are missing')
 def teacher_half_loaded(cfg, tmp_path):
     teacher_state(
         cfg, tmp_path, lambda state: {
@@ -351,7 +392,7 @@ def teacher_half_loaded(cfg, tmp_path):
         })
 
 
-@fault('teacher', 'does not exist')
+@fault('distillation', 'does not exist')
 def teacher_not_trained_yet(cfg, tmp_path):
     cfg.teacher.checkpoint = str(tmp_path / 'nothing.pth')
 
@@ -546,7 +587,7 @@ def schedule_of_years(cfg, tmp_path):
     cfg.train_cfg.max_iters = 10**12
 
 
-@fault('config', 'no layer')
+@fault('distillation', 'no layer')
 def tap_that_does_not_exist(cfg, tmp_path):
     cfg.custom_hooks.FitNetHook.student = 'backbone.layer9'
 

@@ -25,8 +25,11 @@ JUSTIFIED = {'quality', 'labels'}
 def look(cfg, tmp_path, **options):
     """(level, check, text) of what is not green, and the experiment."""
     forget_instances()
-    experiment = Experiment(cfg, str(tmp_path), str(tmp_path / 'work'),
-                            batches=2, **options)
+    experiment = Experiment(cfg,
+                            str(tmp_path),
+                            str(tmp_path / 'work'),
+                            batches=2,
+                            **options)
     found = [(f.level, f.check, f.what) for f in examine(experiment)]
     assert len(found) > 10
     return [f for f in found if f[0] != 'green'], experiment
@@ -71,15 +74,21 @@ def test_shipped(name, scenes, random_teacher, tmp_path):
 
 
 HOOKS = {
-    'fitnet': dict(type='FitNetHook', weight=.05, **TAPS),
-    'fitnet, measured': dict(type='FitNetHook', weight='auto', **TAPS),
-    'late': dict(type='FitNetHook', weight=.05, start=3, warmup=2, **TAPS),
-    'connector first': dict(type='VIDHook', connector_iters=2, **TAPS),
-    'before the ReLU': dict(type='ABHook',
-                            weight=.1,
-                            student='backbone.conv2.activate:input',
-                            teacher='decode_head.bottleneck'),
-    'logits': dict(type='KDHook', weight=.5),
+    'fitnet':
+    dict(type='FitNetHook', weight=.05, **TAPS),
+    'fitnet, measured':
+    dict(type='FitNetHook', weight='auto', **TAPS),
+    'late':
+    dict(type='FitNetHook', weight=.05, start=3, warmup=2, **TAPS),
+    'connector first':
+    dict(type='VIDHook', connector_iters=2, **TAPS),
+    'before the ReLU':
+    dict(type='ABHook',
+         weight=.1,
+         student='backbone.conv2.activate:input',
+         teacher='decode_head.bottleneck'),
+    'logits':
+    dict(type='KDHook', weight=.5),
 }
 
 

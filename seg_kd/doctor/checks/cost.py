@@ -64,7 +64,7 @@ def learning_rate(experiment: Experiment) -> Iterator[Finding]:
 @check
 def schedule(experiment: Experiment) -> Iterator[Finding]:
     """Terms and learning rate fit the length of the training."""
-    iterations = experiment.runner.max_iters
+    iterations = experiment.iterations
     distiller = experiment.runner.distiller
     for term in distiller.terms if distiller else ():
         yield from term_schedule(term, iterations)
@@ -84,8 +84,8 @@ def term_schedule(term: Term, iterations: int) -> Iterator[Finding]:
                                                              <= term.start):
         yield red(
             f'{term.name} counts from iteration {term.start} to '
-            f'{term.end or "the end"}, training ends at {iterations}: it never '
-            'counts', 'lower its start, or raise its end')
+            f'{term.end or "the end"}, training ends at {iterations}: it '
+            'never counts', 'lower its start, or raise its end')
     elif term.start + term.warmup >= iterations and term.warmup:
         yield yellow(
             f'{term.name} has its whole weight at iteration '

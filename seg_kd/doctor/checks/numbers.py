@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from seg_kd.doctor.experiment import Experiment, copied
+from seg_kd.doctor.experiment import Experiment, Missing, copied
 from seg_kd.doctor.finding import Finding, check, green, listed, red
 from seg_kd.doctor.first_bad import (FirstBad, bad_images, bad_weights, finite,
                                      tensors)
@@ -40,7 +40,11 @@ def finite_weights(experiment: Experiment) -> Iterator[Finding]:
 def finite_losses(experiment: Experiment) -> Iterator[Finding]:
     """Neither the task nor a term is NaN."""
     for batch, names in zip(experiment.batches, experiment.paths):
-        found, first = losses(experiment, copied(batch))
+        made = experiment.attempt('finite losses',
+                                  lambda e: losses(e, copied(batch)))
+        if isinstance(made, Missing):
+            raise made
+        found, first = made
         bad = [name for name, value in found.items() if not finite(value)]
         if not bad:
             continue

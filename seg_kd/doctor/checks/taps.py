@@ -1,4 +1,6 @@
 """The tapped pairs as a table, and layers to tap as a list."""
+import math
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +22,9 @@ Row = dict[str, Any]
 @check
 def tapped(experiment: Experiment) -> Iterator[Finding]:
     """The maps that are compared are of like resolution."""
+    if experiment.runner.distiller is None and not experiment.taught:
+        yield from untapped(experiment)
+        return
     rows = pairs(experiment)
     for row in rows:
         if row['student stride'] and row['teacher stride']:
@@ -32,6 +37,20 @@ def tapped(experiment: Experiment) -> Iterator[Finding]:
                     'tap maps of like strides: --layers lists them')
     yield green(f'{len(rows)} tapped pairs, of maps '
                 f'{experiment.images[0].shape[2]} pixels high')
+
+
+def untapped(experiment: Experiment) -> Iterator[Finding]:
+    """What to tap, where a config has a teacher and no taps."""
+    hook = experiment.cfg.get('teacher') or {}
+    if os.path.isfile(hook.get('checkpoint') or ''):
+        best = suggested(layers(experiment))[0]
+        yield yellow(
+            'nothing is distilled: the config has a teacher, and no '
+            'distillation hook', 'add one, with such taps as '
+            f'student={best["student"]!r}, teacher={best["teacher"]!r} '
+            '(--layers lists them all), or a method of seg-kd configs methods')
+    else:
+        yield green('nothing is distilled: the student learns alone')
 
 
 def pairs(experiment: Experiment) -> list[Row]:
@@ -101,12 +120,29 @@ def entry(owner: str, found: list[tuple[str, int]], k: int) -> Row:
     return {owner: path, f'{owner} channels': channels}
 
 
-def suggested(rows: list[Row]) -> tuple[str, str]:
-    """The deepest maps that a backbone of each returns, at one stride."""
-    best = [('', '')] + [(row['student'], row['teacher']) for row in rows
-                         if row['student'].startswith('backbone[')
-                         and row['teacher'].startswith('backbone[')]
-    return best[-1]
+def suggested(rows: list[Row]) -> list[Row]:
+    """Pairs of what the two backbones return, of strides as like as can be.
+
+    Of one stride the deepest; deepest pairs first.
+    """
+    students, teachers = ({
+        row['stride']: (row[owner], row[f'{owner} channels'])
+        for row in reversed(rows) if row[owner].startswith('backbone[')
+    } for owner in ('student', 'teacher'))
+    found = []
+    for stride, (path, channels) in sorted(students.items(), reverse=True):
+        if not teachers:
+            break
+        nearest = min(teachers, key=lambda s: (abs(math.log(s / stride)), s))
+        found.append(
+            dict(
+                zip(('teacher', 'teacher channels'), teachers[nearest]), **{
+                    'student': path,
+                    'student channels': channels,
+                    'student stride': stride,
+                    'teacher stride': nearest
+                }))
+    return found
 
 
 def teacher_of(experiment: Experiment) -> nn.Module:

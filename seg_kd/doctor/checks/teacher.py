@@ -4,9 +4,9 @@ A teacher that learnt little is no fault: where a result could be chance it is
 yellow, or nothing is said.
 """
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from statistics import mean
+from statistics import mean, median
 
 import torch
 from torch import Tensor, nn
@@ -84,14 +84,15 @@ class Scored:
                  predictions: list[Tensor]) -> None:
         self.ignore = experiment.ignore_index
         self.classes = len(experiment.classes)
-        scored = [
-            (p, y, x)
-            for batch in zip(predictions, experiment.labels, experiment.images)
-            for p, y, x in zip(*batch) if (y != self.ignore).any()
-        ]
-        self.predicted = [p.cpu() for p, _, _ in scored]
-        self.labels = [y.cpu() for _, y, _ in scored]
-        self.images = [x for _, _, x in scored]
+        scored = [(p, y, x, turned)
+                  for batch in zip(predictions, experiment.labels,
+                                   experiment.images, experiment.mirrored)
+                  for p, y, x, turned in zip(*batch)
+                  if (y != self.ignore).any()]
+        self.predicted = [p.cpu() for p, *_ in scored]
+        self.labels = [y.cpu() for _, y, *_ in scored]
+        self.images = [x for *_, x, _ in scored]
+        self.mirrored = [turned for *_, turned in scored]
         self.right = [
             accuracy(p, y, self.ignore)
             for p, y in zip(self.predicted, self.labels)
@@ -266,39 +267,73 @@ def scanned(name: str, scored: Scored, stride: float) -> Iterator[Finding]:
     height, width = scored.labels[0].shape
     count = max(8, SCANNED // (height * width))
     pairs = list(zip(scored.predicted, scored.labels))[:count]
+    right = scored.right[:count]
     flipped = [accuracy(p.flip(-1), y, scored.ignore) for p, y in pairs]
-    if better(flipped, scored.right[:count]):
+    if better(flipped, right):
         yield red(
-            f'the labels are {name}\'s predictions turned over: '
+            f'the labels are what {name} sees, turned over: '
             f'{mean(flipped):.0%} of the pixels are right then, '
-            f'{mean(scored.right[:count]):.0%} now',
+            f'{mean(right):.0%} now',
             'a flip of the training pipeline moves the images alone')
         return
     reach = min(REACH, height // 4, width // 4)
+    tolerance = max(2., min(stride, 8.) / 2)
     scans = [
         shift_scan(p, y, scored.classes, scored.ignore, reach)
         for p, y in pairs
     ]
-    dy, dx = best_shift(scans)
-    there = [s[reach + dy, reach + dx].item() for s in scans]
-    here = [s[reach, reach].item() for s in scans]
-    off = max(abs(dy), abs(dx))
-    tolerance = max(2., min(stride, 8.) / 2)
-    if off > tolerance and better(there, here):
+    # A move within the files is turned over with those that are.
+    in_files = [
+        scan.flip(1) if turned else scan
+        for scan, turned in zip(scans, scored.mirrored)
+    ]
+    flat = None
+    for kind in (scans, in_files):
+        dy, dx = best_shift(kind)
+        there = [s[reach + dy, reach + dx].item() for s in kind]
+        if max(abs(dy), abs(dx)) <= tolerance:
+            continue
+        if better(there, right):
+            yield red(
+                f'the labels lie {moved(dy, dx)} of what {name} sees: '
+                f'{mean(there):.0%} of the pixels are right there, '
+                f'{mean(right):.0%} in place',
+                'a transform moves images and labels differently, or '
+                'resizing (align_corners, padding) differs from its training')
+            return
+        flat = f'{moved(dy, dx)} ({mean(there):.1%})'
+    common = common_move(in_files, tolerance)
+    if common:
         yield red(
-            f'the labels lie {moved(dy, dx)} of what {name} sees: '
-            f'{mean(there):.0%} of the pixels are right there, '
-            f'{mean(here):.0%} in place',
-            'a transform moves images and labels differently, or resizing '
-            '(align_corners, padding) differs from its training')
-    elif scored.works and off <= tolerance:
-        yield green(f'{name}: of all moves of the labels by up to {reach} px '
-                    f'{moved(dy, dx) if off else "none"} fits best')
-    elif scored.works:
+            f'each label lies elsewhere than what {name} sees, all towards '
+            f'{moved(*common)}, at one scale or another',
+            'a transform moves images and labels differently')
+    elif scored.works and flat:
         yield yellow(
-            f'{name} fits labels moved {moved(dy, dx)} as well as those in '
-            f'place ({mean(there):.1%} and {mean(here):.1%} of the pixels): '
-            'too flat to tell', 'look at more --batches')
+            f'{name} fits labels moved {flat} as well as those in place '
+            f'({mean(right):.1%}): too flat to tell', 'look at more --batches')
+    elif scored.works:
+        yield green(f'{name}: of all moves of the labels by up to {reach} px '
+                    'none fits better')
+
+
+def common_move(scans: Sequence[Tensor],
+                tolerance: float) -> tuple[int, int] | None:
+    """The middle of each image's best move, if all go the same way.
+
+    Images that are scaled differently have a move of their own.
+    """
+    reach = len(scans[0]) // 2
+    moves = [best_shift([scan]) for scan in scans]
+    there = [s[reach + y, reach + x].item() for s, (y, x) in zip(scans, moves)]
+    here = [s[reach, reach].item() for s in scans]
+    middle = tuple(int(median(m[k] for m in moves)) for k in (0, 1))
+    length = max(map(abs, middle))
+    along = [sum(a * b for a, b in zip(m, middle)) for m in moves]
+    same_way = sum(a > length**2 / 3 for a in along) > .8 * len(moves)
+    if length > tolerance and same_way and better(there, here):
+        return middle
+    return None
 
 
 def moved(dy: int, dx: int) -> str:
