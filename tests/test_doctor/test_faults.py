@@ -125,7 +125,7 @@ def reader() -> dict:
     return network('ReadColours', 0, WIDTH)
 
 
-def student() -> dict:
+def small() -> dict:
     return network('Small', 1, 16)
 
 
@@ -162,7 +162,7 @@ def home(tmp_path_factory) -> Path:
     draw(root / 'val', 2, seed=1)
     save(root / 'teacher.pth', read_colours())
     torch.manual_seed(3)
-    save(root / 'student.pth', MODELS.build(student()).state_dict())
+    save(root / 'student.pth', MODELS.build(small()).state_dict())
     return root
 
 
@@ -188,7 +188,7 @@ def healthy(home, plain_config) -> Config:
     """FitNets and KD, from the teacher that reads colours."""
     cfg = plain_config
     flip = dict(type='RandomFlip', prob=.5)
-    cfg.model = student()
+    cfg.model = small()
     cfg.train_dataloader.dataset = dataset(home, 'train', flip)
     cfg.val_dataloader.dataset = dataset(home, 'val')
     cfg.test_dataloader = cfg.val_dataloader
@@ -296,7 +296,7 @@ def labels_shifted_by_8_px(cfg, tmp_path):
     broken(cfg, 'right')
 
 
-@fault('geometry', 'at one scale or another')
+@fault('geometry', 'px right of what teacher sees')
 def labels_shifted_and_then_scaled(cfg, tmp_path):
     broken(cfg, 'right')
     scale = dict(type='Albumentations',

@@ -85,7 +85,7 @@ HOOKS = {
     'before the ReLU':
     dict(type='ABHook',
          weight=.1,
-         student='backbone.conv2.activate:input',
+         student='backbone.conv1.activate:input',
          teacher='decode_head.bottleneck'),
     'logits':
     dict(type='KDHook', weight=.5),

@@ -26,15 +26,16 @@ def saved(plain_config, teacher_hook, tmp_path):
                 stage=None,
                 iteration=3,
                 culprit='kd',
-                batch=dict(
-                    inputs=[s['inputs'] for s in samples],
-                    labels=[s['data_samples'].gt_sem_seg.data[0]
-                            for s in samples],
-                    metainfo=[
-                        dict(img_path=s['data_samples'].img_path,
-                             ori_shape=(64, 96),
-                             img_shape=(64, 96)) for s in samples
-                    ]),
+                batch=dict(inputs=[s['inputs'] for s in samples],
+                           labels=[
+                               s['data_samples'].gt_sem_seg.data[0]
+                               for s in samples
+                           ],
+                           metainfo=[
+                               dict(img_path=s['data_samples'].img_path,
+                                    ori_shape=(64, 96),
+                                    img_shape=(64, 96)) for s in samples
+                           ]),
                 model=runner.model.state_dict())
 
 
@@ -116,8 +117,8 @@ def test_the_command_on_a_config(saved, tmp_path, monkeypatch, capsys):
     assert run_tool('doctor', call, monkeypatch, tmp_path) == 0
     found = json.loads((tmp_path / 'found.json').read_text())
     assert {'findings', 'pairs', 'terms', 'layers', 'costs'} <= set(found)
-    assert all(set(f) == {'level', 'what', 'do', 'check'}
-               for f in found['findings'])
+    assert all(
+        set(f) == {'level', 'what', 'do', 'check'} for f in found['findings'])
     out = capsys.readouterr().out
     assert '[green]  files: 6 images trained on' in out
     assert '| decode_head.conv_seg' in out

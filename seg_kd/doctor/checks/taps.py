@@ -42,15 +42,13 @@ def tapped(experiment: Experiment) -> Iterator[Finding]:
 def untapped(experiment: Experiment) -> Iterator[Finding]:
     """What to tap, where a config has a teacher and no taps."""
     hook = experiment.cfg.get('teacher') or {}
+    said = 'nothing is distilled: the student learns alone'
     if os.path.isfile(hook.get('checkpoint') or ''):
         best = suggested(layers(experiment))[0]
-        yield yellow(
-            'nothing is distilled: the config has a teacher, and no '
-            'distillation hook', 'add one, with such taps as '
-            f'student={best["student"]!r}, teacher={best["teacher"]!r} '
-            '(--layers lists them all), or a method of seg-kd configs methods')
-    else:
-        yield green('nothing is distilled: the student learns alone')
+        said += (f'. To learn from its teacher, tap student='
+                 f'{best["student"]!r}, teacher={best["teacher"]!r}, say '
+                 '(--layers lists them all)')
+    yield green(said)
 
 
 def pairs(experiment: Experiment) -> list[Row]:

@@ -4,9 +4,9 @@ A teacher that learnt little is no fault: where a result could be chance it is
 yellow, or nothing is said.
 """
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import product
-from statistics import mean, median
+from statistics import mean
 
 import torch
 from torch import Tensor, nn
@@ -175,8 +175,8 @@ def probed(name: str, scored: Scored, views: dict[str, Callable],
         return
     best = max(tried, key=lambda title: mean(tried[title]))
     right, largest = scored.right[:PROBED], scored.largest[:PROBED]
-    if better(tried[best], right) and clearly(
-        [a - b for a, b in zip(tried[best], largest)]):
+    useful = clearly([a - b for a, b in zip(tried[best], largest)])
+    if useful and better(tried[best], right):
         yield red(
             f'{name} has {mean(right):.0%} of the pixels right as it is, and '
             f'{mean(tried[best]):.0%} with {best}',
@@ -302,38 +302,13 @@ def scanned(name: str, scored: Scored, stride: float) -> Iterator[Finding]:
                 'resizing (align_corners, padding) differs from its training')
             return
         flat = f'{moved(dy, dx)} ({mean(there):.1%})'
-    common = common_move(in_files, tolerance)
-    if common:
-        yield red(
-            f'each label lies elsewhere than what {name} sees, all towards '
-            f'{moved(*common)}, at one scale or another',
-            'a transform moves images and labels differently')
-    elif scored.works and flat:
+    if scored.works and flat:
         yield yellow(
             f'{name} fits labels moved {flat} as well as those in place '
             f'({mean(right):.1%}): too flat to tell', 'look at more --batches')
     elif scored.works:
         yield green(f'{name}: of all moves of the labels by up to {reach} px '
                     'none fits better')
-
-
-def common_move(scans: Sequence[Tensor],
-                tolerance: float) -> tuple[int, int] | None:
-    """The middle of each image's best move, if all go the same way.
-
-    Images that are scaled differently have a move of their own.
-    """
-    reach = len(scans[0]) // 2
-    moves = [best_shift([scan]) for scan in scans]
-    there = [s[reach + y, reach + x].item() for s, (y, x) in zip(scans, moves)]
-    here = [s[reach, reach].item() for s in scans]
-    middle = tuple(int(median(m[k] for m in moves)) for k in (0, 1))
-    length = max(map(abs, middle))
-    along = [sum(a * b for a, b in zip(m, middle)) for m in moves]
-    same_way = sum(a > length**2 / 3 for a in along) > .8 * len(moves)
-    if length > tolerance and same_way and better(there, here):
-        return middle
-    return None
 
 
 def moved(dy: int, dx: int) -> str:
