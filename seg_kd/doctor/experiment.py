@@ -96,7 +96,13 @@ class Experiment:
         self._parts: dict[str, Any] = {}
         self._stages: dict[str, Any] = {}
         init_default_scope(cfg.get('default_scope', 'mmseg'))
-        self.stages: dict[str, Config] = dict(stage_configs(cfg))
+        try:
+            self.stages: dict[str, Config] = dict(stage_configs(cfg))
+        except UserError:
+            raise
+        except Exception as error:  # a broken config fails in any way
+            raise UserError('the stages of the config cannot be read: '
+                            f'{one_line(error, explain)}') from error
         if stage and stage not in self.stages:
             names = ', '.join(filter(None, self.stages)) or 'none'
             raise UserError(f'the config has no stage {stage!r}; there are: '

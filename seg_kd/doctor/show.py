@@ -1,7 +1,7 @@
 """Findings and tables as text."""
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prettytable import PrettyTable
@@ -11,9 +11,8 @@ from seg_kd.doctor.finding import LEVELS, Finding, worst
 COLOURS = dict(green='32', yellow='33', red='31')
 WIDTH = 79
 COLUMNS = dict(
-    pairs=('term', 'student', 'student channels', 'student size',
-           'student stride', 'teacher', 'teacher channels', 'teacher size',
-           'teacher stride', 'connector'),
+    pairs=('term', 'network', 'path', 'channels', 'size', 'stride',
+           'connector'),
     terms=('term', 'map', 'value', 'pull', 'suggested'),
     layers=('stride', 'student', 'student channels', 'teacher',
             'teacher channels'),
@@ -44,12 +43,29 @@ def line(finding: Finding) -> str:
 
 
 def table(name: str, rows: Sequence[dict[str, Any]]) -> str:
-    """The rows under their headings."""
-    shown = PrettyTable(COLUMNS[name])
+    """The rows under their headings; of a pair one row for each network."""
+    if name == 'pairs':
+        rows = [row for pair in rows for row in both(pair)]
+    shown = PrettyTable(
+        [column.replace(' channels', ' ch.') for column in COLUMNS[name]])
     shown.align = 'l'
     for row in rows:
         shown.add_row([cell(row.get(column)) for column in COLUMNS[name]])
-    return str(shown)
+    return f'\n{name}\n{shown}'
+
+
+def both(pair: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for owner in ('student', 'teacher'):
+        values = {
+            k: pair[f'{owner} {k}']
+            for k in ('channels', 'size', 'stride')
+        }
+        first = owner == 'student'
+        yield dict(values,
+                   term=pair['term'] if first else '',
+                   network=owner,
+                   path=pair[owner],
+                   connector=pair['connector'] if first else '')
 
 
 def cell(value: Any) -> str:

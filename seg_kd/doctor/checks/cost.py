@@ -36,7 +36,6 @@ HUGE, LARGE, TINY = .5, .1, 1e-8  # change of all weights in one step
 @check
 def learning_rate(experiment: Experiment) -> Iterator[Finding]:
     """One step at the full learning rate changes the weights a little."""
-    experiment.distils if experiment.runner.distiller else None
     for name, cost in costs(experiment).items():
         where = f'stage {name}: ' if name else ''
         change = cost['change']
