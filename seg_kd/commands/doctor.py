@@ -64,6 +64,8 @@ def run(args: argparse.Namespace) -> None:
                                     args.batches, args.student, cli.explained)
             findings = printed(examine(experiment))
             rows = tables(experiment, args.layers)
+            findings += printed(
+                [p for p in experiment.problems if p not in findings])
         for name, made in rows.items():
             if made:
                 print(show.table(name, made))

@@ -41,10 +41,9 @@ def tapped(experiment: Experiment) -> Iterator[Finding]:
 
 def untapped(experiment: Experiment) -> Iterator[Finding]:
     """What to tap, where a config has a teacher and no taps."""
-    hook = experiment.cfg.get('teacher') or {}
     said = 'nothing is distilled: the student learns alone'
-    if os.path.isfile(hook.get('checkpoint') or ''):
-        best = suggested(layers(experiment))[0]
+    found = suggested(layers(experiment)) if has_teacher(experiment) else []
+    for best in found[:1]:
         said += (f'. To learn from its teacher, tap student='
                  f'{best["student"]!r}, teacher={best["teacher"]!r}, say '
                  '(--layers lists them all)')
@@ -101,7 +100,8 @@ def layers(experiment: Experiment) -> list[Row]:
     """
     image = experiment.images[0][:1]
     student = maps_of(experiment.model, image)
-    teacher = maps_of(teacher_of(experiment), image)
+    network = teacher_of(experiment)
+    teacher = {} if network is None else maps_of(network, image)
     rows = []
     for stride in sorted({*student, *teacher}):
         mine, theirs = student.get(stride, []), teacher.get(stride, [])
@@ -143,12 +143,20 @@ def suggested(rows: list[Row]) -> list[Row]:
     return found
 
 
-def teacher_of(experiment: Experiment) -> nn.Module:
+def teacher_of(experiment: Experiment) -> nn.Module | None:
+    """The first teacher, or the one that the config has for its methods."""
     distiller = experiment.runner.distiller
     if distiller is not None:
         return next(iter(distiller.teachers.values())).network
+    if not has_teacher(experiment):
+        return None
     network, _ = teacher_network(experiment.cfg)
     return network.to(experiment.images[0].device).eval()
+
+
+def has_teacher(experiment: Experiment) -> bool:
+    hook = experiment.cfg.get('teacher') or {}
+    return os.path.isfile(hook.get('checkpoint') or '')
 
 
 @torch.no_grad()
