@@ -162,14 +162,15 @@ def normalization_of_teacher(experiment: Experiment) -> Iterator[Finding]:
 def probed(name: str, scored: Scored, views: dict[str, Callable],
            predict: Callable[[Tensor], Tensor]) -> Iterator[Finding]:
     """Whether another normalization of the images gives better labels."""
-    images, start = scored.images[:PROBED], time.perf_counter()
+    images = torch.stack(scored.images[:PROBED])
+    start = time.perf_counter()
     tried: dict[str, list[float]] = {}
     for title, view in views.items():
         if tried and time.perf_counter() - start > SECONDS:
             break
         tried[title] = [
-            accuracy(predict(view(x[None]))[0].cpu(), y, scored.ignore)
-            for x, y in zip(images, scored.labels)
+            accuracy(found.cpu(), label, scored.ignore)
+            for found, label in zip(predict(view(images)), scored.labels)
         ]
     if not tried:
         return
