@@ -22,6 +22,7 @@ from torch import nn
 
 from seg_kd.doctor.examine import examine, report, tables
 from seg_kd.doctor.experiment import Experiment
+from seg_kd.doctor.files import Files
 from seg_kd.doctor.finding import worst
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook
@@ -610,6 +611,13 @@ def test_no_disk(healthy, look, monkeypatch):
     monkeypatch.setattr('shutil.disk_usage', lambda folder: usage(1, 1, 10**5))
     findings, _ = look(healthy)
     assert named(findings, 'disk', 'make room'), shown(findings)
+
+
+def test_ignored_labels_stay_ignored_without_a_background(home):
+    """In the files they are 255, and 0 is the background."""
+    found = Files({**dataset(home, 'train'), 'reduce_zero_label': True})
+    assert found.opened.errors == []
+    assert not found.opened.pixels[254] and found.opened.pixels[255]
 
 
 def test_an_unknown_stage(healthy, tmp_path):
