@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 COMMANDS = dict([
+    ('doctor', 'look at an experiment before hours are spent on it'),
     ('train', 'train a student, or a teacher'),
     ('test', 'evaluate a student, and its teacher'),
     ('compare', 'train with one method after the other, all else equal'),
@@ -139,7 +140,7 @@ def run(work: Callable[[], None],
     except KeyboardInterrupt:
         message = interrupted
     except Exception as error:
-        found = _explained(error)
+        found = explained(error)
         if found is None:
             raise
         if traceback_too:
@@ -155,7 +156,7 @@ def _end_processes() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _explained(error: Exception) -> str | None:
+def explained(error: Exception) -> str | None:
     """One line for what the user can mend; None for what he cannot."""
     import urllib.error
     if isinstance(error, UserError):

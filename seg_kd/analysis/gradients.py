@@ -4,12 +4,18 @@ A weight from another data set says little: what counts is the gradient that a
 term has at the student's map, compared with the task's.
 """
 import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from statistics import mean
+from typing import Any
 
 from mmengine.config import Config
+from torch import Tensor
 
+from seg_kd.distiller import Term
 from seg_kd.engine.stages import fill_in, latest_checkpoint, stage_configs
 from seg_kd.errors import UserError
+from seg_kd.hooks.student import dry_image
 from seg_kd.networks.auto_weight import grad_norm
 from seg_kd.networks.checkpoint import read_checkpoint
 from seg_kd.networks.taps import Taps
@@ -44,10 +50,10 @@ def gradient_norms(cfg: Config,
         raise UserError(f'{cfg.filename} distils nothing: there is no '
                         'TeacherHook with a distillation hook in custom_hooks')
     runner.model.load_state_dict(read_checkpoint(checkpoint)['state_dict'])
-    for term in distiller.terms:  # at full weight
-        term.start, term.end, term.warmup = 0, None, 0
-    runner.student_hook.before_train(runner)
-    return _average(runner, paths, batches)
+    for term in distiller.terms:
+        at_full_weight(term)
+    loader = islice(runner.train_dataloader, batches)
+    return _average(paths, forwards(runner, loader))
 
 
 def trained_stage(cfg: Config, work_dir: str):
@@ -67,19 +73,43 @@ def trained_stage(cfg: Config, work_dir: str):
     return last, done[name]
 
 
-def _average(runner, paths: list[str], batches: int) -> dict[str, Norms]:
-    taps = Taps(runner.model, paths).attach()
-    runner.model.train()
+def at_full_weight(term: Term) -> None:
+    """Whatever the iteration is."""
+    term.start, term.end, term.warmup, term.connector_iters = 0, None, 0, 0
+
+
+def forwards(
+    runner: Any, batches: Iterable[dict]
+) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    """The losses of each training batch, and the student's tapped maps.
+
+    The losses depend on these maps: they are read before the distiller's own,
+    which may be copies (``':input'``).
+    """
+    model = runner.model
+    taps = Taps(model, runner.distiller.student_shapes)
+    taps.shapes(dry_image(model))
+    with taps.attached():
+        runner.student_hook.before_train(runner)
+        try:
+            model.train()
+            for batch in batches:
+                losses = model(**model.data_preprocessor(batch, True),
+                               mode='loss')
+                yield losses, taps.take()
+        finally:
+            runner.student_hook.after_train(runner)
+
+
+def _average(paths: list[str], passes: Iterable) -> dict[str, Norms]:
     found: list[dict[str, Norms]] = []
-    for batch, _ in zip(runner.train_dataloader, range(batches)):
-        data = runner.model.data_preprocessor(batch, True)
-        terms = runner.model(**data, mode='loss')
+    for losses, maps in passes:
         found.append({
             path: {
-                name: grad_norm(term, [kept]).item()
-                for name, term in terms.items() if 'loss' in name
+                name: grad_norm(term, [maps[path]]).item()
+                for name, term in losses.items() if 'loss' in name
             }
-            for path, kept in taps.take().items()
+            for path in paths
         })
     return {
         path: {

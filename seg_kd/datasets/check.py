@@ -145,25 +145,30 @@ def check_dataset(cfg: dict, full: bool = False) -> dict:
     if not issubclass(
             class_of(cfg, DATASETS) or BaseSegDataset, BaseSegDataset):
         return {}
-    # An empty list cannot be serialized: MMEngine would say so, badly.
-    try:
-        dataset = DATASETS.build(
-            dict(cfg, pipeline=[], serialize_data=False, _scope_='mmseg'))
-    except ValueError as error:  # such as of classes and palette
-        raise UserError(f'{type_name(cfg)}: {error}') from error
-    if not len(dataset):
+    dataset, infos = list_files(cfg)
+    if not infos:
         is_list = osp.isfile(dataset.ann_file)
         raise UserError(
             f'no image in {dataset.data_prefix["img_path"]}'
             f'{f" by the list {dataset.ann_file}" if is_list else ""}; see '
             'img_suffix and data_prefix of the data set')
-    infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     check_pairs(infos)
     report = dict(images=len(dataset))
     if full:
         report.update(open_files(dataset, infos),
                       classes=dataset.metainfo.get('classes'))
     return report
+
+
+def list_files(cfg: dict) -> tuple[Any, list[dict]]:
+    """A data set that loads nothing, and what it says of each image."""
+    # An empty list cannot be serialized: MMEngine would say so, badly.
+    try:
+        dataset = DATASETS.build(
+            dict(cfg, pipeline=[], serialize_data=False, _scope_='mmseg'))
+    except ValueError as error:  # such as of classes and palette
+        raise UserError(f'{type_name(cfg)}: {error}') from error
+    return dataset, [dataset.get_data_info(i) for i in range(len(dataset))]
 
 
 def check_folders(cfg: dict) -> None:
@@ -241,7 +246,8 @@ def open_pair(info: dict, dataset: BaseSegDataset | None = None) -> tuple:
         check_label(path, label, image.shape)
     else:
         if dataset.reduce_zero_label and label.dtype == np.uint8:
-            label = np.where(label, label - 1, np.uint8(255))
+            label = label - np.uint8(1)  # 0 becomes 255, which stays 255
+            label[label == 254] = 255
         names = dataset.metainfo.get('classes')
         check_label(path, label, image.shape,
                     None if names is None else len(names),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from seg_kd.datasets import SeededDataset
 from seg_kd.errors import UserError
 from seg_kd.networks.unwrap import unwrap_model
-from seg_kd.teacher.cache.map_store import MapStore
+from seg_kd.teacher.cache.map_store import GIB, MapStore
 from seg_kd.teacher.cache.replay import (NotExact, check_moves,
                                          check_preprocessor, replay, split,
                                          strides)
@@ -131,6 +131,28 @@ def build(teacher: Teacher, runner, identity: Sequence[str],
         NotExact: Maps cannot follow the augmentation.
     """
     dataset = runner.train_dataloader.dataset
+    images, first, shapes, found = plan(teacher, runner)
+    given = getattr(runner.cfg.train_dataloader.dataset, 'pipeline', [])
+    steps = [repr(t) for t in given if t['type'] != 'Albumentations']
+    kind = getattr(torch, dtype)
+    parts = [*identity, *steps, str((shapes, str(kind)))]
+    name = fingerprint(parts, dataset, first, teacher.network)
+    folder = folder or os.path.join(os.path.dirname(runner.work_dir),
+                                    'teacher_cache')
+    store = MapStore(os.path.join(folder, name), shapes, len(dataset), max_gib,
+                     kind)
+    return TeacherCache(teacher.maps, images, found, store, kind)
+
+
+def plan(
+    teacher: Teacher, runner
+) -> tuple[WholeImages, Tensor, dict[str, torch.Size], dict[str, int]]:
+    """The whole images, the first, its maps' shapes and strides by path.
+
+    Raises:
+        NotExact: Maps cannot follow the augmentation.
+    """
+    dataset = runner.train_dataloader.dataset
     preprocessor = unwrap_model(runner.model).data_preprocessor
     check_teacher(teacher)
     if not isinstance(dataset, SeededDataset) or not hasattr(
@@ -144,16 +166,23 @@ def build(teacher: Teacher, runner, identity: Sequence[str],
     found = strides(images.size, shapes)
     size = check_moves(moves, images.size, found)
     check_preprocessor(preprocessor, size)
-    given = getattr(runner.cfg.train_dataloader.dataset, 'pipeline', [])
-    steps = [repr(t) for t in given if t['type'] != 'Albumentations']
-    kind = getattr(torch, dtype)
-    parts = [*identity, *steps, str((shapes, str(kind)))]
-    name = fingerprint(parts, dataset, first, teacher.network)
-    folder = folder or os.path.join(os.path.dirname(runner.work_dir),
-                                    'teacher_cache')
-    store = MapStore(os.path.join(folder, name), shapes, len(dataset), max_gib,
-                     kind)
-    return TeacherCache(teacher.maps, images, found, store, kind)
+    return images, first, shapes, found
+
+
+def cache_size(teacher: Teacher, runner, cache: bool | dict[str, Any]) -> int:
+    """Bytes that a cache will take, with these options of the hook.
+
+    Raises:
+        NotExact: There will be none.
+    """
+    options = cache_options(cache)
+    if options is None:
+        return 0
+    _, _, shapes, _ = plan(teacher, runner)
+    one = sum(shape.numel() for shape in shapes.values())
+    one *= getattr(torch, options['dtype']).itemsize
+    whole = one * len(runner.train_dataloader.dataset)
+    return min(whole, int(options['max_gib'] * GIB))
 
 
 def check_teacher(teacher: Teacher) -> None:
