@@ -86,10 +86,10 @@ def test_tables_show_every_method_and_fold():
         for m, v in (('student', 40.), ('ka', 41. + f))
     ]
     comparisons = ledger.compare(folds)
-    row = ledger.table(comparisons).splitlines()[3].split('|')
+    row = str(ledger.table(comparisons)).splitlines()[3].split('|')
     assert [cell.strip() for cell in row[1:7]
             ] == ['ka', '6000', '2', '41.50 ± 0.71', '40.00 ± 0.00', '+1.50']
-    row = ledger.by_fold(comparisons).splitlines()[3].split('|')
+    row = str(ledger.by_fold(comparisons)).splitlines()[3].split('|')
     assert [cell.strip()
             for cell in row[1:5]] == ['ka', '6000', '+1.00 (1)', '+2.00 (1)']
 
@@ -97,7 +97,7 @@ def test_tables_show_every_method_and_fold():
 def test_one_pair_claims_nothing():
     found, = ledger.compare(ALONE[:1] + KA[:1])
     assert found.interval == (-math.inf, math.inf) and math.isnan(found.p)
-    assert ' - ' in ledger.table([found])
+    assert ' - ' in str(ledger.table([found]))
 
 
 def test_a_damaged_line_is_named_and_left_out(tmp_path):
