@@ -15,18 +15,18 @@ EDGE = 0.01  # half the width of the band of edges, in diagonals of the image
 IGNORED = 255
 
 
-def log_probabilities(scores: Tensor) -> Tensor:
-    """What a network says of each class, from MMSegmentation's ``seg_logits``.
+def class_scores(found: Tensor) -> Tensor:
+    """A score for each class, from MMSegmentation's ``seg_logits``.
 
     Shape:
         ``(C, H, W)`` logits, or ``(1, H, W)`` probabilities of the second of
         two classes, as heads with one output give -> ``(classes, H, W)``,
-        natural logarithms.
+        logarithms of probabilities but for what all classes have in common.
     """
-    scores = scores.float()
-    if len(scores) > 1:
-        return scores.log_softmax(0)
-    return torch.cat([1 - scores, scores]).clamp(min=1e-12).log()
+    found = found.float()
+    if len(found) > 1:
+        return found
+    return torch.cat([1 - found, found]).clamp(min=1e-12).log()
 
 
 def edge_band(truth: np.ndarray, radius: int | None = None) -> np.ndarray:
@@ -72,27 +72,34 @@ class Quality:
         self.bins = np.zeros((BINS, 3))
         self.surprise = 0.
 
-    def add(self, logs: Tensor, truth: np.ndarray, band: np.ndarray) -> None:
+    def add(self, scores: Tensor, truth: np.ndarray,
+            band: np.ndarray) -> np.ndarray:
         """Adds one image.
 
         Shape:
-            ``(C, H, W)`` of :func:`log_probabilities`, ``(H, W)`` uint8,
-            ``(H, W)`` bool of :func:`edge_band`.
+            ``(C, H, W)`` of :func:`class_scores`, ``(H, W)`` uint8, ``(H,
+            W)`` bool of :func:`edge_band` -> ``(H, W)`` uint8, what the
+            network predicts.
         """
-        valid = torch.from_numpy(truth != IGNORED)
-        logs = logs[:, valid.to(logs.device)].cpu()
-        label = torch.from_numpy(truth).long()[valid]
-        highest, guess = logs.max(0)
-        place = torch.from_numpy(band)[valid] * self.classes + label
-        cells = torch.bincount(place * self.classes + guess,
-                               minlength=self.confusion.size)
-        self.confusion += cells.view(self.confusion.shape).numpy()
-        confidence = highest.double().exp()
+        labels = torch.from_numpy(truth.astype(np.int64))
+        known = labels.clamp(max=self.classes - 1).to(scores.device)
+        highest, guess = scores.max(0)
+        whole = scores.logsumexp(0)
+        true = scores.gather(0, known[None])[0]
+        valid = labels != IGNORED
+        log_confidence, surprise, seen, labels, near = (
+            x.cpu()[valid] for x in (highest - whole, whole - true, guess,
+                                     labels, torch.from_numpy(band)))
+        cells = (near * self.classes + labels) * self.classes + seen
+        counts = torch.bincount(cells, minlength=self.confusion.size)
+        self.confusion += counts.view(self.confusion.shape).numpy()
+        confidence = log_confidence.double().exp()
         bins = (confidence * BINS).ceil().long().sub(1).clamp(0, BINS - 1)
         for column, weights in enumerate(
-            (None, confidence, (guess == label).double())):
+            (None, confidence, (seen == labels).double())):
             self.bins[:, column] += torch.bincount(bins, weights, BINS).numpy()
-        self.surprise -= float(logs.gather(0, label[None]).double().sum())
+        self.surprise += float(surprise.double().sum())
+        return guess.cpu().numpy().astype(np.uint8)
 
     @property
     def pixels(self) -> int:

@@ -199,7 +199,7 @@ def matrix(title: str,
         columns: Their names.
         labels: What is down, and what is across.
         alt: What it shows, in words.
-        digits: Write the values into the cells.
+        digits: Write them into the cells, in percent, but for 0.
     """
 
     def draw(file: io.BytesIO) -> None:
@@ -222,7 +222,7 @@ def matrix(title: str,
                 spine.set_visible(False)
             if digits:
                 for (y, x), value in np.ndenumerate(values):
-                    if np.isfinite(value):
+                    if value >= .005:  # no 0, and no NaN
                         axis.text(x + .5,
                                   y + .5,
                                   f'{100 * value:.0f}',
@@ -230,7 +230,8 @@ def matrix(title: str,
                                   va='center',
                                   fontsize=7,
                                   color='#ffffff'
-                                  if value < .6 else '#101010')
+                                  if value < .6 else '#101010',
+                                  in_layout=False)
             bar = axis.figure.colorbar(shown, ax=axis, fraction=.05)
             bar.outline.set_visible(False)
             bar.ax.tick_params(labelsize=7)

@@ -188,12 +188,13 @@ def pictures(networks: Networks, section: Section) -> None:
         f'{networks.subject.name} alone is right': images.hexed(images.WON)
     }
     shown: set[int] = set()
+    most = min(ROWS, -(-len(networks.only) // 2))
     for column, title in enumerate(
         ('the teacher is right and the student wrong',
          'the student is right and the teacher wrong')):
         counts = np.array([only[column] for only in networks.only])
         order = [i for i in np.argsort(-counts, kind='stable')
-                 if counts[i] and i not in shown][:ROWS]
+                 if counts[i] and i not in shown][:most]
         if not order:
             section.missing(f'an image where {title}.')
         for i in order:

@@ -11,8 +11,8 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from seg_kd.analysis.ledger import ALONE
-from seg_kd.analysis.quality import (IGNORED, Agreement, Quality, edge_band,
-                                     log_probabilities)
+from seg_kd.analysis.quality import (IGNORED, Agreement, Quality,
+                                     class_scores, edge_band)
 from seg_kd.datasets.progress import progress
 from seg_kd.distiller import paths
 from seg_kd.engine.evaluate import load_student, teacher_network, teacher_of
@@ -48,16 +48,16 @@ class Network:
     agreement: Agreement | None = None
 
     @torch.no_grad()
-    def log_probabilities(self, sample: dict[str, Any]) -> Tensor:
+    def scores(self, sample: dict[str, Any]) -> Tensor:
         """Of each class, at the size of the label: ``(classes, H, W)``."""
         batch = dict(inputs=[sample['inputs']],
                      data_samples=[sample['data_samples']])
         found = self.model.test_step(batch)[0]
-        return log_probabilities(found.seg_logits.data)
+        return class_scores(found.seg_logits.data)
 
     def predict(self, sample: dict[str, Any]) -> np.ndarray:
         """Labels ``(H, W)`` uint8."""
-        return labels(self.log_probabilities(sample))
+        return self.scores(sample).argmax(0).cpu().numpy().astype(np.uint8)
 
     def normalized(self, sample: dict[str, Any]) -> Tensor:
         """``(1, 3, H, W)``, as the network takes it."""
@@ -69,10 +69,9 @@ class Network:
              ) -> Iterator[dict[str, Tensor]]:
         """The maps at some layers, image by image."""
         taps = Taps(self.model, paths)
+        taps.shapes(self.normalized(samples[0]))
         for sample in samples:
-            inputs = self.normalized(sample)
-            taps.shapes(inputs)  # of this size
-            yield taps.run(inputs)
+            yield taps.run(self.normalized(sample))
 
 
 @dataclass
@@ -117,15 +116,14 @@ class Networks:
             band = edge_band(truth)
             seen = []
             for network in self.all:
-                logs = network.log_probabilities(sample)
-                if logs.shape[1:] != truth.shape:
+                scores = network.scores(sample)
+                if scores.shape[1:] != truth.shape:
                     raise UserError(
                         f'labels of {truth.shape[::-1]} pixels (width, '
-                        f'height), predictions of {tuple(logs.shape[:0:-1])}: '
+                        f'height), predictions of {tuple(scores.shape[:0:-1])}: '
                         'in the test pipeline, put LoadAnnotations behind '
                         'what resizes')
-                network.quality.add(logs, truth, band)
-                seen.append(labels(logs))
+                seen.append(network.quality.add(scores, truth, band))
             if self.teacher is None:
                 continue
             for network, guess in zip(self.students, seen[1:]):
@@ -158,10 +156,6 @@ class Networks:
         if self.teacher:
             found[self.teacher.name] = teacher or last_map(self.teacher.model)
         return found
-
-
-def labels(logs: Tensor) -> np.ndarray:
-    return logs.argmax(0).cpu().numpy().astype(np.uint8)
 
 
 def last_map(model: nn.Module) -> str:

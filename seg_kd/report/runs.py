@@ -134,10 +134,7 @@ def _in_folder(folder: str) -> Iterable[Found]:
     if _has_logs(folder):
         yield Found(folder, {'': folder}, read_record(folder) or {})
         return
-    inner = [
-        e.path for e in sorted(os.scandir(folder), key=lambda e: e.name)
-        if e.is_dir() and '.before_' not in e.name
-    ]
+    inner = [path for path in _folders_in(folder) if '.before_' not in os.path.basename(path)]
     stages = [path for path in inner if _has_logs(path)]
     deeper = [p for p in inner if p not in stages and _holds_runs(p)]
     if stages and not deeper and _is_one_run(stages):
@@ -160,7 +157,12 @@ def _is_one_run(parts: Sequence[str]) -> bool:
 
 
 def _holds_runs(folder: str) -> bool:
-    return any(_has_logs(e.path) for e in os.scandir(folder) if e.is_dir())
+    return any(map(_has_logs, _folders_in(folder)))
+
+
+def _folders_in(folder: str) -> list[str]:
+    paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+    return list(filter(os.path.isdir, paths))
 
 
 def _logs(folder: str) -> list[str]:

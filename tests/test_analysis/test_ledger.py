@@ -167,3 +167,16 @@ def test_each_budget_is_a_comparison_of_its_own(tmp_path, monkeypatch):
 def test_the_same_run_is_not_noted_twice():
     assert ledger.same(KA[0], dict(KA[0], date='later'))
     assert not ledger.same(KA[0], dict(KA[0], miou=42.001))
+
+
+def test_gains_by_class_are_means_over_the_pairs_that_name_them():
+    runs = [
+        run('student', 40., 0, iou=dict(sky=50., car=10.)),
+        run('student', 40., 1, iou=dict(sky=60., car=20.)),
+        run('student', 40., 2),  # an older line, without classes
+        run('ka', 41., 0, iou=dict(sky=55., car=8.)),
+        run('ka', 41., 1, iou=dict(sky=57., bus=3.)),
+        run('ka', 41., 2, iou=[1., 2.])
+    ]
+    found, = ledger.compare(runs)
+    assert ledger.by_class(runs, found) == dict(sky=(56., 55.), car=(8., 10.))
