@@ -245,8 +245,10 @@ def by_class(runs: list[Run],
     classes are in the order of their first run.
     """
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    known = {(run['method'], *(run[k] for k in PAIR)): run.get('iou')
-             for run in runs}
+    known = {
+        (run['method'], *(run[k] for k in PAIR)): run.get('iou')
+        for run in runs
+    }
     for key in comparison.keys:
         own, alone = known[comparison.method, *key], known[ALONE, *key]
         if isinstance(own, dict) and isinstance(alone, dict):
@@ -304,8 +306,7 @@ def draw(comparisons: list[Comparison],
     plt.close(figure)
 
 
-def draw_budgets(comparisons: list[Comparison],
-                 path: str | IO[bytes]) -> None:
+def draw_budgets(comparisons: list[Comparison], path: str | IO[bytes]) -> None:
     """Does the gain grow with the iterations? A line per method."""
     figure, axis = plt.subplots(figsize=(6., 4.), layout='constrained')
     for method in dict.fromkeys(c.method for c in comparisons):

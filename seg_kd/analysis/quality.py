@@ -88,15 +88,16 @@ class Quality:
         true = scores.gather(0, known[None])[0]
         valid = labels != IGNORED
         log_confidence, surprise, seen, labels, near = (
-            x.cpu()[valid] for x in (highest - whole, whole - true, guess,
-                                     labels, torch.from_numpy(band)))
+            x.cpu()[valid]
+            for x in (highest - whole, whole - true, guess, labels,
+                      torch.from_numpy(band)))
         cells = (near * self.classes + labels) * self.classes + seen
         counts = torch.bincount(cells, minlength=self.confusion.size)
         self.confusion += counts.view(self.confusion.shape).numpy()
         confidence = log_confidence.double().exp()
         bins = (confidence * BINS).ceil().long().sub(1).clamp(0, BINS - 1)
-        for column, weights in enumerate(
-            (None, confidence, (seen == labels).double())):
+        right = (seen == labels).double()
+        for column, weights in enumerate((None, confidence, right)):
             self.bins[:, column] += torch.bincount(bins, weights, BINS).numpy()
         self.surprise += float(surprise.double().sum())
         return guess.cpu().numpy().astype(np.uint8)
@@ -159,8 +160,8 @@ def ious(confusion: np.ndarray) -> np.ndarray:
     """IoU of each class in percent, from ``(C, C)`` by truth, prediction."""
     hits = np.diag(confusion).astype(float)
     union = confusion.sum(0) + confusion.sum(1) - hits
-    return 100 * np.divide(hits, union, np.full(len(hits), np.nan),
-                           where=union > 0)
+    return 100 * np.divide(
+        hits, union, np.full(len(hits), np.nan), where=union > 0)
 
 
 def image_miou(guess: np.ndarray, truth: np.ndarray, classes: int) -> float:
@@ -170,8 +171,7 @@ def image_miou(guess: np.ndarray, truth: np.ndarray, classes: int) -> float:
         ``(H, W), (H, W)`` uint8.
     """
     valid = truth != IGNORED
-    cells = np.bincount(truth[valid].astype(np.int64) * classes +
-                        guess[valid],
+    cells = np.bincount(truth[valid].astype(np.int64) * classes + guess[valid],
                         minlength=classes * classes)
     confusion = cells.reshape(classes, classes)
     return mean_of(ious(confusion)[confusion.sum(1) > 0])

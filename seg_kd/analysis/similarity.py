@@ -79,8 +79,8 @@ def _parts(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def _has_weights(module: nn.Module) -> bool:
     norms = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
-    return not isinstance(module, norms) and any(
-        p.dim() > 1 for p in module.parameters())
+    return not isinstance(module, norms) and any(p.dim() > 1
+                                                 for p in module.parameters())
 
 
 def rows(map_: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -157,8 +157,7 @@ def affinity(map_: Tensor, points: Sequence[tuple[float, float]]) -> Tensor:
     _, channels, height, width = map_.shape
     unit = F.normalize(map_[0].float().flatten(1), dim=0)
     index = [
-        min(int(y * height), height - 1) * width + min(int(x * width),
-                                                       width - 1)
-        for y, x in points
+        min(int(y * height), height - 1) * width +
+        min(int(x * width), width - 1) for y, x in points
     ]
     return (unit[:, index].T @ unit).view(len(index), height, width)

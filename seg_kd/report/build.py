@@ -14,8 +14,8 @@ from seg_kd.report.runs import Found, find_runs
 NO_RUNS = 'a ledger has no networks; give the folders of the runs.'
 
 
-def build(folders: Sequence[str], path: str | None,
-          checkpoints: Mapping[str, str],
+def build(folders: Sequence[str], path: str | None, checkpoints: Mapping[str,
+                                                                         str],
           count: int) -> tuple[str, list[Section]]:
     """Title and sections of a report.
 
@@ -75,8 +75,7 @@ def together(entries: Sequence[Run], runs: Sequence[Found]) -> list[Run]:
     return list(found.values())
 
 
-def check_names(checkpoints: Mapping[str, str],
-                runs: Sequence[Found]) -> None:
+def check_names(checkpoints: Mapping[str, str], runs: Sequence[Found]) -> None:
     known = {'teacher'}.union(*(run.called for run in runs))
     for name in checkpoints:
         if name not in known:

@@ -26,6 +26,8 @@ COLOURS = ('#3b82c4', '#e07b1a', '#3d9a50', '#d1495b', '#8f6fc9', '#a8743f',
            '#d66ba0', '#7f8a93', '#a3a022', '#1fa3b0')
 POINTS = 400  # of one curve
 SIZE = (4.4, 2.9)  # inches
+FEW = 1e-4  # of all pixels: a bar of less says nothing
+SAID = 8  # curves in the text for those who do not see them
 _NUMBERS = itertools.count()
 
 
@@ -113,7 +115,7 @@ def lines(title: str, curves: Mapping[str, Sequence[tuple]],
                 axis.set_ylim(top=min(axis.get_ylim()[1], highest))
 
     ends = ', '.join(f'{name} ends at {points[-1][1]:.3g}'
-                     for name, points in curves.items())
+                     for name, points in list(curves.items())[:SAID])
     return drawn(draw, f'{title} over iterations: {ends}')
 
 
@@ -133,8 +135,7 @@ def bars(title: str, values: Mapping[str, float], unit: str) -> Chart:
                 range(len(values)),
                 heights,
                 color=[COLOURS[0] if v >= 0 else COLOURS[1] for v in heights])
-            axis.bar_label(shown,
-                           [f'{v:+.1f}' for v in heights],
+            axis.bar_label(shown, [f'{v:+.1f}' for v in heights],
                            padding=3,
                            fontsize=8)
             axis.axvline(0, color=INK, linewidth=.8)
@@ -152,6 +153,8 @@ def bars(title: str, values: Mapping[str, float], unit: str) -> Chart:
 def reliability(title: str, bins: np.ndarray, colour: str) -> Chart:
     """Accuracy by confidence, as bars, and the diagonal.
 
+    Without the bins that hold next to nothing.
+
     Args:
         title: What network.
         bins: Of :class:`~seg_kd.analysis.quality.Quality`.
@@ -159,7 +162,7 @@ def reliability(title: str, bins: np.ndarray, colour: str) -> Chart:
     """
     count = np.maximum(bins[:, 0], 1)
     accuracy, confidence = bins[:, 2] / count, bins[:, 1] / count
-    there = bins[:, 0] > 0
+    there = bins[:, 0] > FEW * bins[:, 0].sum()
 
     def draw(file: io.BytesIO) -> None:
         with _axis(file, (4.4, 3.1)) as axis:
@@ -190,7 +193,7 @@ def matrix(title: str,
            labels: tuple[str, str],
            alt: str,
            digits: bool = False) -> Chart:
-    """Values from 0 to 1 as a picture of cells, with the names beside them.
+    """Values from 0 to 1, in percent, as cells with the names beside them.
 
     Args:
         title: On top.
@@ -199,7 +202,7 @@ def matrix(title: str,
         columns: Their names.
         labels: What is down, and what is across.
         alt: What it shows, in words.
-        digits: Write them into the cells, in percent, but for 0.
+        digits: Write them into the cells, but for 0.
     """
 
     def draw(file: io.BytesIO) -> None:
@@ -207,9 +210,9 @@ def matrix(title: str,
         size = (max(4.2, 1.9 + .3 * width), max(2.6, 1.7 + .3 * height))
         with _axis(file, size) as axis:
             # As vectors: a picture would be smoothed, or blurred by scaling.
-            shown = axis.pcolormesh(np.ma.masked_invalid(values),
+            shown = axis.pcolormesh(np.ma.masked_invalid(100 * values),
                                     vmin=0,
-                                    vmax=1,
+                                    vmax=100,
                                     cmap='viridis',
                                     linewidth=.2,
                                     edgecolor='face')
@@ -229,8 +232,7 @@ def matrix(title: str,
                                   ha='center',
                                   va='center',
                                   fontsize=7,
-                                  color='#ffffff'
-                                  if value < .6 else '#101010',
+                                  color='#ffffff' if value < .6 else '#101010',
                                   in_layout=False)
             bar = axis.figure.colorbar(shown, ax=axis, fraction=.05)
             bar.outline.set_visible(False)

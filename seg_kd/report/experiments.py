@@ -53,18 +53,27 @@ def _folders(runs: Sequence[Found]) -> pd.DataFrame:
         seconds = run.seconds
         several = len(seconds) > 1
         rows.append({
-            'method': run.method,
-            'experiment': run.experiment,
-            'fold': run.fold or '-',
-            'seed': str(run.seed),
-            'iterations': str(run.iterations),
-            'mIoU': f'{entry["miou"]:.2f}' if entry else '-',
-            'training': duration(sum(seconds.values())),
-            'of it': ', '.join(f'{name} {duration(taken)}'
-                               for name, taken in seconds.items())
-            if several else '-',
-            'ended': 'yes' if run.finished else 'no',
-            'folder': os.path.relpath(run.folder)
+            'method':
+            run.method,
+            'experiment':
+            run.experiment,
+            'fold':
+            run.fold or '-',
+            'seed':
+            str(run.seed),
+            'iterations':
+            str(run.iterations),
+            'mIoU':
+            f'{entry["miou"]:.2f}' if entry else '-',
+            'training':
+            duration(sum(seconds.values())),
+            'of it':
+            ', '.join(f'{name} {duration(taken)}'
+                      for name, taken in seconds.items()) if several else '-',
+            'ended':
+            'yes' if run.finished else 'no',
+            'folder':
+            os.path.relpath(run.folder)
         })
     return pd.DataFrame(rows)
 
@@ -100,8 +109,8 @@ def comparison(entries: Sequence[Run]) -> Section:
         'this spread show in four of five cases. "Time" is wall-clock '
         'training time, times that of the student alone.')
     for experiment, runs, found in _compared(entries, section):
-        section.parts.append(Table(f'{experiment}: pairs',
-                                   _frame(ledger.table(found))))
+        section.parts.append(
+            Table(f'{experiment}: pairs', _frame(ledger.table(found))))
         if len({key[2] for c in found for key in c.keys}) > 1:
             section.parts.append(
                 Table(f'{experiment}: mean gain by fold (pairs)',
@@ -129,8 +138,8 @@ def _compared(entries: Sequence[Run], section: Section) -> Iterable[tuple]:
     experiments = dict.fromkeys(run['experiment'] for run in entries)
     for experiment in experiments:
         runs = [
-            run for run in entries if run['experiment'] == experiment
-            and run['method'] != TEACHER
+            run for run in entries
+            if run['experiment'] == experiment and run['method'] != TEACHER
         ]
         try:
             found = ledger.compare(runs)
@@ -183,7 +192,7 @@ def curves(runs: Sequence[Found]) -> Section:
     if not runs:
         return section.missing('a ledger has no curves; give the folders of '
                                'the runs.')
-    colour = charts.colours([run.name for run in runs])
+    colour, legend = _colours(runs)
     for title, folders in _stages(runs).items():
         logged = {name: read_scalars(path) for name, path in folders.items()}
         drawn = [
@@ -191,9 +200,21 @@ def curves(runs: Sequence[Found]) -> Section:
             for term, found in _terms(logged).items()
         ]
         section.parts.append(
-            Charts(title, drawn, {name: colour[name]
-                                  for name in logged}))
+            Charts(title, drawn,
+                   {legend[name]: colour[name]
+                    for name in logged}))
     return section
+
+
+def _colours(runs: Sequence[Found]) -> tuple[dict[str, str], dict[str, str]]:
+    """Of each run by its name: its colour, and what the legend calls it.
+
+    Of many runs those of a method have one colour.
+    """
+    many = len(runs) > len(charts.COLOURS)
+    legend = {run.name: run.method if many else run.name for run in runs}
+    found = charts.colours(list(legend.values()))
+    return {name: found[said] for name, said in legend.items()}, legend
 
 
 def _stages(runs: Sequence[Found]) -> dict[str, dict[str, str]]:
@@ -217,17 +238,17 @@ def _terms(logged: Mapping[str, Mapping]) -> dict[str, dict[str, list]]:
                 found.setdefault(term, {})[run] = points
     return dict(
         sorted(found.items(),
-               key=lambda item: ('loss' not in item[0], item[0] != 'loss',
-                                 item[0])))
+               key=lambda item:
+               ('loss' not in item[0], item[0] != 'loss', item[0])))
 
 
 def settings(runs: Sequence[Found]) -> Section:
     section = Section(
         'settings', 'Settings that differ',
-        'Settings that decide about the outcome and are not the same in all '
-        'of the runs, but the seed; of the last stage.')
+        'Settings that decide about the outcome and are not the same for all '
+        'methods, but the seed; of the last stage of one run each.')
     flat = {
-        run.name: {
+        run.method: {
             k: v
             for k, v in run.record['settings'].items()
             if k != 'after' and not k.startswith('randomness')
@@ -235,7 +256,7 @@ def settings(runs: Sequence[Found]) -> Section:
         for run in runs if run.record.get('settings')
     }
     if len(flat) < 2:
-        return section.missing('two runs with their run.json are needed.')
+        return section.missing('two methods whose folders hold a run.json.')
     keys = dict.fromkeys(key for found in flat.values() for key in found)
     rows: list[dict[str, str]] = []
     for key in keys:
@@ -243,11 +264,13 @@ def settings(runs: Sequence[Found]) -> Section:
         if len(set(map(repr, values.values()))) > 1:
             rows.append({
                 'setting': key,
-                **{name: _short(value)
-                   for name, value in values.items()}
+                **{
+                    name: _short(value)
+                    for name, value in values.items()
+                }
             })
-    part: Part = Table('By run', pd.DataFrame(rows)) if rows else Note(
-        'The runs differ by their seeds alone.')
+    part: Part = Table('By method',
+                       pd.DataFrame(rows)) if rows else Note('None differs.')
     section.parts.append(part)
     return section
 

@@ -15,7 +15,8 @@ LOST, WON, SAME = (224, 86, 26), (46, 134, 222), (128, 128, 128)
 
 def photo(image: np.ndarray) -> str:
     """``(H, W, 3)`` RGB uint8 as a JPEG."""
-    return _uri(Image.fromarray(_reduced(image, cv2.INTER_AREA)), 'JPEG',
+    return _uri(Image.fromarray(_reduced(image, cv2.INTER_AREA)),
+                'JPEG',
                 quality=82)
 
 

@@ -24,44 +24,44 @@ GRID = 9, 12  # points of which the affinity is shown: rows and columns
 CKA_IMAGES, CKA_GRID = 16, (8, 8)
 
 INTROS = {  # by key: title, and what the section shows
-    'quality': (
-        'Edges and interior, calibration',
-        f'The band of edges holds the pixels within {100 * EDGE:g} % of the '
-        "image's diagonal of another class, the interior the rest; each has "
-        f'an IoU of its own. ECE: expected calibration error over {BINS} bins '
-        'of the confidence, in percent. NLL: mean negative log-likelihood of '
-        'the true class, in nats. Bars under the dashed line: too sure.'),
-    'confusion': (
-        'Confusion', 'Which class (down) is taken for which (across), as the '
-        'share of the pixels of the true class, in percent.'),
-    'agreement': (
-        'Agreement with the teacher',
-        'Where the teacher is right and where it is wrong: how often a '
-        'student says the same. To agree where the teacher is wrong is to '
-        'take its error over; "corrects" is to be right there.'),
-    'pictures': (
-        'Pictures', 'The images with most pixels where the teacher alone is '
-        'right, and with most where the student alone is. Under each its '
-        'mIoU over the classes in the truth of that image.'),
-    'affinity': (
-        'Affinity', 'Cosine of the features at one pixel with those at every '
-        'other, as Knowledge Adaptation compares them. Click on the image to '
-        'choose the pixel. Each network has its own range of colours, which '
-        'is under it.'),
-    'attention': (
-        'Attention', 'Mean over channels of the squared features, as AT '
-        'compares them; each map from its least (blue) to its most '
-        '(yellow).'),
-    'cka': (
-        'Similarity of layers',
-        'Linear CKA between the layers of the teacher (down) and of a student '
-        '(across), with the unbiased estimate of HSIC: 100 for layers that '
-        'differ by a rotation and a scale, 0 for unrelated ones. Each map is '
-        f'averaged over {CKA_GRID[0]} x {CKA_GRID[1]} cells of an image.'),
-    'costs': (
-        'Costs', 'A multiply-add is two operations. Latency is the median of '
-        'one image, in turn, on the CPU of the machine that made this page: '
-        'compare it within this table only.')
+    'quality':
+    ('Edges and interior, calibration',
+     f'The band of edges holds the pixels within {100 * EDGE:g} % of the '
+     "image's diagonal of another class, the interior the rest; each has "
+     f'an IoU of its own. ECE: expected calibration error over {BINS} bins '
+     'of the confidence, in percent. NLL: mean negative log-likelihood of '
+     'the true class, in nats. Bars under the dashed line: too sure.'),
+    'confusion': ('Confusion',
+                  'Which class (down) is taken for which (across), as the '
+                  'share of the pixels of the true class, in percent.'),
+    'agreement':
+    ('Agreement with the teacher',
+     'Where the teacher is right and where it is wrong: how often a '
+     'student says the same. To agree where the teacher is wrong is to '
+     'take its error over; "corrects" is to be right there.'),
+    'pictures':
+    ('Pictures', 'The images with most pixels where the teacher alone is '
+     'right, and with most where the student alone is. Under each its '
+     'mIoU over the classes in the truth of that image.'),
+    'affinity':
+    ('Affinity', 'Cosine of the features at one pixel with those at every '
+     'other, as Knowledge Adaptation compares them. Click on the image to '
+     'choose the pixel. Each network has its own range of colours, which '
+     'is under it.'),
+    'attention': ('Attention',
+                  'Mean over channels of the squared features, as AT '
+                  'compares them; each map from its least (blue) to its most '
+                  '(yellow).'),
+    'cka':
+    ('Similarity of layers',
+     'Linear CKA between the layers of the teacher (down) and of a student '
+     '(across), with the unbiased estimate of HSIC: 100 for layers that '
+     'differ by a rotation and a scale, 0 for unrelated ones. Each map is '
+     f'averaged over {CKA_GRID[0]} x {CKA_GRID[1]} cells of an image.'),
+    'costs':
+    ('Costs', 'A multiply-add is two operations. Latency is the median of '
+     'one image, in turn, on the CPU of the machine that made this page: '
+     'compare it within this table only.')
 }
 
 
@@ -134,7 +134,9 @@ def confusion(networks: Networks, section: Section) -> None:
     for network in networks.all:
         whole = network.quality.confusion.sum(0).astype(float)
         total = whole.sum(1, keepdims=True)
-        shares = np.divide(whole, total, np.full_like(whole, np.nan),
+        shares = np.divide(whole,
+                           total,
+                           np.full_like(whole, np.nan),
                            where=total > 0)
         worst = network.quality.mistakes(5)
         said = '; '.join(f'{names[truth]} taken for {names[guess]}: '
@@ -153,8 +155,8 @@ def confusion(networks: Networks, section: Section) -> None:
             'of the class': f'{share:.1f} %'
         } for truth, guess, share in worst]
     section.parts.append(Charts('By network', drawn))
-    section.parts.append(
-        Table('Mistakes with most pixels', pd.DataFrame(rows)))
+    section.parts.append(Table('Mistakes with most pixels',
+                               pd.DataFrame(rows)))
 
 
 def agreement(networks: Networks, section: Section) -> None:
@@ -185,7 +187,8 @@ def pictures(networks: Networks, section: Section) -> None:
     key = {
         f'the teacher alone is right, not {networks.subject.name}':
         images.hexed(images.LOST),
-        f'{networks.subject.name} alone is right': images.hexed(images.WON)
+        f'{networks.subject.name} alone is right':
+        images.hexed(images.WON)
     }
     shown: set[int] = set()
     most = min(ROWS, -(-len(networks.only) // 2))
@@ -193,14 +196,16 @@ def pictures(networks: Networks, section: Section) -> None:
         ('the teacher is right and the student wrong',
          'the student is right and the teacher wrong')):
         counts = np.array([only[column] for only in networks.only])
-        order = [i for i in np.argsort(-counts, kind='stable')
-                 if counts[i] and i not in shown][:most]
+        order = [
+            i for i in np.argsort(-counts, kind='stable')
+            if counts[i] and i not in shown
+        ][:most]
         if not order:
             section.missing(f'an image where {title}.')
         for i in order:
             shown.add(i)
             section.parts.append(
-                Row(f'{counts[i]} pixels where {title}, image {i + 1}',
+                Row(f'{named(networks, i)}: {counts[i]} pixels where {title}',
                     list(_seen(networks, i)), {
                         **palette,
                         **key
@@ -212,19 +217,20 @@ def _seen(networks: Networks, index: int) -> Iterable[Picture]:
     truth = networks.truth(sample)
     palette = np.array(networks.palette, np.uint8)
     guesses = {n.name: n.predict(sample) for n in networks.all}
-    yield Picture(images.photo(rgb(sample)), f'image {index + 1}', 'image')
+    name = named(networks, index)
+    yield Picture(images.photo(rgb(sample)), name, 'image')
     yield Picture(images.flat(colours(truth, palette)),
-                  f'classes of the truth in image {index + 1}',
+                  f'classes of the truth in {name}',
                   'truth (black: not scored)')
-    for name, guess in guesses.items():
+    for network, guess in guesses.items():
         miou = image_miou(guess, truth, len(networks.classes))
         yield Picture(images.flat(colours(guess, palette)),
-                      f'classes that {name} sees in image {index + 1}',
-                      f'{name}: mIoU {miou:.1f}')
+                      f'classes that {network} sees in {name}',
+                      f'{network}: mIoU {miou:.1f}')
     made = images.differences(guesses[networks.subject.name],
                               guesses[networks.teacher.name], truth)
     yield Picture(images.flat(made),
-                  f'pixels of image {index + 1} where one alone is right',
+                  f'pixels of {name} where one alone is right',
                   'who alone is right')
 
 
@@ -232,6 +238,12 @@ def rgb(sample: dict) -> np.ndarray:
     """The image of a sample, ``(H, W, 3)``."""
     found = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1]
     return np.ascontiguousarray(found)
+
+
+def named(networks: Networks, index: int) -> str:
+    """What an image is called: its file, or its number."""
+    path = networks.samples[index]['data_samples'].get('img_path')
+    return os.path.basename(path) if path else f'image {index + 1}'
 
 
 def no_teacher(networks: Networks) -> str:
@@ -264,11 +276,11 @@ def affinity(networks: Networks, section: Section) -> None:
                     f'{network.name}, {path}: {low:.2f} to 1'))
     image = rgb(sample)
     section.parts.append(
-        Choice(f'Image {interesting(networks) + 1}',
-               Picture(images.photo(image), 'the image to choose a pixel in',
-                       'choose a pixel'), GRID, sprites,
-               (rows * 2 // 3, columns // 2),
-               image.shape[1] / image.shape[0]))
+        Choice(
+            named(networks, interesting(networks)),
+            Picture(images.photo(image), 'the image to choose a pixel in',
+                    'choose a pixel'), GRID, sprites,
+            (rows * 2 // 3, columns // 2), image.shape[1] / image.shape[0]))
 
 
 def attentions(networks: Networks, section: Section) -> None:
@@ -278,7 +290,8 @@ def attentions(networks: Networks, section: Section) -> None:
     for index in dict.fromkeys((first, (first + count // 2) % count)):
         sample = networks.samples[index]
         image = rgb(sample)
-        shown = [Picture(images.photo(image), f'image {index + 1}', 'image')]
+        name = named(networks, index)
+        shown = [Picture(images.photo(image), name, 'image')]
         for network in networks.all:
             path = layers[network.name]
             map_, = next(network.maps([path], [sample])).values()
@@ -288,9 +301,9 @@ def attentions(networks: Networks, section: Section) -> None:
                 Picture(
                     images.heat((found - low) / max(high - low, 1e-12),
                                 image.shape),
-                    f'attention of {network.name} in image {index + 1}',
+                    f'attention of {network.name} in {name}',
                     f'{network.name}, {path}'))
-        section.parts.append(Row(f'Image {index + 1}', shown))
+        section.parts.append(Row(name, shown))
 
 
 def cka(networks: Networks, section: Section) -> None:
@@ -355,5 +368,5 @@ def costs(networks: Networks, section: Section) -> None:
         })
     section.parts.append(
         Table(
-            f'Images of {width} x {height}, one at a time, '
-            f'{torch.get_num_threads()} threads', pd.DataFrame(rows)))
+            f'Images of {width} x {height}, one at a time, on '
+            f'{torch.get_num_threads()} of the cores', pd.DataFrame(rows)))

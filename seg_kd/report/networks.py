@@ -11,8 +11,8 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from seg_kd.analysis.ledger import ALONE
-from seg_kd.analysis.quality import (IGNORED, Agreement, Quality,
-                                     class_scores, edge_band)
+from seg_kd.analysis.quality import (IGNORED, Agreement, Quality, class_scores,
+                                     edge_band)
 from seg_kd.datasets.progress import progress
 from seg_kd.distiller import paths
 from seg_kd.engine.evaluate import load_student, teacher_network, teacher_of
@@ -65,8 +65,8 @@ class Network:
         return self.model.data_preprocessor(batch)['inputs']
 
     @torch.no_grad()
-    def maps(self, paths: Sequence[str], samples: Sequence[dict[str, Any]]
-             ) -> Iterator[dict[str, Tensor]]:
+    def maps(self, paths: Sequence[str],
+             samples: Sequence[dict[str, Any]]) -> Iterator[dict[str, Tensor]]:
         """The maps at some layers, image by image."""
         taps = Taps(self.model, paths)
         taps.shapes(self.normalized(samples[0]))
@@ -119,10 +119,9 @@ class Networks:
                 scores = network.scores(sample)
                 if scores.shape[1:] != truth.shape:
                     raise UserError(
-                        f'labels of {truth.shape[::-1]} pixels (width, '
-                        f'height), predictions of {tuple(scores.shape[:0:-1])}: '
-                        'in the test pipeline, put LoadAnnotations behind '
-                        'what resizes')
+                        f'labels have the shape {truth.shape}, predictions '
+                        f'{tuple(scores.shape[1:])}: in the test pipeline, '
+                        'put LoadAnnotations behind what resizes')
                 seen.append(network.quality.add(scores, truth, band))
             if self.teacher is None:
                 continue
@@ -149,10 +148,7 @@ class Networks:
                 student, teacher = (paths(hook[key])[-1]
                                     for key in ('student', 'teacher'))
                 break
-        found = {
-            n.name: student or last_map(n.model)
-            for n in self.students
-        }
+        found = {n.name: student or last_map(n.model) for n in self.students}
         if self.teacher:
             found[self.teacher.name] = teacher or last_map(self.teacher.model)
         return found

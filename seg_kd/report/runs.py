@@ -83,8 +83,8 @@ class Found:
         """The data set that it is measured on, in words."""
         for loader in ('test_dataloader', 'val_dataloader',
                        'train_dataloader'):
-            for inner in unwrapped(
-                ((self.cfg or {}).get(loader) or {}).get('dataset')):
+            for inner in unwrapped(((self.cfg or {}).get(loader)
+                                    or {}).get('dataset')):
                 root = inner.get('data_root') or ''
                 return os.path.basename(os.path.normpath(root)) if root \
                     else str(inner.get('type'))
@@ -134,7 +134,10 @@ def _in_folder(folder: str) -> Iterable[Found]:
     if _has_logs(folder):
         yield Found(folder, {'': folder}, read_record(folder) or {})
         return
-    inner = [path for path in _folders_in(folder) if '.before_' not in os.path.basename(path)]
+    inner = [
+        path for path in _folders_in(folder)
+        if '.before_' not in os.path.basename(path)
+    ]
     stages = [path for path in inner if _has_logs(path)]
     deeper = [p for p in inner if p not in stages and _holds_runs(p)]
     if stages and not deeper and _is_one_run(stages):
@@ -207,7 +210,8 @@ def _describe(run: Found) -> None:
         longest = (cfg.get('train_cfg') or {}).get('max_iters')
         run.iterations = longest or run.iterations
     run.experiment, run.method = run.data, run.own
-    if not any(hooks_of(cfg, DistillHook)):
+    told = run.cfg or settings
+    if told and not any(hooks_of(told, DistillHook)):
         run.method = ALONE
     match = _seed_in(run.folder)
     if match:  # as seg-kd compare names them
@@ -231,8 +235,7 @@ def read_config(run: Found) -> Config:
     escaped = glob.escape(run.last)
     paths = [own] * os.path.isfile(own) or [
         *glob.glob(os.path.join(escaped, '*.py')),
-        *sorted(
-            glob.glob(os.path.join(escaped, '*', 'vis_data', 'config.py')))
+        *sorted(glob.glob(os.path.join(escaped, '*', 'vis_data', 'config.py')))
     ]
     if not paths:
         raise UserError(f'{run.last} holds no config')

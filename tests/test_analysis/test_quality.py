@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from seg_kd.analysis.quality import (BINS, Agreement, Quality, edge_band,
-                                     class_scores, image_miou)
+from seg_kd.analysis.quality import (BINS, Agreement, Quality, class_scores,
+                                     edge_band, image_miou)
 
 CLASSES = 3
 
@@ -129,10 +129,14 @@ def test_agreement_split_by_the_teacher(drawn):
     rng = np.random.default_rng(1)
     made, cells, only = Agreement(), [], []
     for _, truth in drawn:
-        student, teacher = (rng.integers(0, CLASSES, truth.shape).astype(
-            np.uint8) for _ in range(2))
-        own = [(int(s), int(t), int(y)) for s, t, y in zip(
-            student.ravel(), teacher.ravel(), truth.ravel()) if y != 255]
+        student, teacher = (rng.integers(0, CLASSES,
+                                         truth.shape).astype(np.uint8)
+                            for _ in range(2))
+        own = [
+            (int(s), int(t), int(y))
+            for s, t, y in zip(student.ravel(), teacher.ravel(), truth.ravel())
+            if y != 255
+        ]
         only.append((sum(t == y != s for s, t, y in own),
                      sum(s == y != t for s, t, y in own)))
         assert made.add(student, teacher, truth) == only[-1]
@@ -140,11 +144,16 @@ def test_agreement_split_by_the_teacher(drawn):
     right = [(s, t, y) for s, t, y in cells if t == y]
     wrong = [(s, t, y) for s, t, y in cells if t != y]
     assert made.shares() == pytest.approx({
-        'teacher right': 100 * len(right) / len(cells),
-        'follows right': 100 * sum(s == t for s, t, _ in right) / len(right),
-        'follows wrong': 100 * sum(s == t for s, t, _ in wrong) / len(wrong),
-        'corrects': 100 * sum(s == y for s, _, y in wrong) / len(wrong),
-        'agrees': 100 * sum(s == t for s, t, _ in cells) / len(cells)
+        'teacher right':
+        100 * len(right) / len(cells),
+        'follows right':
+        100 * sum(s == t for s, t, _ in right) / len(right),
+        'follows wrong':
+        100 * sum(s == t for s, t, _ in wrong) / len(wrong),
+        'corrects':
+        100 * sum(s == y for s, _, y in wrong) / len(wrong),
+        'agrees':
+        100 * sum(s == t for s, t, _ in cells) / len(cells)
     })
     assert all(math.isnan(v) for v in Agreement().shares().values())
 

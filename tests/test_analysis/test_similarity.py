@@ -75,8 +75,8 @@ def test_affinity_by_a_loop():
 def test_layers_run_in_order_and_can_be_tapped():
     init_default_scope('mmseg')
     image = torch.randn(1, 3, *SIZE)
-    for config, first in ((student(), 'backbone.conv1'),
-                          (teacher(), 'backbone.stem')):
+    for config, first in ((student(), 'backbone.conv1'), (teacher(),
+                                                          'backbone.stem')):
         model = MODELS.build(config).eval()
         paths = similarity.layers(model, image)
         assert paths[0] == first and paths[-1] == 'decode_head.conv_seg'

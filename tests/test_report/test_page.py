@@ -84,8 +84,8 @@ def page(work):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(work)
         status = cli.main([
-            'report', 'alone', NAME, '--out', str(out), '--markdown',
-            'report.md', '--images', '3'
+            'report', 'alone', NAME, '--out',
+            str(out), '--markdown', 'report.md', '--images', '3'
         ])
     assert status == 0
     return out
@@ -113,9 +113,8 @@ def test_the_page_has_every_section_and_needs_nothing_else(page):
     assert len(text) < 3e6
     found = Reader(text)
     assert [a['id'] for tag, a in found.tags if tag == 'section'] == KEYS
-    assert [
-        a['href'] for tag, a in found.tags if tag == 'a' and 'href' in a
-    ] == [f'#{key}' for key in KEYS]
+    assert [a['href'] for tag, a in found.tags
+            if tag == 'a' and 'href' in a] == [f'#{key}' for key in KEYS]
     assert not [a for _, a in found.tags if a.get('class') == 'missing']
     assert [tag for tag, _ in found.tags].count('script') == 1
     for tag, attributes in found.tags:
@@ -241,7 +240,8 @@ def test_a_browser_shows_it_whole(page, tmp_path, width, scheme, background):
         '--disable-component-update', '--disable-sync', '--hide-scrollbars',
         f'--user-data-dir={tmp_path / "profile"}',
         f'--blink-settings=preferredColorScheme={scheme}',
-        '--window-size=1400,1000', '--dump-dom', probed.as_uri()
+        '--window-size=1400,1000', '--dump-dom',
+        probed.as_uri()
     ],
                           capture_output=True,
                           text=True,
@@ -284,14 +284,14 @@ def test_what_is_missing_is_a_line_in_its_section(work, monkeypatch, capsys):
     assert 'ledger.html exists' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('arguments,said', [
-    ([], 'nothing to report'),
-    (['--ledger', 'gone.jsonl'], 'there is no ledger gone.jsonl'),
-    (['gone'], 'there is no folder gone'),
-    (['alone', '--checkpoint', 'kd=x.pth'
-      ], "no run is called so; there are: alone, student, student, seed 0"),
-    (['alone', '--checkpoint', 'x.pth'], 'RUN=FILE is wanted')
-])
+@pytest.mark.parametrize(
+    'arguments,said',
+    [([], 'nothing to report'),
+     (['--ledger', 'gone.jsonl'], 'there is no ledger gone.jsonl'),
+     (['gone'], 'there is no folder gone'),
+     (['alone', '--checkpoint', 'kd=x.pth'
+       ], "no run is called so; there are: alone, student, student, seed 0"),
+     (['alone', '--checkpoint', 'x.pth'], 'RUN=FILE is wanted')])
 def test_bad_input_is_one_line(work, arguments, said, monkeypatch, capsys):
     monkeypatch.chdir(work)
     assert cli.main(['report', *arguments, '--out', 'bad.html']) == 2
@@ -306,8 +306,9 @@ def test_bad_input_is_one_line(work, arguments, said, monkeypatch, capsys):
 def test_without_the_extra(monkeypatch, capsys):
     import importlib.util
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, 'find_spec', lambda name, *rest: None
-                        if name == 'pandas' else found(name, *rest))
+    monkeypatch.setattr(
+        importlib.util, 'find_spec', lambda name, *rest: None
+        if name == 'pandas' else found(name, *rest))
     assert cli.main(['report', 'any']) == 2
     assert capsys.readouterr().err == ('error: the report needs pandas: pip '
                                        "install 'seg_kd[report]'\n")

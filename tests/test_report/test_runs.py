@@ -21,15 +21,18 @@ def write(folder, config, miou=None, after='', teacher=None, seed=0, **more):
         dict(type='TeacherHook', model='t.py', checkpoint=teacher),
         dict(type='KDHook', weight=1.)
     ]
-    settings = dict(after=after, custom_hooks=hooks, **{'randomness.seed': seed})
+    settings = dict(after=after,
+                    custom_hooks=hooks,
+                    **{'randomness.seed': seed})
     record = dict(config=config, settings=settings, finished=True)
     (folder / 'run.json').write_text(json.dumps(record))
-    cfg = dict(custom_hooks=hooks,
-               train_cfg=dict(max_iters=10),
-               randomness=dict(seed=seed),
-               test_dataloader=dict(dataset=dict(
-                   type='A', data_root=more.pop('data', 'data/camvid'))),
-               **more)
+    cfg = dict(
+        custom_hooks=hooks,
+        train_cfg=dict(max_iters=10),
+        randomness=dict(seed=seed),
+        test_dataloader=dict(
+            dataset=dict(type='A', data_root=more.pop('data', 'data/camvid'))),
+        **more)
     text = '\n'.join(f'{key} = {value!r}' for key, value in cfg.items())
     (folder / f'{config}.py').write_text(text)
 
@@ -65,8 +68,10 @@ def test_the_runs_of_train_with_stages_and_a_teacher(tmp_path, monkeypatch):
                               miou=42.,
                               iou=dict(sky=43.),
                               wall_s=20)
-    assert {run.folder for run in find_runs([str(work)])
-            } == {run.folder for run in (teacher, student, kd)}
+    assert {run.folder
+            for run in find_runs([str(work)])
+            } == {run.folder
+                  for run in (teacher, student, kd)}
 
 
 def test_the_runs_of_compare_are_named_as_there(tmp_path):
@@ -79,17 +84,18 @@ def test_the_runs_of_compare_are_named_as_there(tmp_path):
                   seed=seed,
                   fold='left')
     found = find_runs([str(tmp_path)])
-    assert [(r.method, r.experiment, r.fold, r.seed) for r in found
-            ] == [('kd@own', 'half', 'left', 0), ('kd@own', 'half', 'left', 1),
-                  ('student', 'half', 'left', 0),
-                  ('student', 'half', 'left', 1)]
+    assert [(r.method, r.experiment, r.fold, r.seed)
+            for r in found] == [('kd@own', 'half', 'left', 0),
+                                ('kd@own', 'half', 'left', 1),
+                                ('student', 'half', 'left', 0),
+                                ('student', 'half', 'left', 1)]
     assert found[1].name == 'kd@own, left, seed 1'
     one, = find_runs([str(tmp_path / 'student_left_seed1')])
     assert one.entry() == found[3].entry()
 
 
-def test_the_same_method_trained_otherwise_is_told_apart(tmp_path,
-                                                         monkeypatch):
+def test_the_same_method_trained_otherwise_is_told_apart(
+        tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / 'a', 'kd_net', 1., teacher='t.pth')
     write(tmp_path / 'b', 'kd_net', 2., teacher='t.pth')
