@@ -27,6 +27,7 @@ COLOURS = ('#3b82c4', '#e07b1a', '#3d9a50', '#d1495b', '#8f6fc9', '#a8743f',
 POINTS = 400  # of one curve
 SIZE = (4.4, 2.9)  # inches
 FEW = 1e-4  # of all pixels: a bar of less says nothing
+CELL = .22  # inches, of a matrix
 SAID = 8  # curves in the text for those who do not see them
 _NUMBERS = itertools.count()
 
@@ -207,7 +208,7 @@ def matrix(title: str,
 
     def draw(file: io.BytesIO) -> None:
         width, height = len(columns), len(rows)
-        size = (max(4.2, 1.9 + .3 * width), max(2.6, 1.7 + .3 * height))
+        size = (max(4.2, 1.9 + CELL * width), max(2.6, 1.5 + CELL * height))
         with _axis(file, size) as axis:
             # As vectors: a picture would be smoothed, or blurred by scaling.
             shown = axis.pcolormesh(np.ma.masked_invalid(100 * values),
