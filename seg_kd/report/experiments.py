@@ -199,6 +199,9 @@ def curves(runs: Sequence[Found]) -> Section:
             charts.lines(term, found, colour)
             for term, found in _terms(logged).items()
         ]
+        if not drawn:
+            section.missing(f'{title}: not two points were logged.')
+            continue
         section.parts.append(
             Charts(title, drawn,
                    {legend[name]: colour[name]
