@@ -34,6 +34,7 @@ COMMANDS = dict([
     ('export', 'write the student for use elsewhere'),
     ('export-split', 'write the two halves of a split network'),
     ('predict', 'label images, folders and videos'),
+    ('report', 'make a page of what runs came to'),
     ('demo', 'run the main job on embedded data'),
 ])
 LIGHT = ('configs', )  # need nothing that takes long to import

@@ -216,16 +216,13 @@ class Comparison:
             os.path.join(work_dir, name)
             for name in list(named_stages(cfg)) or ['']
         ]
-        wall = sum(map(seconds_trained, stages))
         return dict(experiment=shipped.stem(self.experiment),
                     method=controls.title(method),
                     fold=fold,
                     seed=seed,
                     iterations=cfg.train_cfg.max_iters,
                     settings=fingerprint(cfg),
-                    miou=round(final_miou(stages[-1]), 3),
-                    iou=class_ious(stages[-1]),
-                    wall_s=round(wall),
+                    **outcome(stages),
                     version=__version__,
                     commit=commit(),
                     date=time.strftime('%Y-%m-%d'),
@@ -268,6 +265,17 @@ def commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):  # no git at hand
         return None
     return f'{found}-dirty' if changed else found
+
+
+def outcome(stages: Sequence[str]) -> dict[str, Any]:
+    """What a run came to, for a ledger, from the folders of its stages.
+
+    Raises:
+        UserError: It was never evaluated.
+    """
+    return dict(miou=round(final_miou(stages[-1]), 3),
+                iou=class_ious(stages[-1]),
+                wall_s=max(1, round(sum(map(seconds_trained, stages)))))
 
 
 def class_ious(folder: str) -> dict[str, float]:

@@ -11,7 +11,7 @@ import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any
+from typing import IO, Any
 
 import matplotlib
 import numpy as np
@@ -197,7 +197,7 @@ def compare(runs: list[Run],
     return found
 
 
-def table(comparisons: list[Comparison]) -> str:
+def table(comparisons: list[Comparison]) -> PrettyTable:
     """One row per method: means, paired difference, interval, p, cost."""
     shown = PrettyTable([
         'method', 'iterations', 'pairs', 'mIoU', 'alone', 'gain',
@@ -217,10 +217,10 @@ def table(comparisons: list[Comparison]) -> str:
             f'{c.p:.3f}' if several else '-',
             f'{c.detectable:.2f}' if several else '-', f'{c.wall:.2f}'
         ])
-    return str(shown)
+    return shown
 
 
-def by_fold(comparisons: list[Comparison]) -> str:
+def by_fold(comparisons: list[Comparison]) -> PrettyTable:
     """Mean gain of each method on each fold, and over how many pairs."""
     folds = sorted({str(key[2]) for c in comparisons for key in c.keys})
     shown = PrettyTable(['method', 'iterations', *folds])
@@ -234,7 +234,31 @@ def by_fold(comparisons: list[Comparison]) -> str:
             ]
             row.append(f'{mean(gains):+.2f} ({len(gains)})' if gains else '-')
         shown.add_row([c.method, c.iterations, *row])
-    return str(shown)
+    return shown
+
+
+def by_class(runs: list[Run],
+             comparison: Comparison) -> dict[str, tuple[float, float]]:
+    """IoU of each class: of the method, and of the student alone.
+
+    Means over the pairs in which both runs name the IoU of the class; the
+    classes are in the order of their first run.
+    """
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    known = {
+        (run['method'], *(run[k] for k in PAIR)): run.get('iou')
+        for run in runs
+    }
+    for key in comparison.keys:
+        own, alone = known[comparison.method, *key], known[ALONE, *key]
+        if isinstance(own, dict) and isinstance(alone, dict):
+            for name in own:
+                if name in alone:
+                    found[name].append((own[name], alone[name]))
+    return {
+        name: (mean(a for a, _ in pairs), mean(b for _, b in pairs))
+        for name, pairs in found.items()
+    }
 
 
 def spread(scores: list[float]) -> str:
@@ -244,9 +268,14 @@ def spread(scores: list[float]) -> str:
     return f'{mean(scores):.2f} ± {stdev(scores):.2f}'
 
 
-def draw(comparisons: list[Comparison], path: str) -> None:
-    """A row per method: a dot per pair, the mean difference, its interval."""
-    figure, axis = plt.subplots(figsize=(7., 1. + .35 * len(comparisons)),
+def draw(comparisons: list[Comparison],
+         path: str | IO[bytes],
+         width: float = 7.) -> None:
+    """A row per method: a dot per pair, the mean difference, its interval.
+
+    ``width`` is in inches.
+    """
+    figure, axis = plt.subplots(figsize=(width, 1. + .35 * len(comparisons)),
                                 layout='constrained')
     for row, c in enumerate(comparisons):
         axis.plot(c.gains, [row] * len(c.gains),
@@ -277,7 +306,7 @@ def draw(comparisons: list[Comparison], path: str) -> None:
     plt.close(figure)
 
 
-def draw_budgets(comparisons: list[Comparison], path: str) -> None:
+def draw_budgets(comparisons: list[Comparison], path: str | IO[bytes]) -> None:
     """Does the gain grow with the iterations? A line per method."""
     figure, axis = plt.subplots(figsize=(6., 4.), layout='constrained')
     for method in dict.fromkeys(c.method for c in comparisons):

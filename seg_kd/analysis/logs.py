@@ -13,11 +13,14 @@ def read_scalars(folder: str,
     A resumed run has several logs: of an iteration the last one counts.
     """
     found: dict[str, dict[int, float]] = {}
-    logs = os.path.join(folder, '*', 'vis_data', 'scalars.json')
+    logs = os.path.join(glob.escape(folder), '*', 'vis_data', 'scalars.json')
     for log in sorted(glob.glob(logs)):
         with open(log, encoding='utf-8') as f:
             for line in f:
-                entry = json.loads(line)
+                try:
+                    entry = json.loads(line)
+                except ValueError:  # of a run that was killed as it wrote
+                    continue
                 if beside is not None and beside not in entry:
                     continue
                 for name, value in entry.items():

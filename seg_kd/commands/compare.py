@@ -86,9 +86,9 @@ def run(args: argparse.Namespace) -> None:
     ]
     shown = controls.with_controls(args.methods, args.controls)
     compared = ledger.compare(runs, [controls.title(m) for m in shown] or None)
-    text = ledger.table(compared)
+    text = str(ledger.table(compared))
     if len({run['fold'] for run in runs}) > 1:
-        text += '\n' + ledger.by_fold(compared)
+        text += f'\n{ledger.by_fold(compared)}'
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, 'table.txt'), 'w', encoding='utf-8') as f:
         f.write(text + '\n')

@@ -268,7 +268,7 @@ def decisive_settings(cfg: Config) -> dict[str, Any]:
 
 def _finished(folder: str, record: dict[str, Any], resume: bool) -> bool:
     """Is the run done? Makes way for it, or refuses, where it must."""
-    old = _read_record(folder)
+    old = read_record(folder)
     if old is None:
         if latest_checkpoint(folder):
             raise UserError(f'{folder} holds checkpoints of another program; '
@@ -358,11 +358,12 @@ def _train(cfg: Config, folder: str, record: dict[str, Any],
 
 def is_finished(folder: str) -> bool:
     """Does the folder hold a run, or a stage, that came to its end?"""
-    record = _read_record(folder)
+    record = read_record(folder)
     return record is not None and record['finished']
 
 
-def _read_record(folder: str) -> dict[str, Any] | None:
+def read_record(folder: str) -> dict[str, Any] | None:
+    """What a folder says of the run, or the stage, in it: ``run.json``."""
     path = os.path.join(folder, RECORD)
     return load(path) if os.path.exists(path) else None
 

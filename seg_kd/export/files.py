@@ -36,7 +36,12 @@ def written_whole(path: str) -> Iterator[str]:
 
 def require_onnx(packages: Iterable[str] = PACKAGES) -> None:
     """Raises UserError where a package of the extra ``export`` is missing."""
+    require_extra('export', packages, 'ONNX')
+
+
+def require_extra(extra: str, packages: Iterable[str], what: str) -> None:
+    """Raises UserError where a package is missing that ``what`` needs."""
     missing = [p for p in packages if importlib.util.find_spec(p) is None]
     if missing:
-        raise UserError(f'ONNX needs {", ".join(missing)}: '
-                        "pip install 'seg_kd[export]'")
+        raise UserError(f'{what} needs {", ".join(missing)}: '
+                        f"pip install 'seg_kd[{extra}]'")

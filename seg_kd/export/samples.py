@@ -48,9 +48,11 @@ class Samples:
     def __len__(self) -> int:
         return self.count
 
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.dataset[index * len(self.dataset) // self.count]
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for i in range(self.count):
-            yield self.dataset[i * len(self.dataset) // self.count]
+        return (self[i] for i in range(self.count))
 
 
 @dataclasses.dataclass

@@ -86,10 +86,10 @@ def test_tables_show_every_method_and_fold():
         for m, v in (('student', 40.), ('ka', 41. + f))
     ]
     comparisons = ledger.compare(folds)
-    row = ledger.table(comparisons).splitlines()[3].split('|')
+    row = str(ledger.table(comparisons)).splitlines()[3].split('|')
     assert [cell.strip() for cell in row[1:7]
             ] == ['ka', '6000', '2', '41.50 ± 0.71', '40.00 ± 0.00', '+1.50']
-    row = ledger.by_fold(comparisons).splitlines()[3].split('|')
+    row = str(ledger.by_fold(comparisons)).splitlines()[3].split('|')
     assert [cell.strip()
             for cell in row[1:5]] == ['ka', '6000', '+1.00 (1)', '+2.00 (1)']
 
@@ -97,7 +97,7 @@ def test_tables_show_every_method_and_fold():
 def test_one_pair_claims_nothing():
     found, = ledger.compare(ALONE[:1] + KA[:1])
     assert found.interval == (-math.inf, math.inf) and math.isnan(found.p)
-    assert ' - ' in ledger.table([found])
+    assert ' - ' in str(ledger.table([found]))
 
 
 def test_a_damaged_line_is_named_and_left_out(tmp_path):
@@ -167,3 +167,16 @@ def test_each_budget_is_a_comparison_of_its_own(tmp_path, monkeypatch):
 def test_the_same_run_is_not_noted_twice():
     assert ledger.same(KA[0], dict(KA[0], date='later'))
     assert not ledger.same(KA[0], dict(KA[0], miou=42.001))
+
+
+def test_gains_by_class_are_means_over_the_pairs_that_name_them():
+    runs = [
+        run('student', 40., 0, iou=dict(sky=50., car=10.)),
+        run('student', 40., 1, iou=dict(sky=60., car=20.)),
+        run('student', 40., 2),  # an older line, without classes
+        run('ka', 41., 0, iou=dict(sky=55., car=8.)),
+        run('ka', 41., 1, iou=dict(sky=57., bus=3.)),
+        run('ka', 41., 2, iou=[1., 2.])
+    ]
+    found, = ledger.compare(runs)
+    assert ledger.by_class(runs, found) == dict(sky=(56., 55.), car=(8., 10.))
