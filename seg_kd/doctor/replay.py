@@ -120,7 +120,7 @@ def set_back(experiment: Experiment, saved: dict[str, Any]) -> bool:
     """Weights, iteration and generators are those of that moment."""
     runner = experiment.runner
     experiment.start_from(saved['model'])
-    runner.train_loop._iter = saved['iteration']
+    runner.train_loop._iter = saved['iteration'] - 1  # the log's are from 1
     for hook in runner.hooks:
         if isinstance(hook, (SeedHook, StudentHook)):
             hook.before_train_iter(runner)

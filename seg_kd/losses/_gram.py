@@ -3,6 +3,7 @@
 What decomposes comes from C x C products (``gram``), the rest from tiles of
 the matrix (``pair_tiles``), of which only one exists at a time.
 """
+import math
 from collections.abc import Iterator
 
 import torch
@@ -82,7 +83,7 @@ class Rows:
 
     def tiles(self) -> Iterator[slice]:
         """Slices that cover the rows, for work that is linear in them."""
-        return tiles(self.matrix[..., :1, :].numel(), len(self),
+        return tiles(self.width * math.prod(self.matrix.shape[:-2]), len(self),
                      self.matrix.device)
 
     def zeros(self, *shape: int) -> Tensor:

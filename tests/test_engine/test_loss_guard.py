@@ -12,6 +12,7 @@ from mmengine.logging import MessageHub
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+from seg_kd.doctor.replay import read
 from seg_kd.engine.loss_guard import LossGuardHook, batch_of, plain_types
 from seg_kd.engine.stages import BROKEN, latest_checkpoint, run_stages
 from seg_kd.errors import UserError
@@ -41,7 +42,7 @@ def test_a_broken_batch_is_replayed_and_the_folder_is_free(
     with pytest.raises(UserError, match='iteration 2: not finite') as caught:
         build_runner(ka_config).train()
     path = os.path.join(ka_config.work_dir, BROKEN)
-    saved = torch.load(path, weights_only=True)
+    saved = read(path)
     message = str(caught.value)
     for part in (saved['culprit'], f'doctor --replay {path}',
                  'there is no checkpoint yet',

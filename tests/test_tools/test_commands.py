@@ -80,7 +80,7 @@ def test_an_unknown_command(capsys):
 
 def test_each_tool_calls_its_command():
     tools = {path.stem: path.read_text() for path in ROOT.glob('tools/*.py')}
-    assert len(tools) == 12
+    assert len(tools) == 13
     for name, text in tools.items():
         assert name.replace('_', '-') in cli.COMMANDS
         assert f"cli.tool('{name.replace('_', '-')}')" in text
