@@ -184,6 +184,10 @@ class Comparison:
             shorten(cfg, self.max_iters)
         if self.ratio and not taskless(cfg):
             pull_alike(cfg, self.ratio)
+        # of many runs the last checkpoint is what counts, and enough
+        hooks = cfg.default_hooks
+        hooks.update(pictures=None, student_copies=None)
+        hooks.checkpoint.save_best = None
         return cfg
 
     def check(self, methods: Sequence[str], folds: Sequence) -> None:

@@ -90,9 +90,13 @@ def measure(
     floor = floor_of(runner)
     runner.distiller.around = clock.part
     step, found, memory = loop.run_iter, [], {}
+    batches: list = []
 
     def run_iter(batch: Any) -> None:
         next(progress, None)
+        # a hook holds the last one: it is not to be freed in the step whose
+        # memory is measured
+        batches[:] = [*batches[-1:], batch]
         if loop.iter == 0:
             attach(clock, runner)
         works = dict(step=step, **floor)

@@ -175,7 +175,7 @@ def check_folders(cfg: dict) -> None:
     root = cfg.get('data_root') or ''
     inner = (cfg.get('data_prefix') or {}).items()
     for name, folder in (('', ''), *inner):
-        path = osp.join(root, folder or '')
+        path = osp.join(root, folder) if folder else root
         if path and not osp.isdir(path):
             bare = '; to test without labels, set data_prefix.seg_map_path=' \
                 if name == 'seg_map_path' else ''
