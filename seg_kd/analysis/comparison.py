@@ -185,9 +185,12 @@ class Comparison:
         if self.ratio and not taskless(cfg):
             pull_alike(cfg, self.ratio)
         # of many runs the last checkpoint is what counts, and enough
-        hooks = cfg.default_hooks
-        hooks.update(pictures=None, student_copies=None)
-        hooks.checkpoint.save_best = None
+        hooks = cfg.get('default_hooks') or {}
+        for name in ('pictures', 'student_copies'):
+            if name in hooks:
+                hooks[name] = None
+        if hooks.get('checkpoint'):
+            hooks.checkpoint.save_best = None
         return cfg
 
     def check(self, methods: Sequence[str], folds: Sequence) -> None:
