@@ -1,5 +1,6 @@
 """What a training step costs in the real runner, in parts and to the floor."""
 import copy
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from statistics import median
@@ -90,13 +91,13 @@ def measure(
     floor = floor_of(runner)
     runner.distiller.around = clock.part
     step, found, memory = loop.run_iter, [], {}
-    batches: list = []
+    batches: deque = deque(maxlen=2)
 
     def run_iter(batch: Any) -> None:
         next(progress, None)
         # a hook holds the last one: it is not to be freed in the step whose
         # memory is measured
-        batches[:] = [*batches[-1:], batch]
+        batches.append(batch)
         if loop.iter == 0:
             attach(clock, runner)
         works = dict(step=step, **floor)

@@ -50,13 +50,7 @@ def part(title: str) -> Callable:
     def decorate(make: Callable) -> property:
 
         def get(self: 'Experiment') -> Any:
-            name = make.__name__
-            if name not in self._parts:
-                self._parts[name] = self.attempt(title, make)
-            found = self._parts[name]
-            if isinstance(found, Missing):
-                raise found
-            return found
+            return self.once(make.__name__, title, make)
 
         return property(get, doc=make.__doc__)
 
@@ -122,6 +116,24 @@ class Experiment:
         except Exception as error:
             self.note(title, error)
             return Missing(title)
+
+    def once(self, name: str, title: str, make: Callable) -> Any:
+        """What it makes of this experiment, made when first asked for.
+
+        Args:
+            name: By which it is kept.
+            title: What the finding is called where that fails.
+            make: From this experiment to the part.
+
+        Raises:
+            Missing: It cannot be made.
+        """
+        if name not in self._parts:
+            self._parts[name] = self.attempt(title, make)
+        found = self._parts[name]
+        if isinstance(found, Missing):
+            raise found
+        return found
 
     def note(self, title: str, error: Exception) -> None:
         """A problem more, unless it is known."""
@@ -304,18 +316,12 @@ class Experiment:
         Raises:
             Missing: A folder or a file is not there.
         """
-        key = f'{split} files'
-        if key not in self._parts:
-            loader = self.cfg.get(f'{split}_dataloader') or {}
-            if split != 'train' and not loader:  # a stage may have none
-                loader = self.whole.get(f'{split}_dataloader') or {}
-            self._parts[key] = self.attempt(
-                f'{split} data', lambda self:
-                [Files(cfg) for cfg in unwrapped(loader.get('dataset'))])
-        found = self._parts[key]
-        if isinstance(found, Missing):
-            raise found
-        return found
+        loader = self.cfg.get(f'{split}_dataloader') or {}
+        if split != 'train' and not loader:  # a stage may have none
+            loader = self.whole.get(f'{split}_dataloader') or {}
+        return self.once(
+            f'{split} files', f'{split} data', lambda self:
+            [Files(cfg) for cfg in unwrapped(loader.get('dataset'))])
 
     @part('train data')
     def batches(self) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from seg_kd.losses._functional import check_least, inverse, with_gradient
 from seg_kd.losses._gram import Rows, add_product, add_sums, pair_tiles
 from seg_kd.losses._relation import RelationLoss, count_of, kept, pairs_of
-from seg_kd.losses.instances import GRID, Instances, choose
+from seg_kd.losses.instances import GRID, Instances, choose, subset
 
 CHUNK = 1 << 18  # triplets at a time, on a CPU
 
@@ -87,12 +87,13 @@ class RKDLoss(RelationLoss):
                student: Tensor,
                teacher: Tensor,
                there: Tensor | None = None) -> dict[str, Tensor]:
-        few = [student, teacher, there]
-        exists = there
         if there is None:
-            exists = torch.ones(len(student), dtype=torch.bool)
-        chosen = choose(exists, self.angle_instances).to(student.device)
-        few = [x if x is None else x[chosen] for x in few]
+            chosen = subset(len(student), self.angle_instances)
+        else:
+            chosen = choose(there, self.angle_instances)
+        few = [
+            x if x is None else x[chosen] for x in (student, teacher, there)
+        ]
         terms = dict(distance=(distance, student, teacher, there),
                      angle=(angle, *few))
         return {

@@ -16,8 +16,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from seg_kd.distiller import Term
-from seg_kd.doctor.experiment import (Experiment, Missing, built_optimizer,
-                                      copied)
+from seg_kd.doctor.experiment import Experiment, built_optimizer, copied
 from seg_kd.doctor.finding import Finding, check, green, red, yellow
 from seg_kd.doctor.first_bad import bad_weights, tensors
 from seg_kd.hooks import TeacherHook
@@ -199,12 +198,7 @@ def costs(experiment: Experiment) -> dict[str, dict[str, Any]]:
 
     Made last: it trains the networks that are looked at.
     """
-    if 'costs' not in experiment._parts:
-        experiment._parts['costs'] = experiment.attempt('cost', _costs)
-    found = experiment._parts['costs']
-    if isinstance(found, Missing):
-        raise found
-    return found
+    return experiment.once('costs', 'cost', _costs)
 
 
 def _costs(experiment: Experiment) -> dict[str, dict[str, Any]]:

@@ -70,12 +70,7 @@ def measured(experiment: Experiment) -> list[Row]:
     Each term is measured at weight 1 and at once, whatever its schedule: its
     weight then is what ``weight='auto'`` would find for an equal pull.
     """
-    if 'terms' not in experiment._parts:
-        experiment._parts['terms'] = experiment.attempt('terms', _measured)
-    found = experiment._parts['terms']
-    if isinstance(found, Exception):
-        raise found
-    return found
+    return experiment.once('terms', 'terms', _measured)
 
 
 def _measured(experiment: Experiment) -> list[Row]:
