@@ -29,7 +29,9 @@ from seg_kd.losses import (ABLoss, AdaptationLoss, AffinityLoss, ATLoss,
                            SRDLoss, Translator, VIDLoss)
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
-MOST = 1 << 28  # entries of a matrix; naive forms hold up to ten like it
+# Entries of a matrix; naive forms hold up to ten like it.
+MOST = 1 << 28 if DEVICE == 'cpu' else (
+    torch.cuda.get_device_properties(0).total_memory // 48)
 IMAGES = 2975  # of the data set, for the banks of CRD: those of Cityscapes
 FORMS = ('ours', 'naive', 'peer')
 EXTREMES = [f'{form} {end}' for form in FORMS[1:] for end in ('min', 'max')]
@@ -355,6 +357,7 @@ def warm_up(works: dict[str, Work], limit: float, name: str,
             if form == 'ours' or 'memory' not in str(error):
                 raise
             reason = 'out of memory'
+            torch.cuda.empty_cache()
         seconds = time.perf_counter() - start
         if seconds > limit and not reason:
             reason = f'one run took {seconds:.0f} s, {memory[form]:.0f} MiB'

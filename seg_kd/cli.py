@@ -269,6 +269,13 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
                         help=argparse.SUPPRESS)
 
 
+def add_amp(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='mixed precision: bfloat16, or float16 on a GPU without it')
+
+
 def positive(text: str) -> int:
     """For ``type=``: a whole number from 1 on."""
     if int(text) < 1:
@@ -296,7 +303,7 @@ def load_config(args: argparse.Namespace) -> Config:
         UserError: It is missing or cannot be read, or an option fits nothing.
     """
     from seg_kd.engine.folds import choose_fold
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    os.environ.setdefault('LOCAL_RANK', local_rank(args))
     cfg = read_config(args.config)
     if args.fold:
         choose_fold(cfg, args.fold)
@@ -304,6 +311,23 @@ def load_config(args: argparse.Namespace) -> Config:
         set_option(cfg, option)
     cfg.launcher = args.launcher
     return cfg
+
+
+def local_rank(args: argparse.Namespace) -> str:
+    """Which process of its machine this one is, by what has started it.
+
+    Raises:
+        UserError: It was not started as ``--launcher`` says.
+    """
+    names = dict(mpi='OMPI_COMM_WORLD_LOCAL_RANK', slurm='SLURM_LOCALID')
+    name = names.get(args.launcher)
+    if name is None:
+        return str(args.local_rank)
+    if name not in os.environ:
+        starter = dict(mpi="Open MPI's mpirun", slurm='srun')[args.launcher]
+        raise UserError(f'--launcher {args.launcher}: {name} is not set; '
+                        f'start the processes with {starter}')
+    return os.environ[name]
 
 
 def read_config(name: str) -> Config:

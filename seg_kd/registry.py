@@ -22,7 +22,8 @@ from typing import Any
 import mmengine.config.utils
 from mmengine.config import Config
 from mmengine.registry import (DATA_SAMPLERS, HOOKS, LOG_PROCESSORS, METRICS,
-                               OPTIM_WRAPPERS, RUNNERS, Registry)
+                               MODEL_WRAPPERS, OPTIM_WRAPPERS, RUNNERS,
+                               Registry)
 
 from seg_kd import shipped
 from seg_kd.opencv import require_opencv
@@ -31,8 +32,8 @@ require_opencv()
 
 __all__ = [
     'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'LOG_PROCESSORS', 'METRICS',
-    'MODELS', 'OPTIM_WRAPPERS', 'RUNNERS', 'TRANSFORMS', 'class_of', 'is_kind',
-    'type_name', 'without_import_noise'
+    'MODELS', 'MODEL_WRAPPERS', 'OPTIM_WRAPPERS', 'RUNNERS', 'TRANSFORMS',
+    'class_of', 'is_kind', 'type_name', 'without_import_noise'
 ]
 
 # Albumentations asks the package index for a newer version when imported.

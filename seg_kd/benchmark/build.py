@@ -156,6 +156,9 @@ def quiet(cfg: Config, teacher: str, folder: str) -> None:
     """The same training without messages, validation, and consequences."""
     for hook in hooks_of(cfg, TeacherHook):
         hook.update(checkpoint=teacher, evaluate=False)
+    for hook in hooks_of(cfg, DistillHook):
+        if hook.get('weight') == 'auto':  # as when it has been measured
+            hook.weight = 1.
     cfg.model.pop('pretrained', None)  # nothing is downloaded
     cfg.model.backbone.init_cfg = None
     for kind in ('val', 'test'):

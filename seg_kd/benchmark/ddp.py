@@ -68,6 +68,7 @@ def launch(count: int, sources: Sequence[Source], images: Sequence[int],
            runs: int) -> dict[str, Any]:
     """What the first of ``count`` processes has measured."""
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # it chats on stderr
+    os.environ['CUDA_VISIBLE_DEVICES'] = ''  # for the processes started here
     with TemporaryDirectory() as folder:
         settings = LaunchConfig(min_nodes=1,
                                 max_nodes=1,

@@ -20,7 +20,8 @@ from seg_kd.errors import UserError
 from seg_kd.networks.unwrap import unwrap_model
 from seg_kd.split import SplitSegmentor
 
-WARM_UP = 2  # steps, which do not count
+# Steps that do not count; a GPU loads its kernels and chooses among them.
+WARM_UP = 10 if torch.cuda.is_available() else 2
 ALONE = ('student alone', 'teacher alone')
 PARTS = ('data', 'teacher', 'student forward', 'backward', 'optimizer')
 
@@ -40,7 +41,8 @@ def bench_step(sources: Sequence[Source],
     - ``share`` is of the iteration with that wait;
     - ``- ka.adaptation`` is the forward of a part of the loss ``ka``, and
       counted in that;
-    - ``MiB`` is the peak above what was held before (weights and their like).
+    - ``MiB`` is the peak above what was held before (weights and their like);
+      that of the floor is the larger one of its two parts.
 
     For ``sources``, ``checkpoint`` and ``data`` see :func:`build_runner`.
 
@@ -64,7 +66,18 @@ def bench_step(sources: Sequence[Source],
     rows = table_of(times, memory, images[0])
     if not built.data:
         del rows['data']
-    return built.title, rows, []
+    return built.title, rows, allocated()
+
+
+def allocated() -> list[str]:
+    """What a GPU has come to hold; nothing is known of a CPU's."""
+    if not torch.cuda.is_available():
+        return []
+    gib = torch.cuda.max_memory_reserved() / 2**30
+    return [
+        f'reserved at most: {gib:.1f} GiB, with the weights of the student '
+        'twice (that of the floor is another)'
+    ]
 
 
 def table_of(times: Times, memory: dict[str, float], count: int) -> Rows:
@@ -104,6 +117,7 @@ def measure(
         if loop.iter == loop.max_iters - 1:
             for name, work in works.items():
                 memory[name] = peak_mib(lambda: work(batch))
+            memory['floor'] = max(memory[name] for name in ALONE)
             return
         clock.timed('step', step)(batch)
         taken = clock.read()

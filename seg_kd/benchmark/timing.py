@@ -126,9 +126,11 @@ def summary(times: Times, references: Sequence[str]) -> Rows:
 def peak_mib(work: Work) -> float:
     """What the allocator holds at the peak, above what it held before."""
     if torch.cuda.is_available():
+        synchronize()  # for who takes the time of this
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work()
+        synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # it chats on stderr
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as p:

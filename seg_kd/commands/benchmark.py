@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     step.add_argument('--no-data',
                       action='store_true',
                       help='noise, even where the data set is there')
+    cli.add_amp(step)
     inference = command(commands,
                         'inference',
                         'teacher and student, to the logits',
@@ -85,10 +86,13 @@ def add_configs(sub: argparse.ArgumentParser) -> None:
 
 def sources(args: argparse.Namespace) -> list[benchmark.Source]:
     from seg_kd import benchmark
+    from seg_kd.engine.optim import use_amp
     found = []
     for path in args.configs:
         args.config, stage = split(path)
         cfg = cli.load_config(args)
+        if vars(args).get('amp'):
+            use_amp(cfg)
         folder = cli.default_work_dir(args, cfg)
         found.append(benchmark.Source(cfg, stage, folder))
     return found

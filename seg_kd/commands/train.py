@@ -15,15 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--resume',
         action='store_true',
         help='go on in the stage, and at the iteration, that was cut off')
-    parser.add_argument(
-        '--amp',
-        action='store_true',
-        help='mixed precision: bfloat16, or float16 on a GPU without it')
+    cli.add_amp(parser)
     parser.add_argument('--seed', type=int, help='default: as in the config')
 
 
 def run(args: argparse.Namespace) -> None:
-    from seg_kd.engine.stages import named_stages, run_stages
+    from seg_kd.engine.optim import use_amp
+    from seg_kd.engine.stages import run_stages
     cfg = cli.load_config(args)
     given = [option.split('=')[0] for option in args.cfg_options or []]
     if args.resume and 'load_from' in given:
@@ -33,15 +31,5 @@ def run(args: argparse.Namespace) -> None:
     if args.seed is not None:
         cfg.merge_from_dict(dict(randomness=dict(seed=args.seed)))
     if args.amp:
-        use_amp(cfg.optim_wrapper)
-        for stage in named_stages(cfg).values():
-            if 'optim_wrapper' in stage:
-                use_amp(stage['optim_wrapper'])
+        use_amp(cfg)
     run_stages(cfg, cli.default_work_dir(args, cfg), args.resume)
-
-
-def use_amp(optim_wrapper: dict) -> None:
-    import torch
-    old_gpu = torch.cuda.is_available() and not torch.cuda.is_bf16_supported()
-    optim_wrapper['type'] = ('AmpOptimWrapper'
-                             if old_gpu else 'BFloat16OptimWrapper')

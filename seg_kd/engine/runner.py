@@ -16,6 +16,7 @@ from mmengine.dist import is_distributed, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from torch.nn.parallel import DistributedDataParallel
 
 from seg_kd.datasets import (check_files, classes_of, make_ready, mix_in,
                              seed_draws)
@@ -32,7 +33,7 @@ from seg_kd.errors import UserError
 from seg_kd.hooks.student import StudentHook
 from seg_kd.networks.classes import check_num_classes
 from seg_kd.networks.unwrap import unwrap_model
-from seg_kd.registry import DATASETS, RUNNERS
+from seg_kd.registry import DATASETS, MODEL_WRAPPERS, RUNNERS, is_kind
 
 # Hooks that a run has unless its config says None.
 MMENGINES = ('runtime_info', 'timer', 'sampler_seed', 'logger',
@@ -82,16 +83,23 @@ class DistillRunner(Runner):
             return model
         if self.cfg.get('channels_last'):
             model = model.to(memory_format=torch.channels_last)
-        if self.distributed and not torch.cuda.is_available():
-            model_wrapper_cfg = dict(type='MMDistributedDataParallel',
-                                     broadcast_buffers=False,
-                                     find_unused_parameters=self.cfg.get(
-                                         'find_unused_parameters', False),
-                                     **(model_wrapper_cfg or {}),
-                                     device_ids=None)
+        if self.distributed:
+            model_wrapper_cfg = self._with_defaults(model_wrapper_cfg or {})
         with warnings.catch_warnings():  # MMEngine uses the old name
             warnings.filterwarnings('ignore', message='`broadcast_buffers`')
             return super().wrap_model(model_wrapper_cfg, model)
+
+    def _with_defaults(self, wrapper: dict[str, Any]) -> dict[str, Any]:
+        """``model_wrapper_cfg`` with what MMEngine sets only without one."""
+        wrapper = {'type': 'MMDistributedDataParallel', **wrapper}
+        if not is_kind(wrapper, MODEL_WRAPPERS, DistributedDataParallel):
+            return wrapper
+        unused = self.cfg.get('find_unused_parameters', False)
+        wrapper = dict(broadcast_buffers=False,
+                       find_unused_parameters=unused) | wrapper
+        if not torch.cuda.is_available():
+            wrapper['device_ids'] = None
+        return wrapper
 
     def register_hooks(self, default_hooks=None, custom_hooks=None) -> None:
         super().register_hooks(

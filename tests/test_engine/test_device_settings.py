@@ -1,0 +1,77 @@
+"""What a run sets by its device and by how its processes were started."""
+import argparse
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch.nn.parallel import DistributedDataParallel
+
+from seg_kd import cli
+from seg_kd.engine import DistillRunner
+from seg_kd.engine.optim import use_amp
+from seg_kd.errors import UserError
+from seg_kd.registry import MODEL_WRAPPERS
+
+
+def wrappers(cfg):
+    return cfg.optim_wrapper.type, cfg.stages.first.optim_wrapper.type
+
+
+@pytest.mark.parametrize('gpu, bfloat16, expected', [
+    (False, False, 'BFloat16OptimWrapper'),
+    (True, True, 'BFloat16OptimWrapper'),
+    (True, False, 'AmpOptimWrapper'),
+])
+def test_mixed_precision_by_device(monkeypatch, gpu, bfloat16, expected):
+    """A V100 emulates bfloat16, which counts only where it is asked for."""
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    monkeypatch.setattr(
+        torch.cuda,
+        'is_bf16_supported',
+        lambda including_emulation=True: including_emulation or bfloat16)
+    cfg = Config(
+        dict(optim_wrapper=dict(type='OptimWrapper'),
+             stages=dict(first=dict(optim_wrapper=dict(type='OptimWrapper')),
+                         second=None)))
+    use_amp(cfg)
+    assert wrappers(cfg) == (expected, expected)
+
+
+@pytest.mark.parametrize('launcher, name', [
+    ('mpi', 'OMPI_COMM_WORLD_LOCAL_RANK'),
+    ('slurm', 'SLURM_LOCALID'),
+])
+def test_local_rank_is_that_of_the_launcher(monkeypatch, launcher, name):
+    args = argparse.Namespace(launcher=launcher, local_rank=0)
+    monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match=f'{name} is not set; start'):
+        cli.local_rank(args)
+    monkeypatch.setenv(name, '3')
+    assert cli.local_rank(args) == '3'
+    args = argparse.Namespace(launcher='pytorch', local_rank=2)
+    assert cli.local_rank(args) == '2'
+
+
+class Other(torch.nn.Module):
+    """A wrapper that is not DDP."""
+
+
+@pytest.mark.parametrize('gpu', [False, True])
+def test_wrapper_keeps_the_defaults(monkeypatch, gpu):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0')  # a logger looks there
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    runner = DistillRunner.__new__(DistillRunner)
+    runner.cfg = Config(dict(find_unused_parameters=True))
+    device = {} if gpu else dict(device_ids=None)
+    assert runner._with_defaults(dict(static_graph=True)) == dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=True,
+        static_graph=True,
+        **device)
+    given = dict(type=DistributedDataParallel,
+                 broadcast_buffers=True,
+                 find_unused_parameters=False)
+    assert runner._with_defaults(given) == {**given, **device}
+    MODEL_WRAPPERS.register_module(module=Other, force=True)
+    assert runner._with_defaults(dict(type='Other')) == dict(type='Other')
