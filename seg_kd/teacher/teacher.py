@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from seg_kd.errors import UserError
 from seg_kd.networks.taps import Taps, parse
+from seg_kd.teacher.precision import CastWeights
 from seg_kd.teacher.side_stream import SideStream
 from seg_kd.teacher.task_gradients import TaskGradients
 
@@ -99,6 +100,7 @@ class Teacher:
         # gives the maps in the network's place
         self.cache: TeacherCache | None = None
         self.task_gradients: TaskGradients | None = None
+        self.cast = CastWeights(self.network)
         self.network.requires_grad_(False)
         self.source = self.source or type(self.network).__name__
         self.taps = Taps(self.network, ())
@@ -149,7 +151,8 @@ class Teacher:
         step = Step(labels, mask, samples, side_stream=self.side_stream)
         stream: AbstractContextManager = nullcontext()
         if self.side_stream is not None:
-            stream = self.side_stream.behind(images)
+            stream = self.side_stream.behind([images] if labels is
+                                             None else [images, labels])
         with stream:
             if self.cache is not None:
                 step._maps = self.cache.maps(samples)
@@ -175,7 +178,8 @@ class Teacher:
         if self.precision is not None:
             autocast = self.precision(images.device)
         # not inference_mode: losses save these maps
-        with torch.set_grad_enabled(differentiate is not None), autocast:
+        with torch.set_grad_enabled(differentiate is not None), autocast, \
+                self.cast(images.device):
             if self.renormalize is not None:
                 images = self.renormalize(images)
             if differentiate is None:

@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from seg_kd.errors import UserError
 from seg_kd.hooks import TeacherHook
+from seg_kd.teacher.precision import CastWeights
 from seg_kd.teacher.side_stream import SideStream
 
 FITNET = dict(type='FitNetHook', **TAPS)
@@ -122,6 +123,45 @@ def test_memory_format_is_its_own(config, student, own):
             memory_format=torch.channels_last) == expected
 
 
+def test_weights_are_cast_once(config, monkeypatch):
+    """Bit for bit as autocast does it, and the network stays as it is."""
+    config.optim_wrapper.type = 'BFloat16OptimWrapper'
+    config.custom_hooks.append(dict(type='ATHook', mode='gradient', **TAPS))
+    once, maps = trained(config)
+    source = teacher_of(once)
+    copies = [copy for _, copy in source.cast._copies.values()]
+    layers = [
+        m for m in source.network.modules()
+        if isinstance(m, (nn.Conv2d, nn.Linear))
+    ]
+    assert 0 < len(copies) <= 2 * len(layers)
+    assert {copy.dtype for copy in copies} == {torch.bfloat16}
+    assert {p.dtype for p in source.network.parameters()} == {torch.float32}
+    monkeypatch.setattr('seg_kd.teacher.teacher.CastWeights',
+                        lambda network: lambda device: nullcontext())
+    each_step, same_maps = trained(config)
+    for (expected, _), (seen, _) in zip(maps, same_maps, strict=True):
+        assert torch.equal(expected, seen)
+    want, got = each_step.model.state_dict(), once.model.state_dict()
+    assert all(torch.equal(got[key], value) for key, value in want.items())
+
+
+def test_new_weights_are_cast_anew():
+    layer = nn.Conv2d(1, 1, 1, bias=False).requires_grad_(False)
+    cast, image = CastWeights(layer), torch.ones(1, 1, 1, 1)
+    kept = layer.weight
+    for value in (2., 3.):
+        layer.weight.fill_(value)
+        with torch.autocast('cpu', torch.bfloat16), cast(image.device):
+            first = layer.weight
+            assert layer(image).item() == value
+        with torch.autocast('cpu', torch.bfloat16), cast(image.device):
+            assert layer.weight is first  # not cast again
+        with cast(image.device):  # no autocast
+            assert layer.weight is kept
+    assert layer.weight is kept
+
+
 class FakeStream:
     """Notes who waits for whom, and what is running."""
 
@@ -161,10 +201,10 @@ def notes(monkeypatch):
 
 
 def test_who_waits_for_whom(notes):
-    side = SideStream()
+    side = SideStream(alone=0)
     images, maps = FakeTensor('images', notes), FakeTensor('map', notes)
     for _ in range(2):
-        with side.behind(images):
+        with side.behind([images]):
             notes.append('teacher')
         notes.append('student')
         side.join([maps])
@@ -174,6 +214,20 @@ def test_who_waits_for_whom(notes):
         'teacher', 'side ends', 'student', 'main waits for side',
         'map is used by main'
     ] * 2
+
+
+def test_nothing_runs_beside_it_at_first(notes):
+    """cuDNN times algorithms in the first iterations."""
+    side, seen = SideStream(alone=2), []
+    for _ in range(3):
+        notes.clear()
+        with side.behind([]):
+            pass
+        notes.append('student')
+        side.join([FakeTensor('map', notes)])
+        seen.append(notes[3:-1])
+    at_once = ['main waits for side', 'student', 'main waits for side']
+    assert seen == [at_once, at_once, ['student', 'main waits for side']]
 
 
 def test_no_stream_unless_it_is_wanted(config):
