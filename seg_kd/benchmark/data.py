@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from seg_kd.datasets import check_files
+from seg_kd.datasets import check_files, with_workers
 from seg_kd.errors import UserError
 
 IMAGES = 2975  # of Cityscapes
@@ -55,7 +55,7 @@ def set_data(cfg: Config, images: Sequence[int], wanted: bool) -> str:
             loader.batch_size = count
             set_crop(loader.dataset, size)
             return (f'{loader.dataset.get("data_root")}, '
-                    f'{loader.get("num_workers", 0)} workers')
+                    f'{with_workers(loader)["num_workers"]} workers')
         except UserError as error:
             why = f' ({str(error).split(";")[0]})'
     heads = cfg.model.get('decode_head') or []

@@ -7,10 +7,11 @@ from seg_kd.datasets.seeded import (SeededDataset, SeededDraws, SeededSampler,
                                     seed_draws)
 from seg_kd.datasets.transforms import Albumentations, CropWithClassCap
 from seg_kd.datasets.unlabelled import MixedSampler, WithUnlabelled, mix_in
+from seg_kd.datasets.workers import with_workers
 
 __all__ = [
     'Albumentations', 'Cached', 'CamVidDataset', 'CheckLabels',
     'CropWithClassCap', 'MixedSampler', 'SeededDataset', 'SeededDraws',
     'SeededSampler', 'WithUnlabelled', 'check_dataset', 'check_files',
-    'classes_of', 'make_ready', 'mix_in', 'seed_draws'
+    'classes_of', 'make_ready', 'mix_in', 'seed_draws', 'with_workers'
 ]

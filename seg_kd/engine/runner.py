@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from torch.nn.parallel import DistributedDataParallel
 
 from seg_kd.datasets import (check_files, classes_of, make_ready, mix_in,
-                             seed_draws)
+                             seed_draws, with_workers)
 from seg_kd.distiller import Distiller
 from seg_kd.engine.advice import advised, mend_class_weights
 from seg_kd.engine.checkpoints import BestCheckpointHook
@@ -134,7 +134,8 @@ class DistillRunner(Runner):
 
         Each draw gets a seed of its own, so that augmentation does not depend
         on workers, ranks or a resumed run: see :func:`seed_draws`. Images
-        without labels come with :func:`mix_in`.
+        without labels come with :func:`mix_in`, worker processes as the
+        machine has cores: :func:`with_workers`.
         """
         if isinstance(dataloader, dict) and isinstance(
                 dataloader.get('dataset'), dict):
@@ -142,6 +143,8 @@ class DistillRunner(Runner):
             dataset = make_ready(DATASETS.build(dataloader['dataset']))
             dataloader = {**dataloader, 'dataset': dataset}
             dataloader = seed_draws(mix_in(dataloader))
+        if isinstance(dataloader, dict):
+            dataloader = with_workers(dataloader)
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def build_train_loop(self, loop):

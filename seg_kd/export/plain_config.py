@@ -190,6 +190,8 @@ def plain_loader(loader: dict, notes: list[str]) -> dict:
     found = {k: v for k, v in loader.items() if k != 'unlabelled'}
     if 'unlabelled' in loader:
         notes.append('the images without labels are left out')
+    if 'num_workers' not in found:  # MMEngine would take none
+        found.update(num_workers=2, persistent_workers=True)
     sampler = found.get('sampler')
     if sampler and module_of_ours(sampler, DATA_SAMPLERS):
         found['sampler'] = sampler.get('sampler') or dict(

@@ -50,15 +50,12 @@ data_preprocessor = dict(type='SegDataPreProcessor',
                          bgr_to_rgb=True,
                          pad_val=0,
                          seg_pad_val=255)
+# num_workers: as the machine has cores, unless a number is given here.
 train_dataloader = dict(
     batch_size=16,  # of one GPU; the paper's 16 are those of all GPUs
-    num_workers=2,
-    persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(batch_size=1,
-                      num_workers=2,
-                      persistent_workers=True,
                       sampler=dict(type='DefaultSampler', shuffle=False),
                       dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -15,6 +15,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from seg_kd.datasets import with_workers
 from seg_kd.distiller import Term
 from seg_kd.doctor.experiment import Experiment, built_optimizer, copied
 from seg_kd.doctor.finding import Finding, check, green, red, yellow
@@ -240,7 +241,7 @@ def stage_cost(experiment: Experiment, runner: Runner,
         runner.student_hook.after_train(runner)
     broken = broken or ', '.join(bad_weights(model)[:2])
     loader = cfg.train_dataloader
-    workers = experiment.cfg.train_dataloader.get('num_workers', 0)
+    workers = with_workers(experiment.cfg.train_dataloader)['num_workers']
     waits = median(experiment.data_seconds)
     step = median(seconds[1:])
     return dict(seconds=max(step, waits / workers) if workers else step +
