@@ -38,6 +38,8 @@ optim_wrapper = dict(
 env_cfg = dict(cudnn_benchmark=True,
                mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
                dist_cfg=dict(backend='nccl'))
+# On a GPU two runs differ in the last digits, unless `--cfg-options
+# randomness.deterministic=True`, which is slower.
 randomness = dict(seed=0)
 # The models name plain BN. On several GPUs `--cfg-options sync_bn=torch`
 # turns it into SyncBN when the runner wraps the model.

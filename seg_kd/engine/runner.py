@@ -58,6 +58,22 @@ class DistillRunner(Runner):
             torch.distributed.init_process_group(backend='gloo')
         super().setup_env(env_cfg)
 
+    def set_randomness(self,
+                       seed: int | None,
+                       diff_rank_seed: bool = False,
+                       deterministic: bool = False) -> None:
+        """As the base class does; ``deterministic`` also makes cuBLAS so.
+
+        An operation that has no deterministic form warns, and is used.
+        """
+        if deterministic:
+            # read when cuBLAS is first used
+            os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+            torch.backends.cudnn.benchmark = False
+        super().set_randomness(seed, diff_rank_seed, deterministic)
+        if deterministic:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+
     def build_logger(self, *args, **kwargs) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
         connect()

@@ -1,8 +1,10 @@
 """What a run sets by its device and by how its processes were started."""
 import argparse
+import os
 
 import pytest
 import torch
+from conftest import build_runner
 from mmengine.config import Config
 from torch.nn.parallel import DistributedDataParallel
 
@@ -75,3 +77,19 @@ def test_wrapper_keeps_the_defaults(monkeypatch, gpu):
     assert runner._with_defaults(given) == {**given, **device}
     MODEL_WRAPPERS.register_module(module=Other, force=True)
     assert runner._with_defaults(dict(type='Other')) == dict(type='Other')
+
+
+def test_a_gpu_can_be_made_deterministic(plain_config, monkeypatch):
+    monkeypatch.delenv('CUBLAS_WORKSPACE_CONFIG', raising=False)
+    monkeypatch.setattr(torch.backends.cudnn, 'benchmark', True)
+    monkeypatch.setattr(torch.backends.cudnn, 'deterministic', False)
+    plain_config.randomness.deterministic = True
+    try:
+        build_runner(plain_config)
+        assert os.environ['CUBLAS_WORKSPACE_CONFIG'] == ':4096:8'
+        assert torch.backends.cudnn.deterministic
+        assert not torch.backends.cudnn.benchmark
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
