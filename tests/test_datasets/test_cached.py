@@ -59,9 +59,18 @@ def cached(**settings) -> Cached:
     return TRANSFORMS.build(dict(type='Cached', **settings))
 
 
-def test_samples_are_the_same_in_every_epoch(folder):
+@pytest.fixture(params=['memory', 'disk'])
+def where(request, tmp_path):
+    """The arguments of a cache in memory, or on disk."""
+    if request.param == 'memory':
+        return {}
+    return dict(folder=str(tmp_path / 'decoded'))
+
+
+def test_samples_are_the_same_in_every_epoch(folder, where):
     plain = dataset(folder, LOAD + AUGMENT)
-    kept = dataset(folder, [dict(type='Cached', transforms=LOAD), *AUGMENT])
+    kept = dataset(folder,
+                   [dict(type='Cached', transforms=LOAD, **where), *AUGMENT])
     for draw in range(9):
         a, b = (data[draw % 3, draw] for data in (plain, kept))
         assert a['inputs'].equal(b['inputs'])
@@ -82,8 +91,8 @@ def test_files_are_read_once(folder):
     assert np.array_equal(first['gt_seg_map'], again['gt_seg_map'])
 
 
-def test_what_comes_next_cannot_change_the_cache(folder):
-    transform = cached(transforms=LOAD)
+def test_what_comes_next_cannot_change_the_cache(folder, where):
+    transform = cached(transforms=LOAD, **where)
     before = copy.deepcopy(transform(reading(folder)))
     spoilt = transform(reading(folder))
     spoilt['img'][:] = 0
@@ -101,12 +110,38 @@ def test_no_more_is_kept_than_there_is_room_for(folder, caplog):
     for _ in range(2):
         for index in range(3):
             transform(reading(folder, index))
-    assert transform.room == 0
+    assert transform.store.room == 0
     (folder / 'images/1.jpg').unlink()
     transform(reading(folder, 1))
     (folder / 'images/2.jpg').unlink()
     with pytest.raises(FileNotFoundError):
         transform(reading(folder, 2))
+
+
+def test_disk_is_read_by_others_and_knows_changes(folder, tmp_path):
+    decoded = str(tmp_path / 'decoded')
+    first = cached(transforms=LOAD, folder=decoded)(reading(folder))
+    other = cached(transforms=LOAD, folder=decoded)  # of another worker
+    other.transforms = None  # not run
+    given = dict(reading(folder), sample_idx=7)
+    again = other(given)
+    assert np.array_equal(first['img'], again['img'])
+    assert again['sample_idx'] == 7 and again['ori_shape'] == (24, 40)
+    assert again['seg_fields'] == ['gt_seg_map']
+    image = folder / 'images/0.jpg'
+    image.write_bytes((folder / 'images/1.jpg').read_bytes())
+    changed = cached(transforms=LOAD, folder=decoded)(reading(folder))
+    assert not np.array_equal(first['img'], changed['img'])
+    assert len(list((tmp_path / 'decoded').iterdir())) == 2
+    whole = cached(transforms=LOAD[:2], folder=decoded)(reading(folder))
+    assert whole['img'].shape == (24, 40, 3)
+
+
+def test_a_full_disk_is_left_alone(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr('seg_kd.datasets.cached.FREE', 2**60)
+    transform = cached(transforms=LOAD, folder=str(tmp_path / 'decoded'))
+    transform(reading(folder))
+    assert not list((tmp_path / 'decoded').iterdir())
 
 
 def test_random_transforms_are_refused(folder):
