@@ -94,6 +94,85 @@ class CropWithClassCap(albumentations.RandomCrop):
         return 0 < counts.max() < self.max_ratio * counts.sum()
 
 
+class ScaledCrop(CropWithClassCap):
+    """A ``RandomScale`` and the ``CropWithClassCap`` behind it, as one.
+
+    The draws are those of the two, and so is the label map. Of an image that
+    is enlarged only what the crop keeps is made: each value is within one of
+    256 levels, as it is rounded from another fraction. One that is made
+    smaller is the same, as are all that have to be padded.
+
+    Made by :meth:`join`.
+    """
+    scale: albumentations.RandomScale
+
+    @classmethod
+    def join(cls, scale: Any, crop: Any) -> list:
+        """It in a list, or the two where they cannot be one."""
+        if not (type(scale) is albumentations.RandomScale
+                and type(crop) is CropWithClassCap and scale.p == crop.p == 1
+                and scale.interpolation == cv2.INTER_LINEAR
+                and scale.mask_interpolation == cv2.INTER_NEAREST
+                and scale.area_for_downscale != 'image_mask'):
+            return [scale, crop]
+        made = cls(crop.height, crop.width, crop.max_ratio, crop.ignore_index,
+                   crop.fill, crop.stride)
+        made.scale = scale
+        return [made]
+
+    def set_random_state(self, *generators: Any) -> None:
+        super().set_random_state(*generators)
+        self.scale.set_random_state(*generators)
+
+    def get_params_dependent_on_data(self, params: dict[str, Any],
+                                     data: dict[str, Any]) -> dict[str, Any]:
+        factor = self.scale.get_params()['scale']
+        size = tuple(int(n * factor) for n in params['shape'][:2])
+        data = dict(data, mask=Nearest(data['mask'], size))
+        found = super().get_params_dependent_on_data(dict(params, shape=size),
+                                                     data)
+        return dict(found, factor=factor, size=size)
+
+    def apply(self, img: np.ndarray, crop_coords: tuple, factor: float,
+              size: tuple, **params: Any) -> np.ndarray:
+        if factor <= 1 or params.get('pad_params') is not None:
+            img = self.scale.apply(img, scale=factor)
+            return super().apply(img, crop_coords=crop_coords, **params)
+        x, y, right, bottom = crop_coords
+        step_y, step_x = (n / m for n, m in zip(img.shape, size))
+        back = np.array([[step_x, 0, (x + .5) * step_x - .5],
+                         [0, step_y, (y + .5) * step_y - .5]])
+        return cv2.warpAffine(img,
+                              back, (right - x, bottom - y),
+                              flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                              borderMode=cv2.BORDER_REPLICATE)
+
+    def apply_to_mask(self, mask: np.ndarray, crop_coords: tuple,
+                      factor: float, size: tuple, **params: Any) -> np.ndarray:
+        if params.get('pad_params') is not None:
+            mask = self.scale.apply_to_mask(mask, scale=factor)
+            return super().apply_to_mask(mask,
+                                         crop_coords=crop_coords,
+                                         **params)
+        x, y, right, bottom = crop_coords
+        return Nearest(mask, size)[y:bottom, x:right]
+
+
+class Nearest:
+    """A label map in another size, of which only what is read is made."""
+
+    def __init__(self, label: np.ndarray, size: tuple[int, int]) -> None:
+        self.label = label
+        self.index = [
+            np.minimum((np.arange(n) * (1 / (n / m))).astype(np.intp), m - 1)
+            for n, m in zip(size, label.shape)
+        ]
+
+    def __getitem__(self, where: tuple[slice, slice]) -> np.ndarray:
+        rows, columns = (i[s] for i, s in zip(self.index, where))
+        return self.label[rows].take(columns, axis=1)
+
+
 @TRANSFORMS.register_module()
 class Albumentations(Albu):
     """A chain of albumentations' transforms, driven by numpy's global seed.
@@ -104,12 +183,16 @@ class Albumentations(Albu):
 
     Args:
         transforms: Configs; ``type`` names a class of albumentations, or
-            ``CropWithClassCap``.
+            ``CropWithClassCap``. That and a ``RandomScale`` before it are
+            done as one (:class:`ScaledCrop`).
         **kwargs: As for mmseg's ``Albu``.
     """
 
     def __init__(self, transforms: list, **kwargs: Any) -> None:
         super().__init__(transforms, update_pad_shape=False, **kwargs)
+        moves = self.aug.transforms
+        for k in range(len(moves) - 1, 0, -1):
+            moves[k - 1:k + 1] = ScaledCrop.join(*moves[k - 1:k + 1])
 
     def albu_builder(self, cfg: dict) -> object:
         kind = cfg['type']

@@ -10,6 +10,7 @@ from mmseg.registry import DATASETS, TRANSFORMS
 from torch.utils.data import DataLoader
 
 from seg_kd.datasets import CropWithClassCap, SeededDataset, SeededSampler
+from seg_kd.datasets.transforms import ScaledCrop
 from seg_kd.engine.complete import resolve
 from seg_kd.errors import UserError
 
@@ -171,3 +172,50 @@ def test_same_samples_with_workers_and_after_resume(folder, monkeypatch,
     assert len(set(whole)) == 9
     assert loaded(folder, workers=2) == whole
     assert loaded(folder, workers=2, skip=3) == whole[3:]
+
+
+@pytest.mark.parametrize('size', [(60, 90), (37, 53), (24, 40), (20, 90)])
+def test_scale_and_crop_as_one(size):
+    """The same draws and labels; of an enlarged image the same but for
+    rounding, of others all the same."""
+    scale = dict(GEOMETRY[0], interpolation=1, area_for_downscale='image')
+    crop = dict(GEOMETRY[1], max_ratio=.1)
+    joined, apart = augment([scale, crop]), augment([scale, crop])
+    assert [type(t) for t in joined.aug.transforms] == [ScaledCrop]
+    move, = apart.aug.transforms
+    apart.aug.transforms[:] = [
+        move.scale, CropWithClassCap(24, 40, .1, fill=(255, ) * 3)
+    ]
+    worst, smaller = 0, 0
+    for seed in range(40):
+        results = []
+        for transform in (joined, apart):
+            np.random.seed(seed)
+            # blocks, so that some crops are too uniform
+            label = sample(*size, seed)['gt_seg_map'] // 9 // 9
+            image = sample(*size, seed)
+            image['gt_seg_map'] = label
+            results.append(transform(image))
+        one, two = results
+        np.testing.assert_array_equal(one['gt_seg_map'], two['gt_seg_map'])
+        assert one['geometry'] == two['geometry']
+        gap = np.abs(one['img'].astype(int) - two['img']).max()
+        if joined.aug.transforms[0].params['factor'] <= 1:
+            assert gap == 0
+            smaller += 1
+        worst = max(worst, gap)
+    assert worst <= 1 and smaller
+
+
+@pytest.mark.parametrize('change', [
+    dict(p=.5),
+    dict(interpolation=2),
+    dict(mask_interpolation=1),
+    dict(area_for_downscale='image_mask')
+])
+def test_other_scales_are_not_joined(change):
+    made = augment([{
+        **GEOMETRY[0], 'interpolation': 1,
+        **change
+    }, GEOMETRY[1]])
+    assert len(made.aug.transforms) == 2

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from seg_kd.datasets.cached import Cached
 from seg_kd.datasets.check import CheckLabels
-from seg_kd.datasets.transforms import Albumentations, CropWithClassCap
+from seg_kd.datasets.transforms import (Albumentations, CropWithClassCap,
+                                        ScaledCrop)
 from seg_kd.datasets.unlabelled import LoadLabels
 from seg_kd.errors import UserError
 
@@ -65,7 +66,8 @@ def unpacked(pipeline: Sequence[Any]) -> list[Any]:
         if isinstance(transform, Cached):
             found += transform.transforms.transforms
         elif isinstance(transform, Albumentations):
-            found += transform.aug.transforms
+            for move in transform.aug.transforms:
+                found += [move.scale] * isinstance(move, ScaledCrop) + [move]
         else:
             found.append(transform)
     return found
