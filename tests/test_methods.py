@@ -150,17 +150,28 @@ def test_weight_is_measured(plain_config, teacher_hook, name):
 
 
 def test_ranks_end_alike(each_config, tmp_path):
-    """torchrun on the CPU: weights, banks and queues of two processes."""
+    """torchrun on the CPU: weights, banks and queues of two processes.
+
+    All terms in a static graph; HND with gradients that meet in every second
+    iteration only.
+    """
     config = each_config
     config.custom_hooks.append(dict(type='RankSaver'))
     config.val_cfg = config.val_dataloader = config.val_evaluator = None
-    config.train_cfg.max_iters = 3
+    if config.model.type == 'SplitSegmentor':
+        config.optim_wrapper.accumulative_counts = 2
+        together = [False, True, False, True]
+    else:
+        config.model_wrapper_cfg = dict(static_graph=True)
+        together = [True] * 4
     run_on_two_ranks(config, RANK_SAVER, tmp_path)
     one, other = (torch.load(tmp_path / f'rank{i}.pth') for i in (0, 1))
     assert any('distill.crd' in key or 'tail.' in key for key in one)
     for key, value in one.items():
         if 'running_' not in key:  # batch norm's statistics are its rank's
             assert torch.equal(value, other[key]), key
+    mine, others = (torch.load(tmp_path / f'gradients{i}.pth') for i in (0, 1))
+    assert [a.equal(b) for a, b in zip(mine, others)] == together
 
 
 RANK_SAVER = '''
@@ -171,8 +182,21 @@ from seg_kd.registry import HOOKS
 
 @HOOKS.register_module()
 class RankSaver(Hook):
-    """Saves what each rank ends with."""
+    """Saves what each rank ends with, and a gradient of each iteration."""
+
+    def before_train(self, runner):
+        self.gradients, wrapper = [], runner.optim_wrapper
+        ask = wrapper.should_update
+
+        def should_update():  # asked behind each backward
+            weight = next(w for w in runner.model.parameters()
+                          if w.grad is not None)
+            self.gradients.append(weight.grad.clone())
+            return ask()
+
+        wrapper.should_update = should_update
 
     def after_train(self, runner):
+        torch.save(self.gradients, f'gradients{runner.rank}.pth')
         torch.save(runner.model.module.state_dict(), f'rank{runner.rank}.pth')
 '''

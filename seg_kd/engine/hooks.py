@@ -109,7 +109,9 @@ class DataShareHook(Hook):
             print_log(
                 f'{share:.0%} of the time is spent waiting for data. What '
                 'helps: more train_dataloader.num_workers (now '
-                f'{runner.train_dataloader.num_workers}), images stored '
-                "smaller, dict(type='Cached', transforms=[...]) around what "
-                'loads the images of a small data set', 'current',
-                logging.WARNING)
+                f'{runner.train_dataloader.num_workers}), whose default '
+                "OMP_NUM_THREADS bounds; dict(type='Cached', "
+                'transforms=[...]) around what loads the images of a small '
+                'data set, and with folder=, which keeps them on disk, those '
+                'of a large one (Cityscapes: decoded_images=FOLDER); images '
+                'stored smaller', 'current', logging.WARNING)

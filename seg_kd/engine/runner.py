@@ -100,6 +100,9 @@ class DistillRunner(Runner):
         if self.cfg.get('channels_last'):
             model = model.to(memory_format=torch.channels_last)
         if self.distributed:
+            if self.cfg.get('sync_bn') and not torch.cuda.is_available():
+                raise UserError('sync_bn needs GPUs, as torch synchronizes no '
+                                'batch norm on a CPU: leave it out')
             model_wrapper_cfg = self._with_defaults(model_wrapper_cfg or {})
         with warnings.catch_warnings():  # MMEngine uses the old name
             warnings.filterwarnings('ignore', message='`broadcast_buffers`')
@@ -175,6 +178,11 @@ class DistillRunner(Runner):
             optim_wrapper = with_rates(optim_wrapper, self.distiller)
         optim_wrapper = super().build_optim_wrapper(optim_wrapper)
         counts = getattr(optim_wrapper, '_accumulative_counts', 1)
+        if counts > 1 and getattr(self.model, 'static_graph', False):
+            raise UserError('DDP can have no static graph where gradients are '
+                            'accumulated: leave static_graph out of '
+                            'model_wrapper_cfg, or accumulative_counts out of '
+                            'optim_wrapper')
         check_checkpoint_hooks(self.hooks, counts, len(self.train_dataloader))
         return optim_wrapper
 

@@ -118,17 +118,16 @@ class Banks(nn.Module):
                index: Tensor,
                there: Tensor | None = None) -> None:
         """Moves the rows of these images, of all processes."""
-        gather = all_gather_rows if there is None else gather_processes
-        index = gather(index)
+        index, there, *vectors = gathered(index, there, student, teacher)
         if not len(index):
             return
         same = index.unsqueeze(1) == index
         if there is not None:
-            same &= gather(there)
+            same &= there
         last = len(index) - 1 - same.flip(1).long().argmax(1)
-        for bank, new in (self.student, student), (self.teacher, teacher):
+        for bank, new in zip((self.student, self.teacher), vectors):
             old = bank[index]
-            new = unit(torch.lerp(gather(new), old, self.momentum))[last]
+            new = unit(torch.lerp(new, old, self.momentum))[last]
             bank[index] = torch.where(same.any(1, keepdim=True), new, old)
 
 
@@ -295,6 +294,28 @@ def contrast(anchors: Tensor, others: Tensor, queue: Tensor, ids: Tensor,
         by_anchors[tile] = slope @ keys
         by_others += slope[:, :count].T @ anchors[tile]
     return (value * share).to(anchors.dtype), by_anchors, by_others
+
+
+def gathered(index: Tensor, there: Tensor | None, *vectors:
+             Tensor) -> list[Tensor | None]:
+    """The same of all processes, in one collective where all have as many.
+
+    That is the case with ``there``. Numbers of images travel as floats, of
+    which float32 has each up to 2**24.
+
+    Shape:
+        ``(B,) long, (B,) bool or None, (B, D)...``, and the same with the B
+        of all.
+    """
+    kind, dim = vectors[0].dtype, vectors[0].shape[1]
+    columns = [
+        x.unsqueeze(1).to(kind) for x in (index, there) if x is not None
+    ]
+    gather = all_gather_rows if there is None else gather_processes
+    rows = gather(torch.cat((*vectors, *columns), 1))
+    *found, index = rows[:, :dim * len(vectors) + 1].split(dim, 1)
+    there = None if there is None else rows[:, -1] > 0
+    return [index.squeeze(1).long(), there, *found]
 
 
 def all_gather_rows(rows: Tensor) -> Tensor:

@@ -125,7 +125,9 @@ class Taps:
         self._handles: list[Any] = []
 
     def attach(self) -> 'Taps':
-        for path, module in self.modules.items():
+        for path in self.modules:
+            # a layer may have been replaced since, as by SyncBN
+            module = self.modules[path] = resolve(self.model, path)
             if path.endswith(INPUT):
                 handle = module.register_forward_pre_hook(
                     self._input_reader(path))

@@ -93,3 +93,21 @@ def test_a_gpu_can_be_made_deterministic(plain_config, monkeypatch):
         assert torch.is_deterministic_algorithms_warn_only_enabled()
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_no_sync_bn_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    runner = DistillRunner.__new__(DistillRunner)
+    runner.cfg, runner._hooks = Config(dict(sync_bn='torch')), []
+    runner._distributed = True
+    with pytest.raises(UserError, match='sync_bn needs GPUs'):
+        runner.wrap_model(None, torch.nn.Identity())
+
+
+def test_no_static_graph_with_accumulation(plain_config):
+    plain_config.optim_wrapper.accumulative_counts = 3
+    runner = build_runner(plain_config)
+    runner.build_optim_wrapper(plain_config.optim_wrapper)
+    runner.model.static_graph = True  # as DDP says it
+    with pytest.raises(UserError, match='no static graph'):
+        runner.build_optim_wrapper(plain_config.optim_wrapper)

@@ -173,3 +173,15 @@ def test_every_real_name_resolves(net):
     for name, module in net.named_modules():
         if name:
             assert resolve(net, name) is module
+
+
+def test_a_layer_that_was_replaced_is_read():
+    """As SyncBN takes the place of batch norm when a model is wrapped."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
+    taps = Taps(model, ['1'])
+    taps.shapes(torch.zeros(1, 3, 2, 2))
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model).eval()
+    seen = []
+    model[1].forward = lambda x: seen.append(x) or x + 1
+    maps = taps.run(torch.zeros(1, 3, 2, 2))
+    assert torch.equal(maps['1'], seen[0] + 1)

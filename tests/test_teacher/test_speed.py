@@ -11,6 +11,7 @@ from seg_kd.errors import UserError
 from seg_kd.hooks import TeacherHook
 from seg_kd.teacher.precision import CastWeights
 from seg_kd.teacher.side_stream import SideStream
+from seg_kd.teacher.teacher import Step
 
 FITNET = dict(type='FitNetHook', **TAPS)
 
@@ -260,3 +261,10 @@ def test_terms_wait_for_the_teacher(config):
     source.side_stream = Ahead(notes)
     runner.train()
     assert notes == ['teacher', 'student', 1, 1]
+
+
+def test_gradients_wait_for_the_teacher_too():
+    step = Step(side_stream=Ahead(notes := []))
+    step._maps = dict(a=torch.zeros(1))
+    step._gradients = {('b', 'a'): torch.zeros(1)}
+    assert step.gradients and notes == [2]
