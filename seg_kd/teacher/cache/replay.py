@@ -67,7 +67,8 @@ def unpacked(pipeline: Sequence[Any]) -> list[Any]:
             found += transform.transforms.transforms
         elif isinstance(transform, Albumentations):
             for move in transform.aug.transforms:
-                found += [move.scale] * isinstance(move, ScaledCrop) + [move]
+                joined = isinstance(move, ScaledCrop)
+                found += [move.scale, move] if joined else [move]
         else:
             found.append(transform)
     return found
