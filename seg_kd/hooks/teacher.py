@@ -96,6 +96,12 @@ class TeacherHook(Hook):
         if not isinstance(compile, (bool, dict)):
             raise UserError('TeacherHook(compile=) is True, False or a dict '
                             f'of arguments of torch.compile, not {compile!r}')
+        if own_stream and isinstance(compile, dict) and \
+                compile.get('mode') in ('reduce-overhead', 'max-autotune'):
+            raise UserError(f"compile=dict(mode={compile['mode']!r}) records "
+                            'CUDA graphs, which write over the maps that '
+                            'another stream still reads: leave out '
+                            'own_stream, or the mode')
         self.precision = None if precision is None else Precision(precision)
         self.model, self.checkpoint = model, checkpoint
         self.trust_checkpoint, self.evaluate = trust_checkpoint, evaluate

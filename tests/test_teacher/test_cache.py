@@ -316,8 +316,8 @@ def crop(**changes):
 
 @pytest.mark.parametrize('moves, expected', [
     ([dict(type='ColorJitter')], 'after ColorJitter; take it out'),
-    ([dict(type='RandomScale', scale_limit=0.)
-      ], r'after RandomScale;.*a fixed Resize'),
+    ([dict(type='RandomScale', scale_limit=0., p=1.),
+      crop()], r'after RandomScale;.*a fixed Resize'),
     ([crop(stride=4)], 'stride=4.* off the grid .*multiples of .* 8'),
     ([crop(stride=1)], 'stride=1.* off the grid'),
     ([crop(height=36)], 'height=36.* off the grid'),

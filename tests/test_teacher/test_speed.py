@@ -51,6 +51,8 @@ def norms(runner):
     (dict(precise='half'), 'no precise=; did you mean precision'),
     (dict(precision='half'), "'bfloat16', 'float16'.*, not 'half'"),
     (dict(compile='inductor'), "True, False or a dict .*, not 'inductor'"),
+    (dict(compile=dict(mode='reduce-overhead'),
+          own_stream=True), 'leave out own_stream'),
 ])
 def test_mistakes(options, message):
     with pytest.raises(UserError, match=message):
