@@ -12,6 +12,7 @@ import warnings
 from typing import Any
 
 import torch
+from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
@@ -20,10 +21,12 @@ from mmengine.runner import Runner
 from seg_kd.datasets import (check_files, classes_of, make_ready, mix_in,
                              seed_draws)
 from seg_kd.distiller import Distiller
+from seg_kd.engine import on_gpu
 from seg_kd.engine.advice import advised, mend_class_weights
 from seg_kd.engine.checkpoints import BestCheckpointHook
 from seg_kd.engine.complete import complete_hooks
 from seg_kd.engine.hooks import DataShareHook, LoadHook, SeedHook
+from seg_kd.engine.late import LateInfoHook
 from seg_kd.engine.log import connect
 from seg_kd.engine.loss_guard import LossGuardHook
 from seg_kd.engine.progress import ProgressHook, StageLogProcessor
@@ -37,6 +40,8 @@ from seg_kd.registry import DATASETS, RUNNERS
 # Hooks that a run has unless its config says None.
 MMENGINES = ('runtime_info', 'timer', 'sampler_seed', 'logger',
              'param_scheduler', 'checkpoint')
+# Hooks of ours that take the place of MMEngine's.
+OURS = dict(CheckpointHook=BestCheckpointHook, RuntimeInfoHook=LateInfoHook)
 
 
 @RUNNERS.register_module()
@@ -154,6 +159,7 @@ class DistillRunner(Runner):
     def build_model(self, model):
         model = super().build_model(model)
         mend_class_weights(model)
+        on_gpu.ready(model, get_device())
         return model
 
     def train(self):
@@ -204,14 +210,12 @@ def _is_for_the_console(record: logging.LogRecord) -> bool:
                 or 'skipped since its requires_grad' in message)
 
 
-def prepared(hooks: dict[str, Any] | None) -> dict[str, Any] | None:
+def prepared(hooks: dict[str, Any] | None) -> dict[str, Any]:
     """``default_hooks`` in which None leaves out any, not MMEngine's alone."""
-    if hooks is None:
-        return None
-    found = {}
-    for name, hook in hooks.items():
-        if isinstance(hook, dict) and hook.get('type') == 'CheckpointHook':
-            hook = {**hook, 'type': BestCheckpointHook}
+    found: dict[str, Any] = dict(runtime_info=dict(type=LateInfoHook))
+    for name, hook in (hooks or {}).items():
+        if isinstance(hook, dict):
+            hook = {**hook, 'type': OURS.get(hook.get('type'), hook.get('type'))}
         if hook is not None or name in MMENGINES:
             found[name] = hook
     return found
