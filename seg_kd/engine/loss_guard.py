@@ -66,10 +66,10 @@ class LossGuardHook(Hook):
             if tensor.is_floating_point()
         }
         self._unread.clear()
-        self._room: deque[dict[str, Tensor]] = deque(
-            {k: torch.empty_like(t)
-             for k, t in self._now.items()}
-            for _ in range(1 + any(map(on_gpu, self._now.values()))))
+        self._room: deque[dict[str, Tensor]] = deque({
+            k: torch.empty_like(t)
+            for k, t in self._now.items()
+        } for _ in range(1 + any(map(on_gpu, self._now.values()))))
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None):
         self._room.rotate()

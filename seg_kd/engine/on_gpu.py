@@ -110,9 +110,9 @@ def is_batch(data: dict) -> bool:
     labels = [s.gt_sem_seg.data for s in samples if LABEL in s]
     return (len({(x.shape, x.dtype)
                  for x in images}) == 1 and images[0].dim() == 3
-            and all(x.shape == (1, *images[0].shape[1:]) for x in labels)
-            and len({x.dtype
-                     for x in labels}) <= 1
+            and all(x.shape == (1, *images[0].shape[1:])
+                    for x in labels) and len({x.dtype
+                                              for x in labels}) <= 1
             and all(x.device.type == 'cpu' for x in [*images, *labels]))
 
 
@@ -183,6 +183,11 @@ def accuracy(pred: Tensor,
     if pred.device.type == 'cpu' or topk != 1 or thresh is not None or \
             ignore_index is None or not pred.numel():
         return mmsegs_accuracy(pred, target, topk, thresh, ignore_index)
+    return share_right(pred, target, ignore_index)
+
+
+def share_right(pred: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    """``(N, K, H, W), (N, H, W) -> (1,)``, in percent of the valid pixels."""
     counts = target != ignore_index
     right = (pred.argmax(1) == target) & counts
     tiny = torch.finfo(torch.float32).eps

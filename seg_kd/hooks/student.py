@@ -126,9 +126,7 @@ class StudentHook(Hook):
         bare = [k for k, s in enumerate(samples) if 'gt_sem_seg' not in s]
         labels = stack_labels(samples, bare, images, self.ignore_index)
         self.distiller.teach(images, labels, samples)
-        whole = [
-            k in bare or bool(s.get(MARK)) for k, s in enumerate(samples)
-        ]
+        whole = [k in bare or bool(s.get(MARK)) for k, s in enumerate(samples)]
         for step in self.distiller.steps.values():
             if step.mask is not None and any(whole):
                 # where a label map says nothing

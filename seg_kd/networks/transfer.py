@@ -60,7 +60,11 @@ class Fetched:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.names = list(values)
-        far = {k: v.detach() for k, v in values.items() if on_gpu(v)}
+        values = {
+            k: v.detach() if isinstance(v, Tensor) else v
+            for k, v in values.items()
+        }
+        far = {k: v for k, v in values.items() if on_gpu(v)}
         self._near = {k: float(v) for k, v in values.items() if k not in far}
         self._far, self._arrived = list(far), None
         self.late = bool(far)
