@@ -507,8 +507,8 @@ class Distiller(nn.Module):
                 continue
             mine = added(v.mean() for v in terms[term.name].values())
             # both on every process: SyncBN's backward waits for the others
-            found[term.name] = grad_norm(mine,
-                                         tapped), grad_norm(whole, tapped)
+            pull, own = grad_norm(mine, tapped), grad_norm(whole, tapped)
+            found[term.name] = pull, own
         if not found:
             return {}
         counts = torch.stack([own > 0 for _, own in found.values()]).tolist()

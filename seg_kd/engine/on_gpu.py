@@ -108,12 +108,13 @@ def is_batch(data: dict) -> bool:
     if not samples or any(set(s.keys()) - {LABEL} for s in samples):
         return False
     labels = [s.gt_sem_seg.data for s in samples if LABEL in s]
-    return (len({(x.shape, x.dtype)
-                 for x in images}) == 1 and images[0].dim() == 3
-            and all(x.shape == (1, *images[0].shape[1:])
-                    for x in labels) and len({x.dtype
-                                              for x in labels}) <= 1
-            and all(x.device.type == 'cpu' for x in [*images, *labels]))
+    if any(x.device.type != 'cpu' for x in (*images, *labels)):
+        return False
+    (kind, *others), kinds = ({(x.shape, x.dtype)
+                               for x in found} for found in (images, labels))
+    shape = torch.Size((1, *kind[0][1:]))
+    return (not others and len(kind[0]) == 3 and len(kinds) <= 1
+            and all(found == shape for found, _ in kinds))
 
 
 def narrowest(labels: list[Tensor]) -> torch.dtype:

@@ -215,9 +215,8 @@ def prepared(hooks: dict[str, Any] | None) -> dict[str, Any]:
     found: dict[str, Any] = dict(runtime_info=dict(type=LateInfoHook))
     for name, hook in (hooks or {}).items():
         if isinstance(hook, dict):
-            hook = {
-                **hook, 'type': OURS.get(hook.get('type'), hook.get('type'))
-            }
+            kind = hook.get('type')
+            hook = {**hook, 'type': OURS.get(kind, kind)}
         if hook is not None or name in MMENGINES:
             found[name] = hook
     return found

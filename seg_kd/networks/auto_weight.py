@@ -61,10 +61,10 @@ class AutoWeight(nn.Module):
         self.measured += 1
         self._count += 1
         if self._count == self.iterations:
+            weight = self.value().item()
             logging.getLogger(__name__).info(
-                f'{self.name}: weight {self.value().item():.4g}, {self.ratio:g} '
-                f'times the gradient of the task over {self.iterations} '
-                'iterations')
+                f'{self.name}: weight {weight:.4g}, {self.ratio:g} times the '
+                f'gradient of the task over {self.iterations} iterations')
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
