@@ -206,7 +206,7 @@ class Iteration:
     number: int = 0
     batch: Any = None
     weights: dict[str, Tensor] = field(default_factory=dict)
-    losses: Fetched | None = None
+    losses: Fetched = field(default_factory=lambda: Fetched({}))
 
 
 def largest(value: Any) -> Any:

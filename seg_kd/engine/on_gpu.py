@@ -34,6 +34,7 @@ def ready(model: nn.Module, device: str) -> None:
     if torch.device(device).type == 'cpu':
         return
     decode_head.accuracy = accuracy
+    module: Any
     for module in model.modules():
         if type(module) is CrossEntropyLoss and \
                 module.cls_criterion is cross_entropy:

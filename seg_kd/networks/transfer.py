@@ -66,8 +66,8 @@ class Fetched:
         }
         far = {k: v for k, v in values.items() if on_gpu(v)}
         self._near = {k: float(v) for k, v in values.items() if k not in far}
-        self._far, self._arrived = list(far), None
-        self.late = bool(far)
+        self._far, self.late = list(far), bool(far)
+        self._arrived: torch.cuda.Event | None = None
         if not far:
             return
         found = torch.stack([v.reshape(()) for v in far.values()])
