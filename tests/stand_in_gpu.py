@@ -17,6 +17,7 @@ import sys
 import traceback
 import types
 import warnings
+from functools import lru_cache
 
 import torch
 from torch.utils._python_dispatch import (TorchDispatchMode,
@@ -100,15 +101,21 @@ class Watch(TorchDispatchMode):
             torch.device('cpu') if on_gpu(x) else x for x in flat
         ], spec)
         found, shape = tree_flatten(func(*held_args, **held_kwargs))
-        views = any(r.alias_info is not None and not r.alias_info.is_write
-                    for r in func._schema.returns)
-        self.kernels += not views and 'empty' not in name
+        self.kernels += is_kernel(func)
         found = [
             OnGpu(x) if isinstance(x, torch.Tensor) and result_here else x
             for x in found
         ]
         return return_and_correct_aliasing(func, args, kwargs,
                                            tree_unflatten(found, shape))
+
+
+@lru_cache(maxsize=None)
+def is_kernel(func):
+    """Whether it computes something, and is neither a view nor room."""
+    views = any(r.alias_info is not None and not r.alias_info.is_write
+                for r in func._schema.returns)
+    return not views and 'empty' not in func.overloadpacket.__name__
 
 
 def crossing(name, args, kwargs):
@@ -162,7 +169,7 @@ def check_together(func, flat):
 
 def place():
     """The innermost line of these packages that is running."""
-    for frame, line in reversed(list(traceback.walk_stack(None))[::-1]):
+    for frame, line in traceback.walk_stack(sys._getframe()):
         path = frame.f_code.co_filename
         for package in PACKAGES:
             if f'{os.sep}{package}{os.sep}' in path:
