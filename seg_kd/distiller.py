@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from seg_kd.errors import UserError
 from seg_kd.networks.auto_weight import AutoWeight, grad_norm, total
 from seg_kd.networks.taps import Taps
+from seg_kd.networks.transfer import sent
 from seg_kd.networks.unwrap import unwrap_model
 from seg_kd.teacher.teacher import Step, Teacher
 
@@ -265,7 +266,7 @@ class Term:
         """The terms, without weight; ``step.logged`` takes what is no term."""
         device = in_list(teacher)[0].device
         extras = {
-            k: v if v is None else v.to(device)
+            k: v if v is None else sent(v, device)
             for k, v in self.extras(step).items() if k in self._takes
         }
         with self._explained():
@@ -496,9 +497,9 @@ class Distiller(nn.Module):
         As ``<term>_gradient_ratio``: the norm of its gradient at the maps
         that it taps, per norm of the task's gradient there. Terms without
         such a map, and maps where the task has no gradient, are left out. No
-        parameter gets a gradient.
+        parameter gets a gradient. It waits once for a GPU.
         """
-        found: dict[str, Tensor] = {}
+        found: dict[str, tuple[Tensor, Tensor]] = {}
         whole = total(task)
         for term in self.terms:
             tapped = in_list(pick(maps, term.student))
@@ -507,9 +508,15 @@ class Distiller(nn.Module):
             mine = added(v.mean() for v in terms[term.name].values())
             # both on every process: SyncBN's backward waits for the others
             pull, own = grad_norm(mine, tapped), grad_norm(whole, tapped)
-            if own > 0:
-                found[f'{term.name}_gradient_ratio'] = pull / own
-        return found
+            found[term.name] = pull, own
+        if not found:
+            return {}
+        counts = torch.stack([own > 0 for _, own in found.values()]).tolist()
+        return {
+            f'{name}_gradient_ratio': pull / own
+            for (name, (pull, own)), counted in zip(found.items(), counts)
+            if counted
+        }
 
     def get_extra_state(self) -> dict[str, int]:
         return dict(iteration=self.iteration)

@@ -17,6 +17,7 @@ import sys
 import traceback
 import types
 import warnings
+from functools import lru_cache
 
 import torch
 from torch.utils._python_dispatch import (TorchDispatchMode,
@@ -37,6 +38,7 @@ set_up(
                           get_amp_supported_dtype=lambda: [torch.half]))
 torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=) copies
 
+PACKAGES = 'seg_kd', 'mmseg', 'mmengine', 'mmcv'
 READS = '_local_scalar_dense', 'equal'
 SIZES = ('nonzero', 'unique', '_unique2', 'unique_consecutive', 'unique_dim',
          'masked_select', 'bincount', 'repeat_interleave')
@@ -60,6 +62,9 @@ class OnGpu(torch.Tensor):
     @classmethod
     def __torch_dispatch__(cls, func, kinds, args=(), kwargs=None):
         raise RuntimeError(f'{func} outside of Watch')
+
+    def tolist(self):
+        return self.cpu().tolist()
 
 
 def on_gpu(x):
@@ -89,16 +94,14 @@ class Watch(TorchDispatchMode):
         wait = wait or number_needed(name, args)
         if wait:
             self.waits.append(f'{wait} at {place()}')
-        if wait is None and name != 'copy_':
+        if wait is None and name not in ('copy_', '_to_copy'):
             check_together(func, flat)
         held_args, held_kwargs = tree_unflatten([
             x.held if isinstance(x, OnGpu) else
             torch.device('cpu') if on_gpu(x) else x for x in flat
         ], spec)
         found, shape = tree_flatten(func(*held_args, **held_kwargs))
-        views = any(r.alias_info is not None and not r.alias_info.is_write
-                    for r in func._schema.returns)
-        self.kernels += not views and 'empty' not in name
+        self.kernels += is_kernel(func)
         found = [
             OnGpu(x) if isinstance(x, torch.Tensor) and result_here else x
             for x in found
@@ -107,18 +110,37 @@ class Watch(TorchDispatchMode):
                                            tree_unflatten(found, shape))
 
 
+@lru_cache(maxsize=None)
+def is_kernel(func):
+    """Whether it computes something, and is neither a view nor room."""
+    views = any(r.alias_info is not None and not r.alias_info.is_write
+                for r in func._schema.returns)
+    return not views and 'empty' not in func.overloadpacket.__name__
+
+
 def crossing(name, args, kwargs):
     """Whether a copy between host and GPU blocks; is the result there?"""
     if name == '_to_copy':
         target = kwargs.get('device') or args[0].device
         across = on_gpu(args[0]) != on_gpu(target)
-        return (f'copy to {target.type}' if across
-                and not kwargs.get('non_blocking') else None, on_gpu(target))
+        found = None
+        if across and not kwargs.get('non_blocking'):
+            found = f'copy to {target.type}'
+        elif across and on_gpu(target):
+            found = not_pinned(args[0])
+        return found, on_gpu(target)
     if name == 'copy_':
         across = on_gpu(args[0]) != on_gpu(args[1])
         blocking = across and args[1].dim() and args[2:] != (True, )
         return 'copy' if blocking else None, on_gpu(args[0])
     return None, True
+
+
+def not_pinned(tensor):
+    """A large copy that blocks all the same; one place pins what it sends."""
+    small = tensor.numel() * tensor.element_size() <= 2**16
+    sends = place().startswith('seg_kd/networks/transfer.py')
+    return None if small or sends else 'copy from memory not pinned'
 
 
 def number_needed(name, args):
@@ -146,11 +168,13 @@ def check_together(func, flat):
 
 
 def place():
-    """The innermost line of the package that is running."""
-    for frame in reversed(traceback.extract_stack()):
-        if f'seg_kd{os.sep}' in frame.filename:
-            short = frame.filename[frame.filename.rindex('seg_kd' + os.sep):]
-            return f'{short}:{frame.lineno}'
+    """The innermost line of these packages that is running."""
+    for frame, line in traceback.walk_stack(sys._getframe()):
+        path = frame.f_code.co_filename
+        for package in PACKAGES:
+            if f'{os.sep}{package}{os.sep}' in path:
+                short = path[path.rindex(f'{os.sep}{package}{os.sep}') + 1:]
+                return f'{short}:{line}'
     return 'the backward pass'
 
 

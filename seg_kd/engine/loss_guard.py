@@ -1,5 +1,8 @@
 """Ends a run whose losses or weights go bad, and keeps what shows why."""
+import math
 import os
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,6 +14,7 @@ from seg_kd.engine.stages import BROKEN, latest_checkpoint
 from seg_kd.errors import UserError
 from seg_kd.networks.checkpoint import write_checkpoint
 from seg_kd.networks.classes import heads
+from seg_kd.networks.transfer import Fetched, on_gpu
 from seg_kd.networks.unwrap import unwrap_model
 from seg_kd.registry import HOOKS
 
@@ -22,12 +26,14 @@ class LossGuardHook(Hook):
     At once where a loss, or a weight that would be saved, is infinite or NaN.
     Also where the loss has exploded: for ``patience`` iterations on end the
     sum was more than ``factor`` times its median over the ``window``
-    iterations before them. The values have been read for the log already: no
-    check waits for a GPU.
+    iterations before them. On a GPU a loss is looked at when the next
+    iteration has been enqueued, or something is to be validated or saved: so
+    the GPU always has work.
 
     ``broken_batch.pth`` in the folder of the stage then holds the batch, the
-    weights with which the iteration began (a copy of them is kept for that)
-    and the config; ``seg-kd doctor --replay FILE`` looks into it.
+    weights with which the iteration began (a copy of them is kept for that,
+    on a GPU two) and the config; ``seg-kd doctor --replay FILE`` looks into
+    it.
     :class:`~seg_kd.engine.DistillRunner` adds this hook where a config does
     not.
 
@@ -49,37 +55,60 @@ class LossGuardHook(Hook):
                             f'and patience= at least 1, not {factor} and '
                             f'{patience}')
         self.factor, self.patience, self.window = factor, patience, window
-        self.batch: Any = None
-        self.iteration = 0  # as the log counts them
+        self.at = Iteration()  # the one that a stop is about
+        self._unread: deque[Iteration] = deque()
 
     def before_train(self, runner) -> None:
-        """Makes room for a copy of all that an iteration changes."""
+        """Makes room for copies of all that an iteration changes."""
         self._now = {
             name: tensor.detach()
             for name, tensor in tensors(runner.model).items()
             if tensor.is_floating_point()
         }
-        self._before = {k: torch.empty_like(t) for k, t in self._now.items()}
+        self._unread.clear()
+        self._room: deque[dict[str, Tensor]] = deque({
+            k: torch.empty_like(t)
+            for k, t in self._now.items()
+        } for _ in range(1 + any(map(on_gpu, self._now.values()))))
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None):
-        self.batch, self.iteration = data_batch, runner.iter + 1
+        self._room.rotate()
+        self.at = Iteration(runner.iter + 1, data_batch, self._room[0])
         if self._now:
-            torch._foreach_copy_(list(self._before.values()),
+            torch._foreach_copy_(list(self.at.weights.values()),
                                  list(self._now.values()))
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: dict) -> None:
-        bad = [
-            name for name, value in outputs.items()
-            if 'loss' in name and not torch.as_tensor(value).isfinite().all()
-        ]
-        if bad:
-            terms = [n for n in bad if n != 'loss']
-            self._stop(
-                runner, f'not finite: {", ".join(terms) or "the sum"} in the '
-                'batch', (terms or bad)[0])
+        self.at.losses = losses = Fetched({
+            name: largest(value)
+            for name, value in outputs.items() if 'loss' in name
+        })
+        self._unread.append(self.at)
+        self._check_finite(runner, leave=int(losses.late))
         if self.factor and self.every_n_train_iters(runner, self.patience):
             self._check_growth(runner, outputs)
+
+    def _check_finite(self, runner, leave: int = 0) -> None:
+        """Of all iterations but the last ones, which may not be there yet."""
+        while len(self._unread) > leave:
+            iteration = self._unread.popleft()
+            bad = [
+                name for name, value in iteration.losses.numbers.items()
+                if not math.isfinite(value)
+            ]
+            if bad:
+                self.at = iteration
+                terms = [n for n in bad if n != 'loss']
+                self._stop(
+                    runner, f'not finite: {", ".join(terms) or "the sum"} in '
+                    'the batch', (terms or bad)[0])
+
+    def before_val(self, runner) -> None:
+        self._check_finite(runner)
+
+    def after_train(self, runner) -> None:
+        self._check_finite(runner)
 
     def _check_growth(self, runner, outputs: dict) -> None:
         scalars = runner.message_hub.log_scalars
@@ -106,8 +135,9 @@ class LossGuardHook(Hook):
                 f'{self.patience} iterations, now in the batch', worst)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        if self.batch is None:  # not in a training
+        if self.at.batch is None:  # not in a training
             return
+        self._check_finite(runner)
         bad = [
             name for name, finite in finite_parameters(runner.model).items()
             if not finite
@@ -126,11 +156,11 @@ class LossGuardHook(Hook):
         path = os.path.join(runner.work_dir, BROKEN)
         stage = runner.cfg.get('stage') or {}
         try:
-            batch = batch_of(self.batch, ignored(runner.model))
+            batch = batch_of(self.at.batch, ignored(runner.model))
             write_checkpoint(
                 dict(config=runner.cfg.pretty_text,
                      stage=stage.get('name') or None,
-                     iteration=self.iteration,
+                     iteration=self.at.number,
                      culprit=culprit,
                      batch=batch,
                      model=self._weights(runner.model)), path)
@@ -143,7 +173,7 @@ class LossGuardHook(Hook):
         good = f'the last good checkpoint is {last}' if last else \
             'there is no checkpoint yet'
         raise UserError(
-            f'iteration {self.iteration}: {what}{saved}; {good}. Lower the '
+            f'iteration {self.at.number}: {what}{saved}; {good}. Lower the '
             'learning rate or the weight of the term, or set '
             'optim_wrapper.clip_grad=dict(max_norm=1.); then start again in '
             'another --work-dir')
@@ -152,7 +182,7 @@ class LossGuardHook(Hook):
         """The model's as the iteration began with them."""
         state = unwrap_model(model).state_dict()
         there = tensors(model)
-        for name, before in self._before.items():
+        for name, before in self.at.weights.items():
             # a buffer may have been replaced since
             same = there.get(name) is not None and \
                 there[name].data_ptr() == self._now[name].data_ptr()
@@ -160,6 +190,30 @@ class LossGuardHook(Hook):
                 state[name] = before
         return {k: v.detach().cpu() for k, v in state.items()
                 if isinstance(v, Tensor)}  # yapf: disable
+
+
+@dataclass(eq=False)
+class Iteration:
+    """What is kept of one, until its losses have been looked at.
+
+    Attributes:
+        number: As the log counts them, from 1.
+        batch: As the loader gave it.
+        weights: With which it began.
+        losses: Their values, or where they are not numbers, the largest.
+    """
+
+    number: int = 0
+    batch: Any = None
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    losses: Fetched = field(default_factory=lambda: Fetched({}))
+
+
+def largest(value: Any) -> Any:
+    """One number that is finite if all are."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        return value.detach().abs().amax()
+    return value
 
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import warnings
 from typing import Any
 
 import torch
+from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
@@ -21,10 +22,12 @@ from torch.nn.parallel import DistributedDataParallel
 from seg_kd.datasets import (check_files, classes_of, make_ready, mix_in,
                              seed_draws, with_workers)
 from seg_kd.distiller import Distiller
+from seg_kd.engine import on_gpu
 from seg_kd.engine.advice import advised, mend_class_weights
 from seg_kd.engine.checkpoints import BestCheckpointHook
 from seg_kd.engine.complete import complete_hooks
 from seg_kd.engine.hooks import DataShareHook, LoadHook, SeedHook
+from seg_kd.engine.late import LateInfoHook
 from seg_kd.engine.log import connect
 from seg_kd.engine.loss_guard import LossGuardHook
 from seg_kd.engine.progress import ProgressHook, StageLogProcessor
@@ -38,6 +41,8 @@ from seg_kd.registry import DATASETS, MODEL_WRAPPERS, RUNNERS, is_kind
 # Hooks that a run has unless its config says None.
 MMENGINES = ('runtime_info', 'timer', 'sampler_seed', 'logger',
              'param_scheduler', 'checkpoint')
+# Hooks of ours that take the place of MMEngine's.
+OURS = dict(CheckpointHook=BestCheckpointHook, RuntimeInfoHook=LateInfoHook)
 
 
 @RUNNERS.register_module()
@@ -189,6 +194,7 @@ class DistillRunner(Runner):
     def build_model(self, model):
         model = super().build_model(model)
         mend_class_weights(model)
+        on_gpu.ready(model, get_device())
         return model
 
     def train(self):
@@ -239,14 +245,13 @@ def _is_for_the_console(record: logging.LogRecord) -> bool:
                 or 'skipped since its requires_grad' in message)
 
 
-def prepared(hooks: dict[str, Any] | None) -> dict[str, Any] | None:
+def prepared(hooks: dict[str, Any] | None) -> dict[str, Any]:
     """``default_hooks`` in which None leaves out any, not MMEngine's alone."""
-    if hooks is None:
-        return None
-    found = {}
-    for name, hook in hooks.items():
-        if isinstance(hook, dict) and hook.get('type') == 'CheckpointHook':
-            hook = {**hook, 'type': BestCheckpointHook}
+    found: dict[str, Any] = dict(runtime_info=dict(type=LateInfoHook))
+    for name, hook in (hooks or {}).items():
+        if isinstance(hook, dict):
+            kind = hook.get('type')
+            hook = {**hook, 'type': OURS.get(kind, kind)}
         if hook is not None or name in MMENGINES:
             found[name] = hook
     return found

@@ -16,6 +16,7 @@ from seg_kd.errors import UserError
 from seg_kd.hooks.distill import DistillHook
 from seg_kd.hooks.teacher import TeacherHook
 from seg_kd.networks.normalization import image_channels
+from seg_kd.networks.transfer import sent
 from seg_kd.networks.unwrap import unwrap_model
 
 
@@ -125,10 +126,12 @@ class StudentHook(Hook):
         bare = [k for k, s in enumerate(samples) if 'gt_sem_seg' not in s]
         labels = stack_labels(samples, bare, images, self.ignore_index)
         self.distiller.teach(images, labels, samples)
-        whole = bare + [k for k, s in enumerate(samples) if s.get(MARK)]
+        whole = [k in bare or bool(s.get(MARK)) for k, s in enumerate(samples)]
         for step in self.distiller.steps.values():
-            if step.mask is not None and whole:  # a label map says nothing
-                step.mask[whole] = True
+            if step.mask is not None and any(whole):
+                # where a label map says nothing
+                step.mask |= sent(torch.tensor(whole),
+                                  step.mask.device)[:, None, None]
         if not self._labels_seen:
             self._labels_seen = True
             check_labels(self.distiller)

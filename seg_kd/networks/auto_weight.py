@@ -32,7 +32,8 @@ class AutoWeight(nn.Module):
         # Sums of norms, of task and term. Checkpoints know them as "pulls".
         self.register_buffer('pulls', torch.zeros(2))
         self.register_buffer('measured', torch.zeros((), dtype=torch.long))
-        self._frozen = False  # asking the buffer would wait for a GPU
+        # `measured`, once it is known: asking the buffer waits for a GPU
+        self._count: int | None = None
 
     def extra_repr(self) -> str:
         return f'ratio={self.ratio}, iterations={self.iterations}'
@@ -44,8 +45,9 @@ class AutoWeight(nn.Module):
         Raises:
             UserError: The task has no gradient at these maps.
         """
-        self._frozen = self._frozen or bool(self.measured >= self.iterations)
-        if self._frozen:
+        if self._count is None:
+            self._count = int(self.measured)
+        if self._count >= self.iterations:
             return
         norms = torch.stack([grad_norm(task, maps), grad_norm(term, maps)])
         if distributed.is_available() and distributed.is_initialized():
@@ -57,11 +59,16 @@ class AutoWeight(nn.Module):
                 'give the weight as a number')
         self.pulls += norms
         self.measured += 1
-        if self.measured == self.iterations:
+        self._count += 1
+        if self._count == self.iterations:
+            weight = self.value().item()
             logging.getLogger(__name__).info(
-                f'{self.name}: weight {self.value():.4g}, {self.ratio:g} '
-                f'times the gradient of the task over {self.iterations} '
-                'iterations')
+                f'{self.name}: weight {weight:.4g}, {self.ratio:g} times the '
+                f'gradient of the task over {self.iterations} iterations')
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._count = None
 
     def value(self) -> Tensor:
         """0 as long as the term has had no gradient at all."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from seg_kd.datasets import SeededDataset
 from seg_kd.errors import UserError
+from seg_kd.networks.transfer import stacked
 from seg_kd.networks.unwrap import unwrap_model
 from seg_kd.teacher.cache.map_store import GIB, MapStore
 from seg_kd.teacher.cache.replay import (NotExact, check_moves,
@@ -54,10 +55,10 @@ class TeacherCache:
         moves = [sample.get('geometry', ()) for sample in data_samples]
         return {
             path:
-            torch.stack([
+            stacked([
                 replay(maps[path], geometry, stride)
                 for maps, geometry in zip(whole, moves)
-            ]).to(get_device())
+            ], get_device())
             for path, stride in self.strides.items()
         }
 

@@ -1,0 +1,130 @@
+"""Values of the log, read from a GPU when they are wanted, not when made."""
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from mmengine.hooks import RuntimeInfoHook
+from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.optim import OptimWrapperDict
+
+from seg_kd.networks.transfer import Fetched, on_gpu
+from seg_kd.registry import HOOKS
+
+LONGEST = 1000  # iterations whose values wait to be joined to the others
+
+
+@HOOKS.register_module()
+class LateInfoHook(RuntimeInfoHook):
+    """MMEngine's, but it never waits for a GPU.
+
+    MMEngine's reads each loss of an iteration by itself, at once. Here they
+    come in one copy, which is looked at an iteration later, or when somebody
+    asks: the log, a checkpoint, a hook that reads ``runner.message_hub``. The
+    norm of clipped gradients is among them.
+    :class:`~seg_kd.engine.DistillRunner` takes this hook for MMEngine's.
+    """
+
+    def before_train(self, runner) -> None:
+        super().before_train(runner)
+        wrappers = runner.optim_wrapper
+        several = isinstance(wrappers, OptimWrapperDict)
+        for wrapper in wrappers.values() if several else [wrappers]:
+            if getattr(wrapper, 'clip_grad_kwargs', None):
+                wrapper.clip_func = noted(wrapper.clip_func,
+                                          wrapper.message_hub,
+                                          f'train/{wrapper.grad_name}')
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx: int,
+                         data_batch=None,
+                         outputs: Mapping[str, Any] | None = None) -> None:
+        values = {f'train/{k}': v for k, v in (outputs or {}).items()}
+        note(runner.message_hub, values)
+
+
+def noted(clip: Callable, hub: MessageHub, name: str) -> Callable:
+    """The same function; it logs the norm that it returns, and returns none.
+
+    MMEngine would read the norm at once.
+    """
+
+    def clipped(*args: Any, **kwargs: Any) -> None:
+        norm = clip(*args, **kwargs)
+        if norm is not None:
+            note(hub, {name: norm})
+
+    return clipped
+
+
+def note(hub: MessageHub, values: Mapping[str, Any]) -> None:
+    """Adds values to the history of each; those of a GPU when they come."""
+    late = {
+        name: value
+        for name, value in values.items()
+        if on_gpu(value) and value.numel() == 1
+    }
+    fetched = Fetched(late)
+    for name, value in values.items():
+        if name in late:
+            late_history(hub, name).add(fetched, name)
+        else:
+            hub.update_scalar(name, value)
+
+
+class LateHistory(HistoryBuffer):
+    """A history whose last values may still be on their way.
+
+    Whoever reads it gets all of them. In a checkpoint it is MMEngine's own.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._late: list[tuple[Fetched, str]] = []
+        super().__init__(*args, **kwargs)
+
+    def add(self, fetched: Fetched, name: str) -> None:
+        if self._late:  # an iteration old: the GPU has other work by now
+            self._late[-1][0].numbers
+        if len(self._late) == LONGEST:
+            self._join()
+        self._late.append((fetched, name))
+
+    def _join(self) -> None:
+        late, self._late = self._late, []
+        found = [fetched.numbers[name] for fetched, name in late]
+        self._logs = np.append(self._logs, found)[-self.max_length:]
+        ones = np.ones(len(found), int)
+        self._counts = np.append(self._counts, ones)[-self.max_length:]
+
+    @property
+    def _log_history(self) -> np.ndarray:
+        if self._late:
+            self._join()
+        return self._logs
+
+    @_log_history.setter
+    def _log_history(self, values: np.ndarray) -> None:
+        self._logs = values
+
+    @property
+    def _count_history(self) -> np.ndarray:
+        if self._late:
+            self._join()
+        return self._counts
+
+    @_count_history.setter
+    def _count_history(self, values: np.ndarray) -> None:
+        self._counts = values
+
+    def __reduce__(self):
+        return HistoryBuffer, (*self.data, self.max_length)
+
+
+def late_history(hub: MessageHub, name: str) -> LateHistory:
+    """The history of that name, which may have been MMEngine's so far."""
+    found = hub.log_scalars.get(name)
+    if not isinstance(found, LateHistory):
+        hub._set_resumed_keys(name, True)
+        found = LateHistory(*(found.data if found is not None else ([], [])))
+        hub.log_scalars[name] = found
+    return found
