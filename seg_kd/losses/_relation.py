@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seg_kd.losses._functional import full_precision, number_of
+from seg_kd.losses._functional import full_precision, keep, number_of
 from seg_kd.losses._maps import Loss
 from seg_kd.losses.instances import GRID, Instances, as_instances
 
@@ -59,7 +59,7 @@ def kept(x: Tensor, there: Tensor | None) -> Tensor:
     """``x (M, ...)``, but 0 in the rows that are no instances."""
     if there is None:
         return x
-    return torch.where(there.view(-1, *[1] * (x.dim() - 1)), x, 0.)
+    return keep(x, there.view(-1, *[1] * (x.dim() - 1)))
 
 
 def pairs_of(there: Tensor, rows: slice, columns: slice) -> Tensor:

@@ -81,9 +81,9 @@ class AffinityLoss(MapLoss):
         gradient = torch.empty_like(student,
                                     memory_format=torch.contiguous_format)
         floor = FLOOR * count.sqrt()
-        for x, y, keep, out, *each in parts(student, teacher, valid, gradient,
-                                            floor, scale):
-            s, t = (Rows(mask_invalid(m, keep.unsqueeze(-3)).flatten(-2).mT,
+        for x, y, there, out, *each in parts(student, teacher, valid, gradient,
+                                             floor, scale):
+            s, t = (Rows(mask_invalid(m, there.unsqueeze(-3)).flatten(-2).mT,
                          unit=True) for m in (x, y))
             value += row_sum(s, t, *each, out.flatten(-2).mT)
         return value, gradient

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from seg_kd.losses._functional import mask_invalid
-from seg_kd.losses._logits import LogitLoss, Strip, Strips, check_temperature
+from seg_kd.losses._functional import keep, mask_invalid
+from seg_kd.losses._logits import (LogitLoss, Strip, Strips, check_temperature,
+                                   scaled)
 
 EPS = 1e-8  # of the authors, added to the product of the lengths
 
@@ -83,16 +84,15 @@ class DISTLoss(LogitLoss):
             distance += within.mul_(gamma / 2)
             difference -= unit.mul_(gap)
             slope += difference.mul_(scale[0] * left * gamma)
-            value += torch.where(strip.skip, 0.,
-                                 distance).sum(dtype=torch.double)
+            value += keep(distance, strip.valid).sum(dtype=torch.double)
             slope *= s  # back through the softmax
             slope -= s.mul_(slope.sum(1, keepdim=True))
-            slope /= self.temperature
-            strip.add(mask_invalid(slope, ~strip.skip))
+            slope = scaled(slope, self.temperature)
+            strip.add(mask_invalid(slope, strip.valid))
         return value
 
     def _probabilities(self, strip: Strip) -> Iterator[Tensor]:
-        return ((x / self.temperature).softmax(1)
+        return (scaled(x, self.temperature).softmax(1)
                 for x in (strip.student, strip.teacher))
 
     def _classes(self, strips: Strips) -> list[Tensor]:
@@ -103,13 +103,13 @@ class DISTLoss(LogitLoss):
         """
         counts, means, products = [], [], []
         for strip in strips:
-            valid = ~strip.skip
-            keep = valid.to(strips.gradient)
-            counts.append(keep.sum())
+            valid = strip.valid
+            one = valid.to(strips.gradient)
+            counts.append(one.sum())
             pair = [mask_invalid(x, valid) for x in self._probabilities(strip)]
             mean = torch.stack([x.sum((0, 2, 3)) for x in pair])
             means.append(mean / counts[-1].clamp(min=1))
-            s, t = (x.sub_(m[:, None, None]).mul_(keep)
+            s, t = (x.sub_(m[:, None, None]).mul_(one)
                     for x, m in zip(pair, means[-1]))
             products.append(
                 torch.stack([(a * b).sum((0, 2, 3))

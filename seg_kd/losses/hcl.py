@@ -4,14 +4,14 @@ Follows ``hcl`` of dvlab-research/ReviewKD; it is the same function in its
 CIFAR, ImageNet and detection code, and in RuipingL/TransKD. See "dense".
 """
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from seg_kd.losses._functional import (Maps, check_equal, check_least,
-                                       full_precision, inverse, layer_pairs,
-                                       parts, prepare, tiles, with_gradient)
+                                       constant, full_precision, inverse,
+                                       layer_pairs, parts, prepare, tiles,
+                                       with_gradient)
 from seg_kd.losses._maps import Loss
 
 GRIDS = (4, 2, 1)  # of the authors
@@ -107,13 +107,12 @@ class Cells:
             start += g
 
 
-@lru_cache(maxsize=64)
+@constant
 def averages(size: int, grids: tuple[int, ...], device: torch.device,
              dtype: torch.dtype) -> Tensor:
     """One row a cell of ``adaptive_avg_pool2d``, for all grids in turn.
 
-    Where ``size`` is no multiple, neighbours share a position. Kept, as it is
-    filled in on the CPU: do not write into it.
+    Where ``size`` is no multiple, neighbours share a position.
 
     Shape:
         ``(G, size)``; each row adds up to 1.

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seg_kd.losses._functional import check_least, mask_invalid, prepare
+from seg_kd.losses._functional import check_least, keep, mask_invalid, prepare
 from seg_kd.losses._maps import Loss
 
 GRID = (4, 8)  # rows and columns of regions
@@ -106,7 +106,7 @@ class Instances(Loss):
             ]
         if exists.device.type == 'cpu':
             return list(rows)
-        return [torch.where(exists.unsqueeze(1), x, 0.) for x in rows]
+        return [keep(x, exists.unsqueeze(1)) for x in rows]
 
 
 class Pixels(Instances):
