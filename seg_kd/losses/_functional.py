@@ -70,13 +70,16 @@ def shrink(mask: Tensor, size: tuple[int, int]) -> Tensor:
     return share.squeeze(1) >= .5
 
 
-def prepare(student: Tensor, teacher: Tensor,
-            mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def prepare(student: Tensor,
+            teacher: Tensor,
+            mask: Tensor | None,
+            is_finite: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Two comparable maps: one precision, one grid, no teacher gradient.
 
     Half precision becomes float32 (sums over a map overflow float16, and
     bfloat16 has no digits to lose); float64 stays. What is not finite in an
-    ignored position stays there: resizing does not spread it.
+    ignored position stays there: resizing does not spread it. Nobody has to
+    look for it where ``is_finite``, as what layers make of ``input_of``.
 
     Shape:
         ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .)`` to
@@ -88,7 +91,7 @@ def prepare(student: Tensor, teacher: Tensor,
     check_pair(student, teacher)
     dtype = float_dtype(student)
     teacher = teacher.detach().to(dtype)
-    if student.shape[2:] != teacher.shape[2:]:
+    if student.shape[2:] != teacher.shape[2:] and not is_finite:
         student = mask_nonfinite(student, mask)
     student = match_size(student.to(dtype), teacher)
     return student, teacher, valid_positions(teacher, mask)
