@@ -204,7 +204,7 @@ def number_of(valid: Tensor) -> Tensor:
 
     An integer tensor under ``/`` or ``**`` would round float64 to float32.
     """
-    return valid.sum().clamp(min=1).double()
+    return valid.sum(dtype=torch.double).clamp(min=1)
 
 
 def mask_invalid(x: Tensor, valid: Tensor) -> Tensor:
@@ -375,7 +375,8 @@ class _PrecomputedGrad(torch.autograd.Function):
     @staticmethod
     def forward(ctx, student, value, gradient):
         ctx.save_for_backward(gradient)
-        return value.clone()
+        ctx.mark_dirty(value)  # it is the result itself, and no view
+        return value
 
     @staticmethod
     @once_differentiable
@@ -393,7 +394,7 @@ def with_gradient(student: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
     backward pass, where autograd keeps one for every operation. Such a loss
     can be differentiated once: a second time raises RuntimeError.
     """
-    return _PrecomputedGrad.apply(student, value.to(student.dtype),
+    return _PrecomputedGrad.apply(student, value.to(student.dtype, copy=True),
                                   gradient.to(student.dtype))
 
 

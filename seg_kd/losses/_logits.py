@@ -92,7 +92,7 @@ class Strips:
                  valid: Tensor) -> None:
         self._student = student.detach().requires_grad_()  # for its rows
         self._teacher, self._valid = teacher, valid
-        self.count = valid.sum().double()
+        self.count = valid.sum(dtype=torch.double)
         self._last: tuple[slice, Strip] | None = None
         self.gradient = torch.zeros_like(self._student, requires_grad=False)
 
