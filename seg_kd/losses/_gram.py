@@ -5,6 +5,8 @@ the matrix (``pair_tiles``), of which only one exists at a time.
 """
 import math
 from collections.abc import Iterator
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
@@ -58,7 +60,7 @@ class Rows:
 
     def read_as(self, dtype: torch.dtype) -> None:
         """Lengths are found anew: their rounding matters as the rows' does."""
-        self.dtype, self._scale = dtype, None
+        self.dtype, self._scale, self._last = dtype, None, None
 
     @property
     def scale(self) -> Tensor:
@@ -72,10 +74,14 @@ class Rows:
         return self.matrix.shape[-2]
 
     def __getitem__(self, tile: slice) -> Tensor:
-        x = self.matrix[..., tile, :].to(self.dtype)
-        if self.unit:
-            x = x * self.scale[..., tile, :].to(self.dtype)
-        return x
+        """Some rows; do not write into them, as the last ones are kept."""
+        place = tile.indices(len(self))
+        if self._last is None or self._last[0] != place:
+            x = self.matrix[..., tile, :].to(self.dtype)
+            if self.unit:
+                x = x * self.scale[..., tile, :].to(self.dtype)
+            self._last = place, x
+        return self._last[1]
 
     @property
     def width(self) -> int:
@@ -91,7 +97,7 @@ class Rows:
 
     def sum(self, weight: Tensor | None = None) -> Tensor:
         """Sum of all rows, times their weights ``(M, 1)``: ``(1, C)``."""
-        total = self.zeros(1, self.width).double()
+        total = self.matrix.new_zeros((1, self.width), dtype=torch.double)
         for tile in self.tiles():
             x = self[tile] if weight is None else self[tile] * weight[tile]
             total += x.sum(0, keepdim=True, dtype=torch.double)
@@ -177,6 +183,8 @@ def add_symmetric(total: Tensor, x: Tensor, y: Tensor) -> None:
 
 def mirrored(total: Tensor) -> Tensor:
     """The whole matrix, from its strips."""
+    if total.device.type != 'cpu':  # its one strip
+        return total
     return total.tril() + total.tril(-1).mT
 
 
@@ -186,15 +194,15 @@ class Quadratic:
     def __init__(self, matrix: Tensor) -> None:
         self.strips = []
         for columns, rows in strips(matrix):
-            strip = matrix[..., rows, columns].clone()
-            # and what is above the diagonal
-            strip[..., strip.shape[-1]:, :] *= 2
+            strip = matrix[..., rows, columns]
+            if strip.shape[-1] < strip.shape[-2]:
+                strip = strip.clone()  # and what is above the diagonal
+                strip[..., strip.shape[-1]:, :] *= 2
             self.strips.append((columns, rows, strip))
 
     def __call__(self, x: Tensor) -> Tensor:
-        return sum(
-            dot(product(x[..., rows], strip), x[..., columns])
-            for columns, rows, strip in self.strips)
+        return reduce(add, (dot(product(x[..., rows], strip), x[..., columns])
+                            for columns, rows, strip in self.strips))
 
 
 def through_length(gradient: Tensor, unit: Rows) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seg_kd.losses._functional import check_least, keep, mask_invalid, prepare
+from seg_kd.losses._functional import (check_least, constant, keep,
+                                       mask_invalid, prepare)
 from seg_kd.losses._maps import Loss
 
 GRID = (4, 8)  # rows and columns of regions
@@ -136,7 +137,7 @@ class Means(Instances):
         numbers = torch.arange(self.most(member), device=member.device)
         weight = member.flatten(1).unsqueeze(1) == numbers.unsqueeze(1)
         weight &= valid.flatten(1).unsqueeze(1)
-        rows = [means(x, weight) for x in maps]
+        rows = means(maps, weight)
         return self.take(rows, weight.any(2).flatten())
 
     def members(self, valid: Tensor, labels: Tensor | None) -> Tensor:
@@ -185,10 +186,8 @@ class Regions(Means):
         return self.grid[0] * self.grid[1]
 
     def members(self, valid: Tensor, labels: Tensor | None) -> Tensor:
-        (rows, columns), (h, w) = self.grid, valid.shape[1:]
-        y = torch.arange(h, device=valid.device) * rows // h
-        x = torch.arange(w, device=valid.device) * columns // w
-        return (y[:, None] * columns + x).expand_as(valid)
+        return cells(self.grid, *valid.shape[1:],
+                     valid.device).expand_as(valid)
 
 
 class Classes(Means):
@@ -227,6 +226,15 @@ def as_instances(instances: Instances | str, max_instances: int | None,
 # -- what kinds are made of ------------------------------------------------
 
 
+@constant
+def cells(grid: tuple[int, int], h: int, w: int,
+          device: torch.device) -> Tensor:
+    """Number of the cell of each position of a map: ``(h, w)`` long."""
+    y = torch.arange(h, device=device) * grid[0] // h
+    x = torch.arange(w, device=device) * grid[1] // w
+    return y[:, None] * grid[1] + x
+
+
 def subset(count: int, most: int | None) -> Tensor:
     """At most ``most`` of ``range(count)``, at random, in ascending order."""
     if most is None or count <= most:
@@ -251,20 +259,27 @@ def choose(exists: Tensor, most: int | None) -> Tensor:
     return keys.topk(most, largest=False, sorted=True)[1]
 
 
-def means(features: Tensor, weight: Tensor) -> Tensor:
-    """Mean of the positions of each instance.
+def means(maps: Sequence[Tensor], weight: Tensor) -> list[Tensor]:
+    """Mean of the positions of each instance, in each map.
 
     Shape:
-        ``(N, C, H, W), (N, K, H * W) -> (N * K, C)``.
+        maps ``(N, C, H, W)``, ``(N, K, H * W)`` bool, to as many
+        ``(N * K, C)``.
     """
-    used = (weight.sum(1) > 0).unsqueeze(1)  # a NaN elsewhere does no harm
-    flat = mask_invalid(features.flatten(2), used)
-    weight = weight.to(flat.dtype)
-    if weight.shape[1] == 1:  # whatever is used is of the one instance
-        sums = flat.sum(2).unsqueeze(1)
-    else:
-        sums = (flat @ weight.mT).mT
-    return (sums / weight.sum(2, keepdim=True).clamp(min=1)).flatten(0, 1)
+    used = weight.any(1, keepdim=True)  # a NaN elsewhere does no harm
+    found, shares = [], {}
+    for x in maps:
+        flat = mask_invalid(x.flatten(2), used)
+        if x.dtype not in shares:
+            share = weight.to(x.dtype)
+            shares[x.dtype] = share, share.sum(2, keepdim=True).clamp(min=1)
+        share, count = shares[x.dtype]
+        if weight.shape[1] == 1:  # whatever is used is of the one instance
+            sums = flat.sum(2).unsqueeze(1)
+        else:
+            sums = (flat @ share.mT).mT
+        found.append((sums / count).flatten(0, 1))
+    return found
 
 
 def resize_labels(labels: Tensor | None, size: Sequence[int]) -> Tensor:

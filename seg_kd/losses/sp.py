@@ -7,6 +7,7 @@ which the paper's author verified.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seg_kd.losses._functional import check_form, inverse, unit, with_gradient
@@ -93,7 +94,7 @@ def power_of_two_scale(x: Tensor) -> Tensor:
     Fourth powers of the maps must not overflow; this scaling is exact.
     """
     mean = torch.linalg.vector_norm(x) / max(1, x.numel())**.5
-    return torch.where(mean > 0, mean, 1.).log2().round().neg().exp2()
+    return F.threshold(mean, 0., 1.).log2().round().neg().exp2()
 
 
 @torch.no_grad()
