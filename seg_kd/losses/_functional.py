@@ -221,9 +221,9 @@ def mask_invalid(x: Tensor, valid: Tensor) -> Tensor:
     return keep(x, valid)
 
 
-def keep(x: Tensor, valid: Tensor) -> Tensor:
+def keep(x: Tensor, valid: Tensor, otherwise: float = 0.) -> Tensor:
     """A copy of ``x``, but 0 where not valid, even in place of a NaN."""
-    return torch.where(valid, x, zero(x.dtype, x.device))
+    return torch.where(valid, x, number(otherwise, x.dtype, x.device))
 
 
 def constant(make: Callable[..., Made]) -> Callable[..., Made]:
@@ -235,8 +235,14 @@ def constant(make: Callable[..., Made]) -> Callable[..., Made]:
 
 
 @constant
-def zero(dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.zeros((), dtype=dtype, device=device)
+def number(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.full((), value, dtype=dtype, device=device)
+
+
+@constant
+def numbers(count: int, device: torch.device) -> Tensor:
+    """``0, 1, ..., count - 1``."""
+    return torch.arange(count, device=device)
 
 
 def float_dtype(x: Tensor) -> torch.dtype:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seg_kd.losses._functional import (check_least, constant, keep,
-                                       mask_invalid, prepare)
+                                       mask_invalid, numbers, prepare)
 from seg_kd.losses._maps import Loss
 
 GRID = (4, 8)  # rows and columns of regions
@@ -134,8 +134,8 @@ class Means(Instances):
     def gather(self, maps: Sequence[Tensor], valid: Tensor,
                labels: Tensor | None) -> list[Tensor]:
         member = self.members(valid, labels)
-        numbers = torch.arange(self.most(member), device=member.device)
-        weight = member.flatten(1).unsqueeze(1) == numbers.unsqueeze(1)
+        number = numbers(self.most(member), member.device).unsqueeze(1)
+        weight = member.flatten(1).unsqueeze(1) == number
         weight &= valid.flatten(1).unsqueeze(1)
         rows = means(maps, weight)
         return self.take(rows, weight.any(2).flatten())
@@ -253,10 +253,9 @@ def choose(exists: Tensor, most: int | None) -> Tensor:
         index = exists.nonzero().squeeze(1)
         return index[subset(len(index), most)]
     if most is None or most >= len(exists):
-        return torch.arange(len(exists), device=exists.device)
-    keys = torch.rand(len(exists), device=exists.device)
-    keys = torch.where(exists, keys, 2.)
-    return keys.topk(most, largest=False, sorted=True)[1]
+        return numbers(len(exists), exists.device)
+    keys = torch.rand(len(exists), device=exists.device) * exists
+    return keys.topk(most)[1]
 
 
 def means(maps: Sequence[Tensor], weight: Tensor) -> list[Tensor]:

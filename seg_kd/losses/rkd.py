@@ -123,7 +123,8 @@ def distance(student: Tensor,
     d is :math:`(c - \sum_{ij} c_{ij} d_{ij} / (n \mu)) / (M^2 \mu)` for n
     distances above 0, and :math:`(s_i - s_j) / d_{ij}` is that of d.
     """
-    s, t = Distances(student, there), Distances(teacher, there)
+    count = count_of(student, there)
+    s, t = Distances(student, there, count), Distances(teacher, there, count)
     for rows, columns, times in pair_tiles(s.rows):
         for x in (s, t):
             x.count_in(x.between(rows, columns)[0], times)
@@ -143,7 +144,7 @@ def distance(student: Tensor,
             add_product(grads[k], weight, s.rows, rows, columns)
     share = moment * s.scale / s.count.clamp(min=1)
     sums, grads = (x[0].sub_(x[1].mul_(share)) for x in (sums, grads))
-    pairs = count_of(student, there)**2
+    pairs = count**2
     for tile in s.rows.tiles():
         grads[tile] = sums[tile] * s.rows[tile] - grads[tile]
     return value / pairs, grads.mul_(2 / pairs * s.scale)
@@ -152,13 +153,13 @@ def distance(student: Tensor,
 class Distances:
     """Between the rows of a matrix, tile by tile."""
 
-    def __init__(self, matrix: Tensor, there: Tensor | None = None) -> None:
-        mean = (Rows(matrix).sum() / count_of(matrix, there)).to(matrix.dtype)
+    def __init__(self, matrix: Tensor, there: Tensor | None,
+                 count: Tensor | int) -> None:
+        mean = (Rows(matrix).sum() / count).to(matrix.dtype)
         # far from 0 they would cancel
         self.rows = Rows(kept(matrix - mean, there))
         self.squares = self.rows.lengths().square().to(self.rows.dtype)
-        self.terms = self.squares if there is None else torch.where(
-            there.unsqueeze(1), self.squares, math.inf)
+        self.terms = kept(self.squares, there, math.inf)
         self.last: tuple[tuple[slice, slice], tuple[Tensor, Tensor]] | None
         self.last = None
         self.total = matrix.new_zeros((), dtype=torch.double)
@@ -231,8 +232,8 @@ def angle(student: Tensor,
     the gradient with respect to :math:`e_j` is :math:`\sum_k w_{jk} e_k`; so
     the student's is a sum of its instances, too: ``mix``.
     """
-    s, t = Corners(student, there), Corners(teacher, there)
     count = count_of(student, there)
+    s, t = Corners(student, there, count), Corners(teacher, there, count)
     value = student.new_zeros((), dtype=torch.double)
     mix = torch.zeros_like(s.products)
     chunk = CHUNK if student.device.type == 'cpu' else 64 * CHUNK
@@ -259,15 +260,16 @@ def angle(student: Tensor,
 class Corners:
     """Angles between the rows of a matrix."""
 
-    def __init__(self, matrix: Tensor, there: Tensor | None = None) -> None:
+    def __init__(self, matrix: Tensor, there: Tensor | None,
+                 count: Tensor | int) -> None:
         x = matrix.double()
-        x = kept(x - x.sum(0, keepdim=True) / count_of(x, there), there)
+        x = kept(x - x.sum(0, keepdim=True) / count, there)
         self.products = x @ x.T
         self.squares = self.products.diagonal()
         both = self.squares.unsqueeze(1) + self.squares
         square = both - 2 * self.products
         if there is not None:
-            terms = torch.where(there, self.squares, math.inf)
+            terms = kept(self.squares, there, math.inf)
             both = terms.unsqueeze(1) + terms
         self.one_over = root(square, both, matrix.shape[1])[1]
 
