@@ -5,6 +5,7 @@ the matrix (``pair_tiles``), of which only one exists at a time.
 """
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import reduce
 from operator import add
 
@@ -14,7 +15,32 @@ from torch import Tensor
 from seg_kd.losses._functional import inverse, tiles
 
 CLOSE = .05  # relative difference of relations below which float32 cancels
+DOUBLE = (8, 0), (9, 0), (10, 0)  # compute capabilities of fast float64
 Grams = tuple[Tensor, Tensor, Tensor]
+
+
+def fast_doubles(device: torch.device) -> bool:
+    """Whether float64 costs a few times float32, and not thirty or sixty."""
+    if device.type == 'cuda':
+        return torch.cuda.get_device_capability(device) in DOUBLE
+    return device.type == 'cpu'
+
+
+@contextmanager
+def exact_floats(device: torch.device) -> Iterator[None]:
+    """No TF32 in products on a GPU that has to do with float32."""
+    if device.type != 'cuda' or fast_doubles(device):
+        yield
+        return
+    settings = torch.backends.cuda.matmul
+    name, exact = ('fp32_precision', 'ieee') if hasattr(
+        settings, 'fp32_precision') else ('allow_tf32', False)
+    before = getattr(settings, name)
+    setattr(settings, name, exact)
+    try:
+        yield
+    finally:
+        setattr(settings, name, before)
 
 
 def exact_products() -> bool:
@@ -31,11 +57,27 @@ def exact_products() -> bool:
 def product_dtype(student: Tensor) -> torch.dtype:
     """float32 where its products are exact enough, else float64.
 
-    Not on CUDA, nor where torch may round the factors (TF32, bfloat16).
+    On a CPU unless torch may round the factors (bfloat16). On a GPU where
+    float64 is slow, see :func:`exact_floats`.
     """
-    if student.device.type != 'cpu' or student.dtype is not torch.float32:
-        return torch.double
-    return torch.float32 if exact_products() else torch.double
+    if student.device.type != 'cpu':
+        return finest_dtype(student)
+    return row_dtype(student)
+
+
+def finest_dtype(x: Tensor) -> torch.dtype:
+    """float64, or its own where that is too slow."""
+    return torch.double if fast_doubles(x.device) else x.dtype
+
+
+def row_dtype(matrix: Tensor) -> torch.dtype:
+    """Its own where products of that are exact, else float64."""
+    return matrix.dtype if exact_products() else finest_dtype(matrix)
+
+
+def can_be_finer(rows: 'Rows') -> bool:
+    """Whether float64 is left, and a number may be asked for."""
+    return rows.dtype is torch.float32 and fast_doubles(rows.matrix.device)
 
 
 class Rows:
@@ -56,7 +98,7 @@ class Rows:
 
     def __init__(self, matrix: Tensor, unit: bool = False) -> None:
         self.matrix, self.unit = matrix, unit
-        self.read_as(matrix.dtype if exact_products() else torch.double)
+        self.read_as(row_dtype(matrix))
 
     def read_as(self, dtype: torch.dtype) -> None:
         """Lengths are found anew: their rounding matters as the rows' does."""
@@ -109,7 +151,7 @@ class Rows:
         total = self.matrix.new_empty(shape, dtype=torch.double)
         for tile in self.tiles():
             x = self[tile]
-            total[..., tile, :] = dot(x, x).sqrt()
+            torch.sqrt(dot(x, x), out=total[..., tile, :])
         return total
 
 
@@ -124,10 +166,11 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 def accurate_grams(s: Rows, t: Rows) -> Grams:
     """``S'S, S'T, T'T``, in float64 where student and teacher nearly agree.
 
-    Both are read in that precision from then on.
+    Both are read in that precision from then on. Where float64 is slow all is
+    in float32.
     """
     grams = grams_of(s, t, product_dtype(s.matrix))
-    if s.dtype is torch.float32 and nearly_equal(grams):
+    if can_be_finer(s) and nearly_equal(grams):
         grams = grams_of(s, t, torch.double)
     return grams
 

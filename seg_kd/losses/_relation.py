@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from seg_kd.losses._functional import full_precision, keep, number_of
+from seg_kd.losses._gram import exact_floats
 from seg_kd.losses._maps import Loss
 from seg_kd.losses.instances import GRID, Instances, as_instances
 
@@ -40,7 +41,7 @@ class RelationLoss(Loss):
                 teacher: Tensor,
                 mask: Tensor | None = None,
                 labels: Tensor | None = None):
-        with full_precision(teacher):
+        with full_precision(teacher), exact_floats(teacher.device):
             maps = student, teacher, mask, labels
             if self.padded:
                 return self.relate(*self.instances.padded(*maps))

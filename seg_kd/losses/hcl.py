@@ -74,11 +74,11 @@ class HCLLoss(Loss):
         student, teacher, valid = prepare(student, teacher, mask)
         check_equal(student, teacher, 'put an adapter between (ReviewKDLoss)')
         grids = tuple(g for g in self.grids if g < min(valid.shape[1:]))
-        count = valid.sum().clamp(min=1).to(student.dtype)
+        count = valid.sum(dtype=student.dtype).clamp(min=1)
         value, gradient = half_squares(student.detach(), teacher, valid,
                                        Cells(grids, valid, count))
         weights = sum(2.**-k for k in range(len(grids) + 1))
-        mean = 2 / (weights * count * student.shape[1])
+        mean = (count * (weights * student.shape[1] / 2)).reciprocal()
         return mean * with_gradient(student, value, gradient)
 
 

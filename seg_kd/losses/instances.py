@@ -77,7 +77,7 @@ class Instances(Loss):
         # of a map of ones, what is an instance is not 0
         ones = valid.unsqueeze(1).to(maps[0].dtype)
         *rows, ones = self.gather([*maps, ones], valid, labels)
-        return rows, ones.amax(1) > 0
+        return rows, (ones > 0).any(1)
 
     def gather(self, maps: Sequence[Tensor], valid: Tensor,
                labels: Tensor | None) -> list[Tensor]:
@@ -89,8 +89,13 @@ class Instances(Loss):
         """
         raise NotImplementedError
 
-    def take(self, rows: Sequence[Tensor], exists: Tensor) -> list[Tensor]:
+    def take(self,
+             rows: Sequence[Tensor],
+             exists: Tensor,
+             are_zero: bool = False) -> list[Tensor]:
         """At most ``max_instances`` of the rows that exist, at random.
+
+        Rows that do not are to be zero, or are made so.
 
         Shape:
             ``(K, C)`` of each, ``(K,)`` bool ``-> (M, C)`` of each; on a GPU
@@ -105,7 +110,7 @@ class Instances(Loss):
                 x.T.index_select(1, index).T
                 if x.stride(0) == 1 else x.index_select(0, index) for x in rows
             ]
-        if exists.device.type == 'cpu':
+        if are_zero or exists.device.type == 'cpu':
             return list(rows)
         return [keep(x, exists.unsqueeze(1)) for x in rows]
 
@@ -125,7 +130,7 @@ class Maps(Instances):
     def gather(self, maps: Sequence[Tensor], valid: Tensor,
                labels: Tensor | None) -> list[Tensor]:
         rows = [mask_invalid(x, valid.unsqueeze(1)).flatten(1) for x in maps]
-        return self.take(rows, valid.flatten(1).any(1))
+        return self.take(rows, valid.flatten(1).any(1), are_zero=True)
 
 
 class Means(Instances):
@@ -138,7 +143,7 @@ class Means(Instances):
         weight = member.flatten(1).unsqueeze(1) == number
         weight &= valid.flatten(1).unsqueeze(1)
         rows = means(maps, weight)
-        return self.take(rows, weight.any(2).flatten())
+        return self.take(rows, weight.any(2).flatten(), are_zero=True)
 
     def members(self, valid: Tensor, labels: Tensor | None) -> Tensor:
         """Number of the instance that each position of an image belongs to.
@@ -295,14 +300,22 @@ def known(valid: Tensor, mask: Tensor | None) -> Tensor:
     """Valid positions whose label is known: the mask is read as labels are."""
     if mask is None:
         return valid
-    return valid & (at_centres(mask, valid.shape) > 0)
+    return valid & at_centres(mask, valid.shape)
 
 
 def at_centres(image: Tensor, size: Sequence[int]) -> Tensor:
-    """The entry at the centre of each position, as float64.
+    """The entry at the centre of each position."""
+    y, x = (centres(many, few, image.device)
+            for many, few in zip(image.shape[1:], size[1:]))
+    return image[:, y[:, None], x]
 
-    Labels are exact there, and integers have no interpolation.
+
+@constant
+def centres(many: int, few: int, device: torch.device) -> Tensor:
+    """Numbers of the entries of a side that a coarser one has the centres of.
+
+    They are ``F.interpolate``'s; float64 holds them exactly.
     """
-    return F.interpolate(image.double().unsqueeze(1),
-                         tuple(size[1:]),
-                         mode='nearest-exact').squeeze(1)
+    at = torch.arange(many, dtype=torch.double).view(1, 1, -1)
+    at = F.interpolate(at, few, mode='nearest-exact').long()
+    return at.flatten().to(device)

@@ -141,7 +141,7 @@ def divergence(student: Tensor, teacher: Tensor, count: Tensor | int,
 
 def mass(x: Rows, total: Tensor, count: Tensor | int) -> Tensor:
     """Row sums of ``(1 + cos) / 2``, from the rows' sum: ``(M, 1)``."""
-    sums = x.zeros(len(x), 1)
+    sums = x.matrix.new_empty((len(x), 1), dtype=x.dtype)
     for tile in x.tiles():
         sums[tile] = x[tile] @ total.T
     return sums.add_(count).div_(2)
