@@ -6,7 +6,7 @@ the matrix (``pair_tiles``), of which only one exists at a time.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 
 import torch
@@ -29,18 +29,22 @@ def fast_doubles(device: torch.device) -> bool:
 @contextmanager
 def exact_floats(device: torch.device) -> Iterator[None]:
     """No TF32 in products on a GPU that has to do with float32."""
-    if device.type != 'cuda' or fast_doubles(device):
+    if device.type != 'cuda' or fast_doubles(device) or exact_products():
         yield
         return
-    settings = torch.backends.cuda.matmul
-    name, exact = ('fp32_precision', 'ieee') if hasattr(
-        settings, 'fp32_precision') else ('allow_tf32', False)
-    before = getattr(settings, name)
-    setattr(settings, name, exact)
+    try:
+        before = torch.get_float32_matmul_precision()
+        change = torch.set_float32_matmul_precision
+        change('highest')
+    except RuntimeError:  # it was set through torch's new API
+        settings = torch.backends.cuda.matmul
+        before = settings.fp32_precision
+        change = partial(setattr, settings, 'fp32_precision')
+        change('ieee')
     try:
         yield
     finally:
-        setattr(settings, name, before)
+        change(before)
 
 
 def exact_products() -> bool:
