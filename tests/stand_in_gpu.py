@@ -17,6 +17,7 @@ import sys
 import traceback
 import types
 import warnings
+from unittest import mock
 
 import torch
 from torch.utils._python_dispatch import (TorchDispatchMode,
@@ -169,6 +170,8 @@ def place():
 LEVELS = 'ABLoss', 'FSPLoss', 'HCLLoss', 'ReviewKDLoss'
 SAME = 'AdaptationLoss', 'HCLLoss', 'HNDLoss'  # as many channels
 CLASSES = 'DISTLoss', 'KDLoss', 'LogitStdLoss'
+# in float64 on a GPU that is fast in it, on others in float32
+PRODUCTS = 'AffinityLoss', 'CCKDLoss', 'KALoss', 'SPLoss'
 FORMS = dict(ATLoss=[{}, dict(form='paper')],
              CCKDLoss=[{}, dict(kernel='bilinear')],
              CRDLoss=[{},
@@ -179,7 +182,8 @@ FORMS = dict(ATLoss=[{}, dict(form='paper')],
              FSPLoss=[{}, dict(pool='max')],
              FTLoss=[{}, dict(form='paper', p=2)],
              HNDLoss=[{}, dict(reduction='sum')],
-             ICKDLoss=[{}, dict(grid=(8, 8))],
+             ICKDLoss=[{}, dict(grid=(8, 8)),
+                       dict(grid=(3, 5))],
              KDLoss=[{}, dict(grid='mask')],
              PADLoss=[{}, dict(warm=True),
                       dict(per='position')],
@@ -269,6 +273,12 @@ def learns(given):
     return given
 
 
+def fast_in_float64(fast):
+    """A CPU is; the GPU as asked."""
+    return mock.patch('seg_kd.losses._gram.fast_doubles',
+                      lambda device: fast or device.type == 'cpu')
+
+
 def measure(kind, form, images):
     """Two steps on the CPU and on the GPU.
 
@@ -302,10 +312,15 @@ def main():
     torch.set_num_threads(1)
     found = {}
     for kind, form in forms():
-        name = ' '.join([kind, *(f'{k}={v}' for k, v in form.items())])
-        if len(sys.argv) == 1 or kind in sys.argv[1:]:
-            print(name, file=sys.stderr)
-            found[name] = [measure(kind, form, images) for images in (2, 5)]
+        for fast in [True, False][:1 + (kind in PRODUCTS)]:
+            name = ' '.join([kind, *(f'{k}={v}' for k, v in form.items())])
+            name += '' if fast else ' in float32'
+            if len(sys.argv) == 1 or kind in sys.argv[1:]:
+                print(name, file=sys.stderr)
+                with fast_in_float64(fast):
+                    found[name] = [
+                        measure(kind, form, images) for images in (2, 5)
+                    ]
     print(json.dumps(found, indent=1), flush=True)
     os._exit(0)  # torch's threads do not survive the device's end
 

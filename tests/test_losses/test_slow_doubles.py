@@ -108,8 +108,8 @@ def test_tf32_allowed_through_the_new_api(monkeypatch):
     settings = torch.backends.cuda.matmul
     if not hasattr(settings, 'fp32_precision'):
         pytest.skip('a torch that has none')
-    monkeypatch.setattr(torch.cuda, 'get_device_capability',
-                        lambda device: (8, 6))
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device:
+                        (8, 6))
     before = settings.fp32_precision
     settings.fp32_precision = 'tf32'
     try:
