@@ -6,8 +6,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (gather_processes, read, tiles, unit,
-                                       with_gradient)
+from seg_kd.losses._functional import (gather_processes, number_of, numbers,
+                                       parts, read, tiles, unit, with_gradient)
 from seg_kd.losses._relation import count_of, kept
 from seg_kd.losses.instances import choose
 
@@ -72,23 +72,25 @@ class Banks(nn.Module):
                 index: Tensor,
                 there: Tensor | None = None) -> Tensor:
         noise = self.k / len(self.student)
-        sides = (student, self.teacher), (teacher, self.student)
-        scores = [v.detach() @ b.T / self.temperature for v, b in sides]
+        both, banks = torch.stack(
+            (student, teacher)), (self.teacher, self.student)
+        scores = torch.stack([v @ b.T for v, b in zip(both.detach(), banks)])
+        scores /= self.temperature
         counts = kept(self.draw(len(index)), there)
         own = torch.zeros_like(counts).scatter_(
             1, index.unsqueeze(1), kept(counts.new_ones(len(index), 1), there))
         shift = self.normalizers(scores, counts + own)
         shift = shift + math.log(noise + EPS)
-        batch, total = count_of(student, there), 0.
+        batch = count_of(student, there)
         constant = own.sum() * self.k * math.log1p(EPS / noise)
-        for (vectors, bank), score, s in zip(sides, scores, shift):
-            value, slope = noise_contrast(score - s, counts, own)
-            gradient = slope @ bank / (batch * self.temperature)
-            total = total + with_gradient(vectors,
-                                          (value + constant) / batch, gradient)
+        values, slopes = noise_contrast(scores - shift[:, None, None], counts,
+                                        own)
+        values = ((values + constant) / batch).to(both.dtype)
+        gradient = torch.stack([x @ b for x, b in zip(slopes, banks)])
+        gradient /= batch * self.temperature
         if self.training:
             self.update(student, teacher, index, there)
-        return total
+        return with_gradient(both, values.sum(), gradient)
 
     def draw(self, rows: int) -> Tensor:
         """How often each image is a negative of each row: ``(rows, n)``."""
@@ -98,7 +100,7 @@ class Banks(nn.Module):
         return counts.scatter_add_(1, picks, counts.new_ones(picks.shape))
 
     @torch.no_grad()
-    def normalizers(self, scores, counts: Tensor) -> Tensor:
+    def normalizers(self, scores: Tensor, counts: Tensor) -> Tensor:
         """``log Z`` of both sides: n times the mean of the first scores."""
         if not read(self, 'log_z', unknown):
             return self.log_z
@@ -125,10 +127,13 @@ class Banks(nn.Module):
         if there is not None:
             same &= there
         last = len(index) - 1 - same.flip(1).long().argmax(1)
-        for bank, new in zip((self.student, self.teacher), vectors):
-            old = bank[index]
-            new = unit(torch.lerp(new, old, self.momentum))[last]
-            bank[index] = torch.where(same.any(1, keepdim=True), new, old)
+        banks = self.student, self.teacher
+        old = torch.stack([bank[index] for bank in banks], 1)
+        new = torch.stack(vectors, 1)
+        new = unit(torch.lerp(new, old, self.momentum))[last]
+        new = torch.where(same.any(1)[:, None, None], new, old)
+        for bank, rows in zip(banks, new.unbind(1)):
+            bank[index] = rows
 
 
 def unknown(x: Tensor) -> bool:
@@ -137,16 +142,16 @@ def unknown(x: Tensor) -> bool:
 
 def noise_contrast(logits: Tensor, counts: Tensor,
                    own: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of the batch, and its gradient with respect to the logits.
+    """Sum of each batch, and its gradient with respect to the logits.
 
     Logits are those of being the image itself and not noise; a logit counts
     as negative ``counts`` times, and as positive ``own`` times.
 
     Shape:
-        ``(B, n), (B, n), (B, n) -> (), (B, n)``.
+        ``(..., B, n), (B, n), (B, n) -> (...,), (..., B, n)``.
     """
-    value = (own * F.softplus(-logits)).sum()
-    value = value + (counts * F.softplus(logits)).sum()
+    value = (own * F.softplus(-logits)).sum((-2, -1))
+    value = value + (counts * F.softplus(logits)).sum((-2, -1))
     return value, counts * logits.sigmoid() - own * (-logits).sigmoid()
 
 
@@ -201,7 +206,7 @@ class Queue(nn.Module):
                 classes: Tensor | None,
                 there: Tensor | None = None) -> Tensor:
         if classes is None:  # everyone for himself
-            own = torch.arange(len(student), device=student.device)
+            own = numbers(len(student), student.device)
             classes = torch.full_like(own, -1)
         else:
             own = classes
@@ -210,18 +215,18 @@ class Queue(nn.Module):
             there = torch.ones_like(own, dtype=torch.bool)
             size = min(size, int(self.written))
         ids = torch.cat((own, self.classes[:size]))
-        usable = torch.arange(size, device=student.device) < self.written
+        usable = numbers(size, student.device) < self.written
         usable = torch.cat((there, usable))
-        s, t = student.detach(), teacher.detach()
-        values, by_s, by_t = zip(
-            contrast(s, t, self.teacher[:size], ids, usable, self.temperature),
-            contrast(t, s, self.student[:size], ids, usable, self.temperature))
-        total = with_gradient(student, sum(values), by_s[0] + by_t[1])
-        total = total + with_gradient(teacher, torch.zeros_like(total),
-                                      by_t[0] + by_s[1])
+        both = torch.stack((student, teacher))
+        anchors = both.detach()
+        queue = torch.stack((self.teacher[:size], self.student[:size]))
+        values, slopes, by_others = (torch.stack(x) for x in zip(
+            *(contrast(*side, ids, usable, self.temperature)
+              for side in parts(anchors, anchors.flip(0), queue))))
+        gradient = slopes.view_as(both) + by_others.view_as(both).flip(0)
         if self.training and len(self.student):
-            self.update(s, t, classes, there)
-        return total
+            self.update(*anchors, classes, there)
+        return with_gradient(both, values.sum(), gradient)
 
     @torch.no_grad()
     def update(self,
@@ -240,21 +245,23 @@ class Queue(nn.Module):
         rows = torch.cat((student, teacher, classes.unsqueeze(1).to(
             student.dtype), there.unsqueeze(1).to(student.dtype)), 1)
         rows = rows[draw(there, self.enqueue)]
-        rows = F.pad(rows, (0, 0, 0, self.enqueue - len(rows)))
+        if len(rows) < self.enqueue:
+            rows = F.pad(rows, (0, 0, 0, self.enqueue - len(rows)))
         rows = gather_processes(rows)
-        used = rows[:, -1] > 0
-        rows = rows[(~used).long().argsort(stable=True)]  # those first
-        count = used.sum()
-        skipped = (count - size).clamp(min=0)  # the newest stay
-        place = (torch.arange(size, device=rows.device) - self.written) % size
-        new = (place < count - skipped).unsqueeze(1)
-        rows = rows[(place + skipped).clamp(max=len(rows) - 1)]
-        self.student.copy_(torch.where(new, rows[:, :dim], self.student))
-        self.teacher.copy_(torch.where(new, rows[:, dim:-2], self.teacher))
-        self.classes.copy_(
-            torch.where(new.squeeze(1), rows[:, -2].long(), self.classes))
-        end = self.written + count - skipped
-        self.written.copy_(torch.where(end < 2 * size, end, size + end % size))
+        used = rows[:, -1]
+        rows = rows[used.argsort(stable=True, descending=True)]  # those first
+        count = used.sum(dtype=torch.long)
+        kept = count.clamp(max=size)  # the newest
+        place = (numbers(size, rows.device) - self.written) % size
+        new = place < kept
+        rows = rows[(place + (count - kept)).clamp(max=len(rows) - 1)]
+        parts_of = (self.student, rows[:, :dim]), (self.teacher, rows[:,
+                                                                      dim:-2])
+        for buffer, written in parts_of:
+            torch.where(new.unsqueeze(1), written, buffer, out=buffer)
+        torch.where(new, rows[:, -2].long(), self.classes, out=self.classes)
+        end = self.written + kept
+        torch.where(end < 2 * size, end, size + end % size, out=self.written)
 
 
 def draw(there: Tensor, most: int) -> Tensor:
@@ -273,26 +280,28 @@ def contrast(anchors: Tensor, others: Tensor, queue: Tensor, ids: Tensor,
     that are not usable.
 
     Shape:
-        ``(M, D), (M, D), (Q, D), (M + Q,), (M + Q,) -> (), (M, D), (M, D)``:
-        the mean, and its gradients with respect to anchors and others.
+        ``(..., M, D), (..., M, D), (..., Q, D), (M + Q,), (M + Q,)`` to
+        ``(...,), (..., M, D), (..., M, D)``: the mean, and its gradients with
+        respect to anchors and others.
     """
-    count = len(anchors)
-    share = 1 / usable[:count].sum().clamp(min=1).double()
-    keys = torch.cat((others, queue))
-    value = anchors.new_zeros((), dtype=torch.double)
+    count = anchors.shape[-2]
+    share = number_of(usable[:count]).reciprocal()
+    keys = torch.cat((others, queue), -2)
+    value = anchors.new_zeros(anchors.shape[:-2], dtype=torch.double)
     by_anchors, by_others = torch.empty_like(anchors), torch.zeros_like(others)
-    for tile in tiles(max(1, len(keys)), count, anchors.device):
-        logits = anchors[tile] @ keys.T / temperature
+    for tile in tiles(max(1, keys[..., 0].numel()), count, anchors.device):
+        some = anchors[..., tile, :]
+        logits = some @ keys.mT / temperature
         hidden = ids[:count][tile].unsqueeze(1) == ids
         hidden |= ~(usable[:count][tile].unsqueeze(1) & usable)
         hidden.diagonal(tile.start).fill_(False)
         logits.masked_fill_(hidden, -math.inf)
-        own = logits.diagonal(tile.start)
-        value += (logits.logsumexp(1) - own).sum(dtype=torch.double)
-        slope = logits.softmax(1) * (share / temperature)
-        slope.diagonal(tile.start).sub_(share / temperature)
-        by_anchors[tile] = slope @ keys
-        by_others += slope[:, :count].T @ anchors[tile]
+        own = logits.diagonal(tile.start, -2, -1)
+        value += (logits.logsumexp(-1) - own).sum(-1, dtype=torch.double)
+        slope = logits.softmax(-1) * (share / temperature)
+        slope.diagonal(tile.start, -2, -1).sub_(share / temperature)
+        by_anchors[..., tile, :] = slope @ keys
+        by_others += slope[..., :count].mT @ some
     return (value * share).to(anchors.dtype), by_anchors, by_others
 
 
@@ -307,6 +316,8 @@ def gathered(index: Tensor, there: Tensor | None, *vectors:
         ``(B,) long, (B,) bool or None, (B, D)...``, and the same with the B
         of all.
     """
+    if not (dist.is_available() and dist.is_initialized()):
+        return [index, there, *vectors]
     kind, dim = vectors[0].dtype, vectors[0].shape[1]
     columns = [
         x.unsqueeze(1).to(kind) for x in (index, there) if x is not None

@@ -1,7 +1,8 @@
 """What all losses share: sizes, masks, precision, ready gradients."""
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -13,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 EPS = 1e-12  # a vector that is shorter has no direction: it counts as zero
 Maps = Tensor | Sequence[Tensor]  # of one layer, or of several
 Pairs = list[tuple[Tensor, Tensor]]
+Made = TypeVar('Made')
 
 
 def match_size(student: Tensor, teacher: Tensor) -> Tensor:
@@ -38,6 +40,7 @@ def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     A position is valid if at least half of the pixels that it covers are.
     The cells are those of ``adaptive_avg_pool2d``, so neither size need be a
     multiple of the other, and a mask that is coarser than the grid works too.
+    The mask keeps what was found: do not write into it.
 
     Shape:
         ``(N, H, W) -> (N, *size)``, both bool, True where valid.
@@ -48,19 +51,35 @@ def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     if mask.dtype is not torch.bool or mask.dim() != 3:
         raise ValueError('mask must be bool and (N, H, W), not '
                          f'{mask.dtype} and {tuple(mask.shape)}')
-    if mask.shape[1:] == tuple(size):
+    size = tuple(size)
+    if mask.shape[1:] == size:
         return mask
-    share = F.adaptive_avg_pool2d(mask.float().unsqueeze(1), tuple(size))
+    if mask.is_inference():  # does not say when it is written
+        return shrink(mask, size)
+    version, known = getattr(mask, 'on_grids', (None, {}))
+    if version != mask._version:
+        known = {}
+        mask.on_grids = mask._version, known  # type: ignore[attr-defined]
+    if size not in known:
+        known[size] = shrink(mask, size)
+    return known[size]
+
+
+def shrink(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    share = F.adaptive_avg_pool2d(mask.float().unsqueeze(1), size)
     return share.squeeze(1) >= .5
 
 
-def prepare(student: Tensor, teacher: Tensor,
-            mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def prepare(student: Tensor,
+            teacher: Tensor,
+            mask: Tensor | None,
+            is_finite: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Two comparable maps: one precision, one grid, no teacher gradient.
 
     Half precision becomes float32 (sums over a map overflow float16, and
     bfloat16 has no digits to lose); float64 stays. What is not finite in an
-    ignored position stays there: resizing does not spread it.
+    ignored position stays there: resizing does not spread it. Nobody has to
+    look for it where ``is_finite``, as what layers make of ``input_of``.
 
     Shape:
         ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .)`` to
@@ -72,7 +91,7 @@ def prepare(student: Tensor, teacher: Tensor,
     check_pair(student, teacher)
     dtype = float_dtype(student)
     teacher = teacher.detach().to(dtype)
-    if student.shape[2:] != teacher.shape[2:]:
+    if student.shape[2:] != teacher.shape[2:] and not is_finite:
         student = mask_nonfinite(student, mask)
     student = match_size(student.to(dtype), teacher)
     return student, teacher, valid_positions(teacher, mask)
@@ -185,7 +204,7 @@ def number_of(valid: Tensor) -> Tensor:
 
     An integer tensor under ``/`` or ``**`` would round float64 to float32.
     """
-    return valid.sum().clamp(min=1).double()
+    return valid.sum(dtype=torch.double).clamp(min=1)
 
 
 def mask_invalid(x: Tensor, valid: Tensor) -> Tensor:
@@ -199,7 +218,31 @@ def mask_invalid(x: Tensor, valid: Tensor) -> Tensor:
     """
     if valid.device.type == 'cpu' and valid.all():
         return x
-    return torch.where(valid, x, 0.)
+    return keep(x, valid)
+
+
+def keep(x: Tensor, valid: Tensor, otherwise: float = 0.) -> Tensor:
+    """A copy of ``x``, but 0 where not valid, even in place of a NaN."""
+    return torch.where(valid, x, number(otherwise, x.dtype, x.device))
+
+
+def constant(make: Callable[..., Made]) -> Callable[..., Made]:
+    """Decorates what makes tensors of sizes and devices alone: they are kept.
+
+    A GPU is not asked for them in each step. Nobody may write into them.
+    """
+    return lru_cache(maxsize=1024)(torch.inference_mode(False)(make))
+
+
+@constant
+def number(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.full((), value, dtype=dtype, device=device)
+
+
+@constant
+def numbers(count: int, device: torch.device) -> Tensor:
+    """``0, 1, ..., count - 1``."""
+    return torch.arange(count, device=device)
 
 
 def float_dtype(x: Tensor) -> torch.dtype:
@@ -234,8 +277,8 @@ def mask_nonfinite(x: Tensor, mask: Tensor | None) -> Tensor:
     """
     if mask is None or finite(x):
         return x
-    harmless = x.isfinite() | valid_positions(x, mask).unsqueeze(1)
-    return torch.where(harmless, x, 0.)
+    harmless = (x.detach() * 0 == 0) | valid_positions(x, mask).unsqueeze(1)
+    return keep(x, harmless)
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:
@@ -282,13 +325,12 @@ def sum_positions(positions: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     with torch.no_grad():
         maps = student.detach(), teacher, valid.unsqueeze(1), gradient
         for images in parts(*maps):
-            s, t, keep, out = (x.flatten(-2) for x in images)
+            s, t, there, out = (x.flatten(-2) for x in images)
             for tile in tiles(s[..., 0].numel(), s.shape[-1], s.device):
                 term, slope = positions(s[..., tile], t[..., tile])
-                term = torch.where(keep[..., tile], term, 0.)
+                term = keep(term, there[..., tile])
                 value += term.sum(dtype=torch.double)
-                out[..., tile] = torch.where(keep[..., tile],
-                                             slope.mul_(scale), 0.)
+                out[..., tile] = keep(slope.mul_(scale), there[..., tile])
     return with_gradient(student, value * scale, gradient)
 
 
@@ -320,7 +362,7 @@ def norm_and_slope(x: Tensor, order: float) -> tuple[Tensor, Tensor]:
 
 def inverse(norm: Tensor) -> Tensor:
     """``1 / norm``, and 0 where a vector is too short to have a direction."""
-    return torch.where(norm > EPS, 1 / norm.clamp(min=EPS), 0.)
+    return F.threshold(norm, EPS, math.inf).reciprocal()
 
 
 def unit(vectors: Tensor) -> Tensor:
@@ -331,8 +373,7 @@ def unit(vectors: Tensor) -> Tensor:
 
 def inverse_root(square: Tensor) -> Tensor:
     """``inverse`` of a length, from its square; no gradient where it is 0."""
-    alive = square > EPS**2
-    return torch.where(alive, torch.where(alive, square, 1.).rsqrt(), 0.)
+    return F.threshold(square, EPS**2, math.inf).rsqrt()
 
 
 class _PrecomputedGrad(torch.autograd.Function):
@@ -340,7 +381,8 @@ class _PrecomputedGrad(torch.autograd.Function):
     @staticmethod
     def forward(ctx, student, value, gradient):
         ctx.save_for_backward(gradient)
-        return value.clone()
+        ctx.mark_dirty(value)  # it is the result itself, and no view
+        return value
 
     @staticmethod
     @once_differentiable
@@ -358,7 +400,7 @@ def with_gradient(student: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
     backward pass, where autograd keeps one for every operation. Such a loss
     can be differentiated once: a second time raises RuntimeError.
     """
-    return _PrecomputedGrad.apply(student, value.to(student.dtype),
+    return _PrecomputedGrad.apply(student, value.to(student.dtype, copy=True),
                                   gradient.to(student.dtype))
 
 
@@ -393,7 +435,7 @@ def moments(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Shape:
         ``(N, C, H, W), (N, 1, H, W) -> (), (C,), (C,)``.
     """
-    kept = torch.where(valid, x, 0.).double()
+    kept = keep(x, valid).double()
     found = torch.cat([
         valid.sum(dtype=torch.double).view(1),
         kept.sum((0, 2, 3)),

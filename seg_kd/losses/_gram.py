@@ -5,6 +5,9 @@ the matrix (``pair_tiles``), of which only one exists at a time.
 """
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial, reduce
+from operator import add
 
 import torch
 from torch import Tensor
@@ -12,7 +15,36 @@ from torch import Tensor
 from seg_kd.losses._functional import inverse, tiles
 
 CLOSE = .05  # relative difference of relations below which float32 cancels
+DOUBLE = (8, 0), (9, 0), (10, 0)  # compute capabilities of fast float64
 Grams = tuple[Tensor, Tensor, Tensor]
+
+
+def fast_doubles(device: torch.device) -> bool:
+    """Whether float64 costs a few times float32, and not thirty or sixty."""
+    if device.type == 'cuda':
+        return torch.cuda.get_device_capability(device) in DOUBLE
+    return device.type == 'cpu'
+
+
+@contextmanager
+def exact_floats(device: torch.device) -> Iterator[None]:
+    """No TF32 in products on a GPU that has to do with float32."""
+    if device.type != 'cuda' or fast_doubles(device) or exact_products():
+        yield
+        return
+    try:
+        before = torch.get_float32_matmul_precision()
+        change = torch.set_float32_matmul_precision
+        change('highest')
+    except RuntimeError:  # it was set through torch's new API
+        settings = torch.backends.cuda.matmul
+        before = settings.fp32_precision
+        change = partial(setattr, settings, 'fp32_precision')
+        change('ieee')
+    try:
+        yield
+    finally:
+        change(before)
 
 
 def exact_products() -> bool:
@@ -29,11 +61,27 @@ def exact_products() -> bool:
 def product_dtype(student: Tensor) -> torch.dtype:
     """float32 where its products are exact enough, else float64.
 
-    Not on CUDA, nor where torch may round the factors (TF32, bfloat16).
+    On a CPU unless torch may round the factors (bfloat16). On a GPU where
+    float64 is slow, see :func:`exact_floats`.
     """
-    if student.device.type != 'cpu' or student.dtype is not torch.float32:
-        return torch.double
-    return torch.float32 if exact_products() else torch.double
+    if student.device.type != 'cpu':
+        return finest_dtype(student)
+    return row_dtype(student)
+
+
+def finest_dtype(x: Tensor) -> torch.dtype:
+    """float64, or its own where that is too slow."""
+    return torch.double if fast_doubles(x.device) else x.dtype
+
+
+def row_dtype(matrix: Tensor) -> torch.dtype:
+    """Its own where products of that are exact, else float64."""
+    return matrix.dtype if exact_products() else finest_dtype(matrix)
+
+
+def can_be_finer(rows: 'Rows') -> bool:
+    """Whether float64 is left, and a number may be asked for."""
+    return rows.dtype is torch.float32 and fast_doubles(rows.matrix.device)
 
 
 class Rows:
@@ -54,11 +102,11 @@ class Rows:
 
     def __init__(self, matrix: Tensor, unit: bool = False) -> None:
         self.matrix, self.unit = matrix, unit
-        self.read_as(matrix.dtype if exact_products() else torch.double)
+        self.read_as(row_dtype(matrix))
 
     def read_as(self, dtype: torch.dtype) -> None:
         """Lengths are found anew: their rounding matters as the rows' does."""
-        self.dtype, self._scale = dtype, None
+        self.dtype, self._scale, self._last = dtype, None, None
 
     @property
     def scale(self) -> Tensor:
@@ -72,10 +120,14 @@ class Rows:
         return self.matrix.shape[-2]
 
     def __getitem__(self, tile: slice) -> Tensor:
-        x = self.matrix[..., tile, :].to(self.dtype)
-        if self.unit:
-            x = x * self.scale[..., tile, :].to(self.dtype)
-        return x
+        """Some rows; do not write into them, as the last ones are kept."""
+        place = tile.indices(len(self))
+        if self._last is None or self._last[0] != place:
+            x = self.matrix[..., tile, :].to(self.dtype)
+            if self.unit:
+                x = x * self.scale[..., tile, :].to(self.dtype)
+            self._last = place, x
+        return self._last[1]
 
     @property
     def width(self) -> int:
@@ -91,7 +143,7 @@ class Rows:
 
     def sum(self, weight: Tensor | None = None) -> Tensor:
         """Sum of all rows, times their weights ``(M, 1)``: ``(1, C)``."""
-        total = self.zeros(1, self.width).double()
+        total = self.matrix.new_zeros((1, self.width), dtype=torch.double)
         for tile in self.tiles():
             x = self[tile] if weight is None else self[tile] * weight[tile]
             total += x.sum(0, keepdim=True, dtype=torch.double)
@@ -103,7 +155,7 @@ class Rows:
         total = self.matrix.new_empty(shape, dtype=torch.double)
         for tile in self.tiles():
             x = self[tile]
-            total[..., tile, :] = dot(x, x).sqrt()
+            torch.sqrt(dot(x, x), out=total[..., tile, :])
         return total
 
 
@@ -118,10 +170,11 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 def accurate_grams(s: Rows, t: Rows) -> Grams:
     """``S'S, S'T, T'T``, in float64 where student and teacher nearly agree.
 
-    Both are read in that precision from then on.
+    Both are read in that precision from then on. Where float64 is slow all is
+    in float32.
     """
     grams = grams_of(s, t, product_dtype(s.matrix))
-    if s.dtype is torch.float32 and nearly_equal(grams):
+    if can_be_finer(s) and nearly_equal(grams):
         grams = grams_of(s, t, torch.double)
     return grams
 
@@ -177,6 +230,8 @@ def add_symmetric(total: Tensor, x: Tensor, y: Tensor) -> None:
 
 def mirrored(total: Tensor) -> Tensor:
     """The whole matrix, from its strips."""
+    if total.device.type != 'cpu':  # its one strip
+        return total
     return total.tril() + total.tril(-1).mT
 
 
@@ -186,15 +241,15 @@ class Quadratic:
     def __init__(self, matrix: Tensor) -> None:
         self.strips = []
         for columns, rows in strips(matrix):
-            strip = matrix[..., rows, columns].clone()
-            # and what is above the diagonal
-            strip[..., strip.shape[-1]:, :] *= 2
+            strip = matrix[..., rows, columns]
+            if strip.shape[-1] < strip.shape[-2]:
+                strip = strip.clone()  # and what is above the diagonal
+                strip[..., strip.shape[-1]:, :] *= 2
             self.strips.append((columns, rows, strip))
 
     def __call__(self, x: Tensor) -> Tensor:
-        return sum(
-            dot(product(x[..., rows], strip), x[..., columns])
-            for columns, rows, strip in self.strips)
+        return reduce(add, (dot(product(x[..., rows], strip), x[..., columns])
+                            for columns, rows, strip in self.strips))
 
 
 def through_length(gradient: Tensor, unit: Rows) -> Tensor:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seg_kd.losses._functional import (check_choice, float_dtype,
+from seg_kd.losses._functional import (check_choice, constant, float_dtype,
                                        mask_nonfinite, resize, tiles,
                                        valid_positions, with_gradient)
 from seg_kd.losses._maps import MapLoss
@@ -74,14 +74,14 @@ class Strip(NamedTuple):
     """Some rows of both maps on their common grid."""
     student: Tensor  # (N, C, R, W)
     teacher: Tensor
-    skip: Tensor  # (N, 1, R, W), True where not valid
+    valid: Tensor  # (N, 1, R, W)
     add: Callable[[Tensor], None]  # takes the gradient of ``student``
 
 
 class Strips:
     """Two maps of logits on the grid of ``valid``, some rows at a time.
 
-    May be iterated more than once.
+    May be iterated more than once; one that is alone is made once.
 
     Attributes:
         gradient: With respect to the student's own map; all that was added.
@@ -92,24 +92,35 @@ class Strips:
                  valid: Tensor) -> None:
         self._student = student.detach().requires_grad_()  # for its rows
         self._teacher, self._valid = teacher, valid
-        self.count = valid.sum().double()
+        self.count = valid.sum(dtype=torch.double)
+        self._last: tuple[slice, Strip] | None = None
         self.gradient = torch.zeros_like(self._student, requires_grad=False)
 
     def __iter__(self) -> Iterator[Strip]:
         n, *size = self._valid.shape
         row = n * self._student.shape[1] * size[1]
         for rows in tiles(row, size[0], self._valid.device):
-            student, own, span = resized_rows(self._student, rows, size)
-            yield Strip(student.detach(),
-                        resized_rows(self._teacher, rows, size)[0],
-                        ~self._valid[:, None, rows],
-                        partial(self._add, student, own, span))
+            if self._last is None or self._last[0] != rows:
+                self._last = None  # not two at a time
+                self._last = rows, self._strip(rows, size)
+            yield self._last[1]
 
-    def _add(self, resized: Tensor, own: Tensor, span: slice,
-             slope: Tensor) -> None:
-        if resized is not own:  # back through the interpolation
-            slope, = torch.autograd.grad(resized, own, slope)
-        self.gradient[:, :, span] += slope
+    def _strip(self, rows: slice, size: Sequence[int]) -> Strip:
+        student, own, span = resized_rows(self._student, rows, size)
+        return Strip(student.detach(),
+                     resized_rows(self._teacher, rows, size)[0],
+                     self._valid[:, None, rows],
+                     partial(add, self.gradient[:, :, span], student, own))
+
+
+def add(total: Tensor, resized: Tensor, own: Tensor, slope: Tensor) -> None:
+    if resized is not own:  # back through the interpolation
+        slope, = torch.autograd.grad(resized, own, slope)
+    total += slope
+
+
+def scaled(logits: Tensor, temperature: float) -> Tensor:
+    return logits if temperature == 1 else logits / temperature
 
 
 def resized_rows(x: Tensor, rows: slice,
@@ -126,13 +137,23 @@ def resized_rows(x: Tensor, rows: slice,
     first, final = (min(max((row + .5) * ratio - .5, 0), last)
                     for row in (start, end - 1))
     span = slice(int(first), min(int(final) + 1, last) + 1)
-    y = torch.arange(start, end, dtype=torch.double, device=x.device)
-    y = ((y + .5) * ratio - .5).clamp(0, last)
-    share = y.frac()[:, None].to(x.dtype)
-    top = y.long() - span.start
+    upper, lower, share = neighbours(start, end, ratio, last, span.start,
+                                     x.device)
     with torch.set_grad_enabled(x.requires_grad):
         own = x[:, :, span]
+        if x.device.type != 'cpu' and end - start == size[0]:
+            return resize(own, (size[0], size[1])), own, span  # one kernel
         wide = resize(own, (own.shape[2], size[1]))
-        bottom = (top + 1).clamp(max=own.shape[2] - 1)
-        top, bottom = (wide.index_select(2, i) for i in (top, bottom))
-        return torch.lerp(top, bottom, share), own, span
+        top, bottom = (wide.index_select(2, i) for i in (upper, lower))
+        return torch.lerp(top, bottom, share.to(x.dtype)), own, span
+
+
+@constant
+def neighbours(start: int, end: int, ratio: float, last: int, first: int,
+               device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Which rows from ``first`` on a resized row lies between, and where."""
+    y = torch.arange(start, end, dtype=torch.double, device=device)
+    y = ((y + .5) * ratio - .5).clamp(0, last)
+    top = y.long()
+    bottom = (top + 1).clamp(max=last)
+    return top - first, bottom - first, y.frac()[:, None]

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seg_kd.losses._functional import full_precision, number_of
+from seg_kd.losses._functional import full_precision, keep, number_of
+from seg_kd.losses._gram import exact_floats
 from seg_kd.losses._maps import Loss
 from seg_kd.losses.instances import GRID, Instances, as_instances
 
@@ -40,7 +41,7 @@ class RelationLoss(Loss):
                 teacher: Tensor,
                 mask: Tensor | None = None,
                 labels: Tensor | None = None):
-        with full_precision(teacher):
+        with full_precision(teacher), exact_floats(teacher.device):
             maps = student, teacher, mask, labels
             if self.padded:
                 return self.relate(*self.instances.padded(*maps))
@@ -55,11 +56,11 @@ def count_of(rows: Tensor, there: Tensor | None) -> Tensor | int:
     return max(1, len(rows)) if there is None else number_of(there)
 
 
-def kept(x: Tensor, there: Tensor | None) -> Tensor:
+def kept(x: Tensor, there: Tensor | None, otherwise: float = 0.) -> Tensor:
     """``x (M, ...)``, but 0 in the rows that are no instances."""
     if there is None:
         return x
-    return torch.where(there.view(-1, *[1] * (x.dim() - 1)), x, 0.)
+    return keep(x, there.view(-1, *[1] * (x.dim() - 1)), otherwise)
 
 
 def pairs_of(there: Tensor, rows: slice, columns: slice) -> Tensor:

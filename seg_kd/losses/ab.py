@@ -5,6 +5,8 @@ Hidden Neurons" and ``cifar10_AB_distillation.py`` of bhheo/AB_distillation.
 """
 import math
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
 from torch import Tensor, nn
 
@@ -88,18 +90,21 @@ class ABLoss(Loss):
         pairs = layer_pairs(student, teacher, self.channels)
         layers = reversed(list(zip(self.connectors, pairs)))
         with full_precision(pairs[0][1]):
-            return sum(
-                self._layer(connect, *pair, mask) / 2**i
-                for i, (connect, pair) in enumerate(layers))
+            return reduce(add, (self._layer(connect, *pair, mask, 2.**-i)
+                                for i, (connect, pair) in enumerate(layers)))
 
     def _layer(self, connect: nn.Module, student: Tensor, teacher: Tensor,
-               mask: Tensor | None) -> Tensor:
+               mask: Tensor | None, weight: float) -> Tensor:
         check_norm(connect, student)
         student = connect(input_of(connect, student, mask))
-        student, teacher, valid = prepare(student, teacher, mask)
-        scale = (.003 / len(student) if self.form == 'paper' else 1 /
-                 (number_of(valid) * student.shape[1]))
-        return sum_positions(self._neurons, student, teacher, valid, scale)
+        student, teacher, valid = prepare(student,
+                                          teacher,
+                                          mask,
+                                          is_finite=True)
+        scale = .003 / len(student) if self.form == 'paper' else (
+            number_of(valid) * student.shape[1]).reciprocal()
+        return sum_positions(self._neurons, student, teacher, valid,
+                             scale * weight)
 
     def _neurons(self, student: Tensor,
                  teacher: Tensor) -> tuple[Tensor, Tensor]:

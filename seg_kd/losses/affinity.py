@@ -10,11 +10,12 @@ from torch import Tensor
 from seg_kd.losses._functional import (check_choice, mask_invalid, parts,
                                        prepare, with_gradient)
 from seg_kd.losses._gram import (Quadratic, Rows, accurate_grams,
-                                 add_symmetric, dot, mirrored, product,
-                                 tangential)
+                                 add_symmetric, dot, exact_floats,
+                                 finest_dtype, mirrored, product, tangential)
 from seg_kd.losses._maps import MapLoss
 
 FLOOR = 1e-6  # rows that agree better (RMS of cosines) get no gradient
+COARSE = 5e-4  # the same where float64 is too slow
 
 
 class AffinityLoss(MapLoss):
@@ -67,8 +68,9 @@ class AffinityLoss(MapLoss):
     def compare(self, student: Tensor, teacher: Tensor,
                 mask: Tensor | None) -> Tensor:
         student, teacher, valid = prepare(student, teacher, mask)
-        return with_gradient(student,
-                             *self._batch(student.detach(), teacher, valid))
+        with exact_floats(teacher.device):
+            found = self._batch(student.detach(), teacher, valid)
+        return with_gradient(student, *found)
 
     @torch.no_grad()
     def _batch(self, student: Tensor, teacher: Tensor,
@@ -80,10 +82,11 @@ class AffinityLoss(MapLoss):
         value = student.new_zeros((), dtype=torch.double)
         gradient = torch.empty_like(student,
                                     memory_format=torch.contiguous_format)
-        floor = FLOOR * count.sqrt()
-        for x, y, keep, out, *each in parts(student, teacher, valid, gradient,
-                                            floor, scale):
-            s, t = (Rows(mask_invalid(m, keep.unsqueeze(-3)).flatten(-2).mT,
+        finest = finest_dtype(student) is torch.double
+        floor = (FLOOR if finest else COARSE) * count.sqrt()
+        for x, y, there, out, *each in parts(student, teacher, valid, gradient,
+                                             floor, scale):
+            s, t = (Rows(mask_invalid(m, there.unsqueeze(-3)).flatten(-2).mT,
                          unit=True) for m in (x, y))
             value += row_sum(s, t, *each, out.flatten(-2).mT)
         return value, gradient

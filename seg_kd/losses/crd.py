@@ -4,6 +4,7 @@ The paper's form follows ``crd/`` of HobbitLong/RepDistiller; the dense form,
 on pixels or classes, is a variant of our own.
 """
 
+import torch
 from torch import Tensor, nn
 
 from seg_kd.losses._contrast import Banks, Queue
@@ -130,8 +131,8 @@ class CRDLoss(Loss):
             (s, t,
              *owner), there = self.instances.matrices(maps, valid, labels)
             owner = owner[0].squeeze(1).round().long() if owner else None
-            return self.contrast(unit(self.student_head(s)),
-                                 unit(self.teacher_head(t)), owner, there)
+            both = torch.stack((self.student_head(s), self.teacher_head(t)))
+            return self.contrast(*unit(both), owner, there)
 
     def _owner(self, valid: Tensor, labels: Tensor | None,
                index: Tensor | None) -> list[Tensor]:

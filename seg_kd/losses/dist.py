@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from seg_kd.losses._functional import mask_invalid
-from seg_kd.losses._logits import LogitLoss, Strip, Strips, check_temperature
+from seg_kd.losses._functional import keep, mask_invalid
+from seg_kd.losses._logits import (LogitLoss, Strip, Strips, check_temperature,
+                                   scaled)
 
 EPS = 1e-8  # of the authors, added to the product of the lengths
 
@@ -70,7 +71,8 @@ class DISTLoss(LogitLoss):
 
     def _value_and_grad(self, strips: Strips) -> Tensor:
         mean, scale, left, lost, gap = self._classes(strips)
-        beta = self.beta * self.temperature**2 / strips.count.clamp(min=1)
+        beta = strips.count.clamp(min=1).reciprocal()
+        beta *= self.beta * self.temperature**2
         gamma = self.gamma * self.temperature**2 / len(gap)
         value = gamma * lost.sum(dtype=torch.double) * (strips.count > 0)
         for strip in strips:
@@ -83,16 +85,15 @@ class DISTLoss(LogitLoss):
             distance += within.mul_(gamma / 2)
             difference -= unit.mul_(gap)
             slope += difference.mul_(scale[0] * left * gamma)
-            value += torch.where(strip.skip, 0.,
-                                 distance).sum(dtype=torch.double)
+            value += keep(distance, strip.valid).sum(dtype=torch.double)
             slope *= s  # back through the softmax
             slope -= s.mul_(slope.sum(1, keepdim=True))
-            slope /= self.temperature
-            strip.add(mask_invalid(slope, ~strip.skip))
+            slope = scaled(slope, self.temperature)
+            strip.add(mask_invalid(slope, strip.valid))
         return value
 
     def _probabilities(self, strip: Strip) -> Iterator[Tensor]:
-        return ((x / self.temperature).softmax(1)
+        return (scaled(x, self.temperature).softmax(1)
                 for x in (strip.student, strip.teacher))
 
     def _classes(self, strips: Strips) -> list[Tensor]:
@@ -101,30 +102,28 @@ class DISTLoss(LogitLoss):
         Shape:
             ``(2, C, 1, 1)`` twice, student first, then ``(C, 1, 1)``.
         """
-        counts, means, products = [], [], []
+        counts, found = [], []
         for strip in strips:
-            valid = ~strip.skip
-            keep = valid.to(strips.gradient)
-            counts.append(keep.sum())
+            valid = strip.valid
+            one = valid.to(strips.gradient)
+            counts.append(one.sum(dtype=torch.double))
             pair = [mask_invalid(x, valid) for x in self._probabilities(strip)]
-            mean = torch.stack([x.sum((0, 2, 3)) for x in pair])
-            means.append(mean / counts[-1].clamp(min=1))
-            s, t = (x.sub_(m[:, None, None]).mul_(keep)
-                    for x, m in zip(pair, means[-1]))
-            products.append(
-                torch.stack([(a * b).sum((0, 2, 3))
-                             for a, b in ((s, s), (t, t), (s, t))]))
-        mean, products = merged(*(torch.stack(x).double()
-                                  for x in (counts, means, products)))
+            means = [x.sum((0, 2, 3)) / counts[-1].clamp(min=1) for x in pair]
+            s, t = (x.sub_(m[:, None, None]).mul_(one)
+                    for x, m in zip(pair, means))
+            products = [(a * b).sum((0, 2, 3))
+                        for a, b in ((s, s), (t, t), (s, t))]
+            found.append(torch.stack(means + products))
+        mean, products = merged(torch.stack(counts),
+                                torch.stack(found).double())
         noise = rounding(strips.gradient)
         flat = (products[:2] <= noise * strips.count * mean.square()).any(0)
         scale = products[:2].rsqrt().masked_fill(flat, 0.)
-        left, lost = shares(*products[:2], flat)
+        left, lost = shares(products[:2].sqrt().prod(0), flat)
         gap = 1 - left * products[2] * scale[0] * scale[1]
-        return [
-            x.to(strips.gradient)[..., None, None]
-            for x in (mean, scale, left, lost, gap)
-        ]
+        rows = torch.cat((mean, scale, torch.stack((left, lost, gap))))
+        rows = rows.to(strips.gradient)[..., None, None]
+        return [rows[:2], rows[2:4], *rows[4:]]
 
 
 def rounding(x: Tensor) -> float:
@@ -132,25 +131,24 @@ def rounding(x: Tensor) -> float:
     return 64 * torch.finfo(x.dtype).eps**2
 
 
-def shares(square: Tensor, other: Tensor,
-           flat: Tensor) -> tuple[Tensor, Tensor]:
+def shares(product: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
     """What the epsilon leaves of a cosine, and what it takes.
 
     Each to its own precision: ``|x||y|`` and EPS over their sum.
     """
-    product = (square.sqrt() * other.sqrt()).masked_fill_(flat, 0.)
+    product = product.masked_fill_(flat, 0.)
     total = product + EPS
     return product / total, EPS / total
 
 
-def merged(counts: Tensor, means: Tensor,
-           products: Tensor) -> tuple[Tensor, Tensor]:
+def merged(counts: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
     """Means and centred products of everything, from those of K parts.
 
     Shape:
-        ``(K,), (K, 2, C), (K, 3, C) -> (2, C), (3, C)``; the products are
-        those of s and s, t and t, s and t.
+        ``(K,), (K, 5, C) -> (2, C), (3, C)``; the products are those of s and
+        s, t and t, s and t.
     """
+    means, products = found.split((2, 3), 1)
     counts = counts[:, None, None]
     mean = (counts * means).sum(0) / counts.sum().clamp(min=1)
     s, t = (means - mean).unbind(1)
@@ -171,7 +169,7 @@ def between_classes(s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     s, t = s - mean, t - mean
     squares = [x.square().sum(1, keepdim=True) for x in (s, t)]
     flat = torch.minimum(*squares) <= rounding(s) * mean
-    left, lost = shares(*squares, flat)
+    left, lost = shares(squares[0].sqrt() * squares[1].sqrt(), flat)
     scale, other = (x.rsqrt_().masked_fill_(flat, 0.) for x in squares)
     difference = s.mul_(scale) - t.mul_(other)
     distance = difference.square().sum(1, keepdim=True).div_(2)

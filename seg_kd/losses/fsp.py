@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_kd.losses._functional import (as_list, check_choice, check_form,
+from seg_kd.losses._functional import (EPS, as_list, check_choice, check_form,
                                        float_dtype, full_precision,
                                        layer_pairs, mask_invalid,
                                        valid_positions)
@@ -98,12 +98,16 @@ class FSPLoss(Loss):
         student, teacher = zip(*layer_pairs(student, teacher, self.channels))
         total = 0.
         with full_precision(teacher[0]):
+            # an image with nothing valid has G = 0 in both
+            images = torch.as_tensor(
+                len(teacher[0]) if mask is
+                None else mask.flatten(1).any(1).sum()).clamp(min=1)
             for i, j in self.pairs:
                 s = flow(student[i], student[j], mask, self.pool)
                 with torch.no_grad():
                     t = flow(teacher[i], teacher[j], mask, self.pool)
                 s = self._connect(i, self._connect(j, s.mT).mT)
-                total = total + self._distance(s, t, mask)
+                total = total + self._distance(s, t) / images
         return total
 
     def _connect(self, layer: int, matrix: Tensor) -> Tensor:
@@ -112,13 +116,9 @@ class FSPLoss(Loss):
             return matrix
         return self.connectors[str(layer)] @ matrix
 
-    def _distance(self, student: Tensor, teacher: Tensor,
-                  mask: Tensor | None) -> Tensor:
+    def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         reduce = torch.sum if self.form == 'paper' else torch.mean
-        values = reduce((student - teacher).square(), (1, 2))
-        # an image with nothing valid has G = 0 in both
-        images = len(values) if mask is None else mask.flatten(1).any(1).sum()
-        return values.sum() / torch.as_tensor(images).clamp(min=1)
+        return reduce((student - teacher).square(), (1, 2)).sum()
 
 
 def flow(first: Tensor, second: Tensor, mask: Tensor | None,
@@ -132,36 +132,41 @@ def flow(first: Tensor, second: Tensor, mask: Tensor | None,
     size = tuple(map(min, first.shape[2:], second.shape[2:]))
     (a, some), (b, other) = (pooled(x, mask, size, pool)
                              for x in (first, second))
-    valid = valid_positions(a, mask).unsqueeze(1) & some & other
+    valid = valid_positions(a, mask).unsqueeze(1)
+    for seen in (some, other):
+        valid = valid if seen is None else valid & seen
     a, b = (mask_invalid(x, valid) for x in (a, b))
     count = valid.sum((2, 3)).clamp(min=1).unsqueeze(2)
     return a.flatten(2) @ b.flatten(2).mT / count
 
 
 def pooled(features: Tensor, mask: Tensor | None, size: tuple[int, int],
-           pool: str) -> tuple[Tensor, Tensor]:
+           pool: str) -> tuple[Tensor, Tensor | None]:
     """A map on a coarser grid, and which positions had a valid one.
+
+    None where that is the map's own grid.
 
     Shape:
         ``(N, C, H, W), (N, ., .) -> (N, C, *size), (N, 1, *size)``.
     """
     features = features.to(float_dtype(features))
-    valid = share = valid_positions(features, mask).unsqueeze(1)
-    if features.shape[2:] != size:
-        share = F.adaptive_avg_pool2d(valid.to(features), size)
-        if pool == 'avg':
-            features = average(mask_invalid(features, valid), size)
-            if mask is not None:
-                features = features / share.where(share > 0, 1.)
-        else:
-            features = features.where(valid, -1e30)
-            features = F.adaptive_max_pool2d(features, size)
+    if features.shape[2:] == size:
+        return features, None
+    valid = valid_positions(features, mask).unsqueeze(1)
+    share = F.adaptive_avg_pool2d(valid.to(features), size)
+    if pool == 'max':
+        features = features.where(valid, -1e30)
+        return F.adaptive_max_pool2d(features, size), share > 0
+    features = average(mask_invalid(features, valid), size)
+    if mask is not None:  # 0 by anything, where there is no share
+        features = features / share.clamp(min=EPS)
     return features, share > 0
 
 
 def average(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """``adaptive_avg_pool2d``, which is slow where all cells are equal."""
-    if x.shape[2] % size[0] or x.shape[3] % size[1]:
+    """``adaptive_avg_pool2d``, on a CPU slow where all cells are equal."""
+    if (x.device.type != 'cpu' or x.shape[2] % size[0]
+            or x.shape[3] % size[1]):
         return F.adaptive_avg_pool2d(x, size)
     sums = x.unflatten(2, (size[0], -1)).sum(3)
     sums = sums.unflatten(3, (size[1], -1)).sum(4)

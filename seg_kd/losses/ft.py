@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_kd.losses._functional import (check_form, input_of, inverse_root,
-                                       mask_invalid, number_of, prepare)
+                                       keep, mask_invalid, number_of, prepare)
 from seg_kd.losses._maps import MapLoss, convolution
 from seg_kd.losses.translator import (SLOPE, Autoencoder, encoded, frozen,
                                       initialize)
@@ -71,7 +71,7 @@ class Paraphraser(Autoencoder):
         if self.form == 'paper':
             back = F.leaky_relu(back, SLOPE)
         error = back - self.encoder.standardize(teacher)
-        error = torch.where(valid, error, 0.)
+        error = keep(error, valid)
         self._compare(error.detach().square().sum(), teacher, valid)
         count = (number_of(valid) * teacher.shape[1]).to(teacher.dtype)
         return dict(reconstruction=error.abs().sum() / count)

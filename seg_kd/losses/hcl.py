@@ -4,14 +4,16 @@ Follows ``hcl`` of dvlab-research/ReviewKD; it is the same function in its
 CIFAR, ImageNet and detection code, and in RuipingL/TransKD. See "dense".
 """
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
 
 from seg_kd.losses._functional import (Maps, check_equal, check_least,
-                                       full_precision, inverse, layer_pairs,
-                                       parts, prepare, tiles, with_gradient)
+                                       constant, full_precision, inverse,
+                                       layer_pairs, parts, prepare, tiles,
+                                       with_gradient)
 from seg_kd.losses._maps import Loss
 
 GRIDS = (4, 2, 1)  # of the authors
@@ -65,19 +67,32 @@ class HCLLoss(Loss):
                 mask: Tensor | None = None) -> Tensor:
         pairs = layer_pairs(student, teacher)
         with full_precision(pairs[0][1]):
-            return sum(self._level(*pair, mask) for pair in pairs)
+            return reduce(add, (self._level(*pair, mask) for pair in pairs))
 
     def _level(self, student: Tensor, teacher: Tensor,
                mask: Tensor | None) -> Tensor:
         student, teacher, valid = prepare(student, teacher, mask)
         check_equal(student, teacher, 'put an adapter between (ReviewKDLoss)')
         grids = tuple(g for g in self.grids if g < min(valid.shape[1:]))
+        count = valid.sum(dtype=student.dtype).clamp(min=1)
         value, gradient = half_squares(student.detach(), teacher, valid,
-                                       Cells(grids, valid, student.dtype))
+                                       Cells(grids, valid, count))
         weights = sum(2.**-k for k in range(len(grids) + 1))
-        count = valid.sum().clamp(min=1).to(student.dtype)
-        mean = 2 / (weights * count * student.shape[1])
+        mean = (count * (weights * student.shape[1] / 2)).reciprocal()
         return mean * with_gradient(student, value, gradient)
+
+
+@constant
+def blocks(grids: tuple[int, ...], device: torch.device,
+           dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Of all pairs of rows the weight, 0 between two grids, and which grid.
+
+    Shape:
+        Both ``(G, G)``.
+    """
+    number = torch.arange(len(grids)).repeat_interleave(torch.tensor(grids))
+    weight = (number == number[:, None]) * 2.**-(number + 1)
+    return weight.to(device, dtype), number.expand(len(number), -1).to(device)
 
 
 class Cells:
@@ -93,27 +108,30 @@ class Cells:
     """
 
     def __init__(self, grids: tuple[int, ...], valid: Tensor,
-                 dtype: torch.dtype) -> None:
-        self.rows, self.columns = (averages(size, grids, valid.device, dtype)
+                 count: Tensor) -> None:
+        self.rows, self.columns = (averages(size, grids, valid.device,
+                                            count.dtype)
                                    for size in valid.shape[1:])
-        share = self.rows @ valid.to(dtype) @ self.columns.T
-        self.factor = torch.zeros_like(share)
-        count, start = valid.sum().to(dtype), 0
-        for k, g in enumerate(grids, 1):
-            block = (..., *2 * [slice(start, start + g)])
-            # mean of valid positions: 1 / share, squared; it counts share
-            self.factor[block] = (2.**-k * count * inverse(share[block]) *
-                                  inverse(share[block].sum()))
-            start += g
+        share = self.rows @ valid.to(count.dtype) @ self.columns.T
+        # mean of valid positions: 1 / share, squared; it counts share
+        self.factor = inverse(share)
+        if grids:
+            weight, number = blocks(grids, valid.device, count.dtype)
+            ends = [sum(grids[:k]) for k in range(len(grids) + 1)]
+            totals = torch.stack([
+                share[:, start:end, start:end].sum()
+                for start, end in zip(ends, ends[1:])
+            ])
+            self.factor *= weight * count
+            self.factor *= inverse(totals)[number]
 
 
-@lru_cache(maxsize=64)
+@constant
 def averages(size: int, grids: tuple[int, ...], device: torch.device,
              dtype: torch.dtype) -> Tensor:
     """One row a cell of ``adaptive_avg_pool2d``, for all grids in turn.
 
-    Where ``size`` is no multiple, neighbours share a position. Kept, as it is
-    filled in on the CPU: do not write into it.
+    Where ``size`` is no multiple, neighbours share a position.
 
     Shape:
         ``(G, size)``; each row adds up to 1.

@@ -4,12 +4,12 @@ Follows ADLab-AutoDrive/ICKD: ``ICKDLoss`` of its CIFAR code and ``ChSimLoss``
 of its ImageNet code. Its code for segmentation was never released: the grid
 is after the paper and the README.
 """
-
 import torch
 from torch import Tensor
 
-from seg_kd.losses._functional import (EPS, check_norm, input_of, inverse_root,
-                                       mask_invalid, unit, valid_positions)
+from seg_kd.losses._functional import (EPS, check_norm, constant, input_of,
+                                       inverse_root, keep, mask_invalid, unit,
+                                       valid_positions)
 from seg_kd.losses._maps import MapLoss
 from seg_kd.losses.connector import connector_layers
 
@@ -85,15 +85,15 @@ class ICKDLoss(MapLoss):
         teacher = teacher.detach().to(student.dtype)
         valid = [valid_positions(x, mask) for x in (student, teacher)]
         maps = [
-            mask_invalid(x, keep.unsqueeze(1))
-            for x, keep in zip((student, teacher), valid)
+            mask_invalid(x, there.unsqueeze(1))
+            for x, there in zip((student, teacher), valid)
         ]
         sizes = zip(self.grid, student.shape[2:], teacher.shape[2:])
         grid = [min(size) for size in sizes]
         value, count = 0., 0
         cut = cells if teacher.device.type == 'cpu' else padded_cells
-        for s, t, *keep in zip(*(cut(x, grid) for x in maps + valid)):
-            seen = keep[0].any(-1) & keep[1].any(-1)
+        for s, t, here, there in zip(*(cut(x, grid) for x in maps + valid)):
+            seen = here.any(-1) & there.any(-1)
             value = value + (compare(s, t) * seen).sum()
             count = count + seen.sum()
         count = count.clamp(min=1).double() * teacher.shape[1]
@@ -115,19 +115,27 @@ def padded_cells(x: Tensor, grid: list[int]) -> list[Tensor]:
     smaller than the largest, 0 takes the place of what it lacks.
     """
     for axis, count in (-1, grid[1]), (-2, grid[0]):
-        size = x.shape[axis]
-        least, more = divmod(size, count)
-        largest = least + (more > 0)
-        at = torch.arange(count, device=x.device).unsqueeze(1)
-        place = torch.arange(largest, device=x.device)
-        index = at * least + at.clamp(max=more) + place
-        inside = place < least + (at < more).long()
-        x = x.index_select(axis, index.clamp(max=size - 1).flatten())
-        shape = [-1] + [1] * (-1 - axis)
-        x = torch.where(inside.flatten().view(shape), x, 0)
-        x = x.unflatten(axis, (count, largest))
-        x = x.movedim(axis - 1, 1)
+        if x.shape[axis] % count:
+            index, inside = places(x.shape[axis], count, x.device)
+            x = x.index_select(axis, index)
+            x = keep(x, inside.view([-1] + [1] * (-1 - axis)))
+        x = x.unflatten(axis, (count, -1)).movedim(axis - 1, 1)
     return [x.flatten(1, 2).flatten(-2)]
+
+
+@constant
+def places(size: int, count: int,
+           device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of each cell of a side as many positions, and which are its own.
+
+    Both are ``(count * largest,)``.
+    """
+    least, more = divmod(size, count)
+    at = torch.arange(count, device=device).unsqueeze(1)
+    place = torch.arange(least + (more > 0), device=device)
+    index = at * least + at.clamp(max=more) + place
+    inside = place < least + (at < more).long()
+    return index.clamp(max=size - 1).flatten(), inside.flatten()
 
 
 def compare(s: Tensor, t: Tensor) -> Tensor:

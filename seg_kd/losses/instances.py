@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seg_kd.losses._functional import check_least, mask_invalid, prepare
+from seg_kd.losses._functional import (check_least, constant, keep,
+                                       mask_invalid, numbers, prepare)
 from seg_kd.losses._maps import Loss
 
 GRID = (4, 8)  # rows and columns of regions
@@ -76,7 +77,7 @@ class Instances(Loss):
         # of a map of ones, what is an instance is not 0
         ones = valid.unsqueeze(1).to(maps[0].dtype)
         *rows, ones = self.gather([*maps, ones], valid, labels)
-        return rows, ones.amax(1) > 0
+        return rows, (ones > 0).any(1)
 
     def gather(self, maps: Sequence[Tensor], valid: Tensor,
                labels: Tensor | None) -> list[Tensor]:
@@ -88,8 +89,13 @@ class Instances(Loss):
         """
         raise NotImplementedError
 
-    def take(self, rows: Sequence[Tensor], exists: Tensor) -> list[Tensor]:
+    def take(self,
+             rows: Sequence[Tensor],
+             exists: Tensor,
+             are_zero: bool = False) -> list[Tensor]:
         """At most ``max_instances`` of the rows that exist, at random.
+
+        Rows that do not are to be zero, or are made so.
 
         Shape:
             ``(K, C)`` of each, ``(K,)`` bool ``-> (M, C)`` of each; on a GPU
@@ -104,9 +110,9 @@ class Instances(Loss):
                 x.T.index_select(1, index).T
                 if x.stride(0) == 1 else x.index_select(0, index) for x in rows
             ]
-        if exists.device.type == 'cpu':
+        if are_zero or exists.device.type == 'cpu':
             return list(rows)
-        return [torch.where(exists.unsqueeze(1), x, 0.) for x in rows]
+        return [keep(x, exists.unsqueeze(1)) for x in rows]
 
 
 class Pixels(Instances):
@@ -124,7 +130,7 @@ class Maps(Instances):
     def gather(self, maps: Sequence[Tensor], valid: Tensor,
                labels: Tensor | None) -> list[Tensor]:
         rows = [mask_invalid(x, valid.unsqueeze(1)).flatten(1) for x in maps]
-        return self.take(rows, valid.flatten(1).any(1))
+        return self.take(rows, valid.flatten(1).any(1), are_zero=True)
 
 
 class Means(Instances):
@@ -133,11 +139,11 @@ class Means(Instances):
     def gather(self, maps: Sequence[Tensor], valid: Tensor,
                labels: Tensor | None) -> list[Tensor]:
         member = self.members(valid, labels)
-        numbers = torch.arange(self.most(member), device=member.device)
-        weight = member.flatten(1).unsqueeze(1) == numbers.unsqueeze(1)
+        number = numbers(self.most(member), member.device).unsqueeze(1)
+        weight = member.flatten(1).unsqueeze(1) == number
         weight &= valid.flatten(1).unsqueeze(1)
-        rows = [means(x, weight) for x in maps]
-        return self.take(rows, weight.any(2).flatten())
+        rows = means(maps, weight)
+        return self.take(rows, weight.any(2).flatten(), are_zero=True)
 
     def members(self, valid: Tensor, labels: Tensor | None) -> Tensor:
         """Number of the instance that each position of an image belongs to.
@@ -185,10 +191,8 @@ class Regions(Means):
         return self.grid[0] * self.grid[1]
 
     def members(self, valid: Tensor, labels: Tensor | None) -> Tensor:
-        (rows, columns), (h, w) = self.grid, valid.shape[1:]
-        y = torch.arange(h, device=valid.device) * rows // h
-        x = torch.arange(w, device=valid.device) * columns // w
-        return (y[:, None] * columns + x).expand_as(valid)
+        return cells(self.grid, *valid.shape[1:],
+                     valid.device).expand_as(valid)
 
 
 class Classes(Means):
@@ -227,6 +231,15 @@ def as_instances(instances: Instances | str, max_instances: int | None,
 # -- what kinds are made of ------------------------------------------------
 
 
+@constant
+def cells(grid: tuple[int, int], h: int, w: int,
+          device: torch.device) -> Tensor:
+    """Number of the cell of each position of a map: ``(h, w)`` long."""
+    y = torch.arange(h, device=device) * grid[0] // h
+    x = torch.arange(w, device=device) * grid[1] // w
+    return y[:, None] * grid[1] + x
+
+
 def subset(count: int, most: int | None) -> Tensor:
     """At most ``most`` of ``range(count)``, at random, in ascending order."""
     if most is None or count <= most:
@@ -245,26 +258,32 @@ def choose(exists: Tensor, most: int | None) -> Tensor:
         index = exists.nonzero().squeeze(1)
         return index[subset(len(index), most)]
     if most is None or most >= len(exists):
-        return torch.arange(len(exists), device=exists.device)
-    keys = torch.rand(len(exists), device=exists.device)
-    keys = torch.where(exists, keys, 2.)
-    return keys.topk(most, largest=False, sorted=True)[1]
+        return numbers(len(exists), exists.device)
+    keys = torch.rand(len(exists), device=exists.device) * exists
+    return keys.topk(most)[1]
 
 
-def means(features: Tensor, weight: Tensor) -> Tensor:
-    """Mean of the positions of each instance.
+def means(maps: Sequence[Tensor], weight: Tensor) -> list[Tensor]:
+    """Mean of the positions of each instance, in each map.
 
     Shape:
-        ``(N, C, H, W), (N, K, H * W) -> (N * K, C)``.
+        maps ``(N, C, H, W)``, ``(N, K, H * W)`` bool, to as many
+        ``(N * K, C)``.
     """
-    used = (weight.sum(1) > 0).unsqueeze(1)  # a NaN elsewhere does no harm
-    flat = mask_invalid(features.flatten(2), used)
-    weight = weight.to(flat.dtype)
-    if weight.shape[1] == 1:  # whatever is used is of the one instance
-        sums = flat.sum(2).unsqueeze(1)
-    else:
-        sums = (flat @ weight.mT).mT
-    return (sums / weight.sum(2, keepdim=True).clamp(min=1)).flatten(0, 1)
+    used = weight.any(1, keepdim=True)  # a NaN elsewhere does no harm
+    found, shares = [], {}
+    for x in maps:
+        flat = mask_invalid(x.flatten(2), used)
+        if x.dtype not in shares:
+            share = weight.to(x.dtype)
+            shares[x.dtype] = share, share.sum(2, keepdim=True).clamp(min=1)
+        share, count = shares[x.dtype]
+        if weight.shape[1] == 1:  # whatever is used is of the one instance
+            sums = flat.sum(2).unsqueeze(1)
+        else:
+            sums = (flat @ share.mT).mT
+        found.append((sums / count).flatten(0, 1))
+    return found
 
 
 def resize_labels(labels: Tensor | None, size: Sequence[int]) -> Tensor:
@@ -281,14 +300,22 @@ def known(valid: Tensor, mask: Tensor | None) -> Tensor:
     """Valid positions whose label is known: the mask is read as labels are."""
     if mask is None:
         return valid
-    return valid & (at_centres(mask, valid.shape) > 0)
+    return valid & at_centres(mask, valid.shape)
 
 
 def at_centres(image: Tensor, size: Sequence[int]) -> Tensor:
-    """The entry at the centre of each position, as float64.
+    """The entry at the centre of each position."""
+    y, x = (centres(many, few, image.device)
+            for many, few in zip(image.shape[1:], size[1:]))
+    return image[:, y[:, None], x]
 
-    Labels are exact there, and integers have no interpolation.
+
+@constant
+def centres(many: int, few: int, device: torch.device) -> Tensor:
+    """Numbers of the entries of a side that a coarser one has the centres of.
+
+    They are ``F.interpolate``'s; float64 holds them exactly.
     """
-    return F.interpolate(image.double().unsqueeze(1),
-                         tuple(size[1:]),
-                         mode='nearest-exact').squeeze(1)
+    at = torch.arange(many, dtype=torch.double).view(1, 1, -1)
+    at = F.interpolate(at, few, mode='nearest-exact').long()
+    return at.flatten().to(device)

@@ -8,8 +8,8 @@ HobbitLong/RepDistiller.
 import torch
 from torch import Tensor
 
-from seg_kd.losses._functional import check_form, mask_invalid
-from seg_kd.losses._logits import LogitLoss, Strips, check_temperature
+from seg_kd.losses._functional import check_form, keep, mask_invalid
+from seg_kd.losses._logits import LogitLoss, Strips, check_temperature, scaled
 
 
 class KDLoss(LogitLoss):
@@ -73,17 +73,17 @@ class KDLoss(LogitLoss):
             count = torch.full_like(count, len(strips.gradient))
         scale = 1 / count.clamp(min=1)
         value = torch.zeros_like(scale)
-        for student, teacher, skip, add in strips:
+        for student, teacher, valid, add in strips:
             divergence, slope = self._positions(student, teacher)
-            divergence = torch.where(skip, 0., divergence)
+            divergence = keep(divergence, valid)
             value += divergence.sum(dtype=torch.double)
-            add(mask_invalid(slope.mul_(scale), ~skip))
+            add(mask_invalid(slope.mul_(scale), valid))
         return value * scale
 
     def _positions(self, student: Tensor,
                    teacher: Tensor) -> tuple[Tensor, Tensor]:
         """The term at each position; gradient with respect to student."""
-        log_s, log_t = ((x / self.temperature).log_softmax(1)
+        log_s, log_t = (scaled(x, self.temperature).log_softmax(1)
                         for x in (student, teacher))
         t = log_t.exp()
         divergence = log_t.sub_(log_s).mul_(t).sum(1, keepdim=True)

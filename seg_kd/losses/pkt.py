@@ -77,13 +77,14 @@ class PKTLoss(RelationLoss):
         count = count_of(student, there)
         dense = self.form == 'dense'
         scale = 1 / count if dense else 1 / count**2
-        value, gradient = divergence(student.detach(), teacher,
+        value, gradient = divergence(student.detach(), teacher, count,
                                      EPS / count if dense else EPS, there)
         return with_gradient(student, scale * value, gradient.mul_(scale))
 
 
 @torch.no_grad()
-def divergence(student: Tensor, teacher: Tensor, eps: Tensor | float,
+def divergence(student: Tensor, teacher: Tensor, count: Tensor | int,
+               eps: Tensor | float,
                there: Tensor | None) -> tuple[Tensor, Tensor]:
     r"""Sum over the pairs, and its gradient with respect to the student.
 
@@ -100,14 +101,14 @@ def divergence(student: Tensor, teacher: Tensor, eps: Tensor | float,
     but for :math:`\epsilon`.
     """
     s, t = Rows(student, unit=True), Rows(teacher, unit=True)
-    count = count_of(student, there)
-    s_mass, t_mass = mass(s, count), mass(t, count)
+    total = s.sum()
+    s_mass, t_mass = mass(s, total, count), mass(t, t.sum(), count)
     to_teacher, shift = s_mass / t_mass, eps * s_mass
     value = student.new_zeros((), dtype=torch.double)
     rest, gradient = s.zeros(len(s), 1), s.zeros(len(s), s.width)
 
     def one_way(x: Tensor, y: Tensor, rows: slice,
-                pairs: Tensor | None) -> Tensor:
+                apart: Tensor | None) -> Tensor:
         """Counts the rows of a tile in; minus the slope of each entry."""
         nonlocal value
         base = x + shift[rows]
@@ -118,31 +119,31 @@ def divergence(student: Tensor, teacher: Tensor, eps: Tensor | float,
         value += (row.sum(1, keepdim=True) /
                   s_mass[rows]).sum(dtype=torch.double)
         slope = delta.sub_(shift[rows] / base).div_(s_mass[rows])
-        if pairs is not None:
-            slope.masked_fill_(~pairs, 0.)
+        if apart is not None:
+            slope.masked_fill_(apart, 0.)
         rest[rows] += slope.sum(1, keepdim=True)
         return slope
 
     for rows, columns, times in pair_tiles(s):
         x, y = near(s, rows, columns), near(t, rows, columns)
-        pairs = None
+        apart = None
         if there is not None:
-            pairs = pairs_of(there, rows, columns)
-            x, y = (a.masked_fill_(~pairs, 0.) for a in (x, y))
-        slope = one_way(x, y, rows, pairs)
+            apart = ~pairs_of(there, rows, columns)
+            x, y = (a.masked_fill_(apart, 0.) for a in (x, y))
+        slope = one_way(x, y, rows, apart)
         other = slope if times == 1 else one_way(
-            x.T, y.T, columns, None if pairs is None else pairs.T)
+            x.T, y.T, columns, None if apart is None else apart.T)
         add_product(gradient, slope + other.T, s, rows, columns)
     rest = (rest + count / s_mass).mul_(eps)
-    gradient += rest * s.sum() + s.sum(rest)
+    gradient += rest * total + s.sum(rest)
     return value.clamp(min=0), through_length(gradient.div_(-2), s)
 
 
-def mass(x: Rows, count: Tensor | int) -> Tensor:
-    """Row sums of ``(1 + cos) / 2``, without the pairs: ``(M, 1)``."""
-    total, sums = x.sum().T, x.zeros(len(x), 1)
+def mass(x: Rows, total: Tensor, count: Tensor | int) -> Tensor:
+    """Row sums of ``(1 + cos) / 2``, from the rows' sum: ``(M, 1)``."""
+    sums = x.matrix.new_empty((len(x), 1), dtype=x.dtype)
     for tile in x.tiles():
-        sums[tile] = x[tile] @ total
+        sums[tile] = x[tile] @ total.T
     return sums.add_(count).div_(2)
 
 

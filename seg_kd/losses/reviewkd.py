@@ -5,6 +5,8 @@ Follows dvlab-research/ReviewKD (``CIFAR-100/model/reviewkd.py``, and
 segmentation is RuipingL/TransKD ``train/ReviewKD.py``.
 """
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor, nn
@@ -129,11 +131,11 @@ class ReviewKDLoss(nn.Module):
                 teacher: Sequence[Tensor],
                 mask: Tensor | None = None) -> Tensor:
         pairs = layer_pairs(student, teacher, self.channels)
-        total, fused = 0., None
+        terms, fused = [], None
         with full_precision(pairs[0][1]):
             for level, (s, t) in reversed(list(zip(self.levels, pairs))):
                 check_norm(level, s, t)
                 output, fused = level(input_of(level, s, mask), fused,
                                       t.shape[2:])
-                total = total + self.hcl(output, t, mask)
-        return total
+                terms.append(self.hcl(output, t, mask))
+        return reduce(add, terms)

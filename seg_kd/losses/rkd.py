@@ -4,14 +4,16 @@ Follows ``metric/loss.py`` of lenscloth/RKD, the authors' code.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from seg_kd.losses._functional import check_least, inverse, with_gradient
+from seg_kd.losses._functional import (check_least, inverse, keep,
+                                       with_gradient)
 from seg_kd.losses._gram import Rows, add_product, add_sums, pair_tiles
-from seg_kd.losses._relation import RelationLoss, count_of, kept, pairs_of
+from seg_kd.losses._relation import RelationLoss, count_of, kept
 from seg_kd.losses.instances import GRID, Instances, choose, subset
 
 CHUNK = 1 << 18  # triplets at a time, on a CPU
@@ -91,18 +93,19 @@ class RKDLoss(RelationLoss):
             chosen = subset(len(student), self.angle_instances)
         else:
             chosen = choose(there, self.angle_instances)
-        few = [
-            x if x is None else x[chosen] for x in (student, teacher, there)
-        ]
-        terms = dict(distance=(distance, student, teacher, there),
-                     angle=(angle, *few))
-        return {
-            name: weight * differentiable(*terms[name])
-            for name, weight in self.weights.items() if weight
-        }
+        terms = {}
+        if weight := self.weights['distance']:
+            terms['distance'] = weight * differentiable(
+                distance, student, teacher, there)
+        if weight := self.weights['angle']:
+            few = [student, teacher, there]
+            if len(chosen) < len(student):
+                few = [x if x is None else x[chosen] for x in few]
+            terms['angle'] = weight * differentiable(angle, *few)
+        return terms
 
 
-def differentiable(term, student: Tensor, teacher: Tensor,
+def differentiable(term: Callable, student: Tensor, teacher: Tensor,
                    there: Tensor | None) -> Tensor:
     return with_gradient(student, *term(student.detach(), teacher, there))
 
@@ -120,7 +123,8 @@ def distance(student: Tensor,
     d is :math:`(c - \sum_{ij} c_{ij} d_{ij} / (n \mu)) / (M^2 \mu)` for n
     distances above 0, and :math:`(s_i - s_j) / d_{ij}` is that of d.
     """
-    s, t = Distances(student, there), Distances(teacher, there)
+    count = count_of(student, there)
+    s, t = Distances(student, there, count), Distances(teacher, there, count)
     for rows, columns, times in pair_tiles(s.rows):
         for x in (s, t):
             x.count_in(x.between(rows, columns)[0], times)
@@ -131,35 +135,50 @@ def distance(student: Tensor,
     for rows, columns, times in pair_tiles(s.rows):
         x, x_inverse = s.between(rows, columns)
         y, _ = t.between(rows, columns)
-        gap = (x * s.scale()).sub_(y.mul_(t.scale()))
+        gap = (x * s.scale).sub_(y.mul_(t.scale))
         slope = gap.clamp(-1, 1)
-        value += times * huber(gap, slope)
-        moment += times * x.mul_(slope).sum(dtype=torch.double)
+        value.add_(huber(gap, slope), alpha=times)
+        moment.add_(x.mul_(slope).sum(dtype=torch.double), alpha=times)
         for k, weight in enumerate((slope.mul_(x_inverse), x_inverse)):
             add_sums(sums[k], weight, rows, columns)
             add_product(grads[k], weight, s.rows, rows, columns)
-    share = moment * s.scale() / s.count.clamp(min=1)
+    share = moment * s.scale / s.count.clamp(min=1)
     sums, grads = (x[0].sub_(x[1].mul_(share)) for x in (sums, grads))
-    pairs = count_of(student, there)**2
+    pairs = count**2
     for tile in s.rows.tiles():
         grads[tile] = sums[tile] * s.rows[tile] - grads[tile]
-    return value / pairs, grads.mul_(2 / pairs * s.scale())
+    return value / pairs, grads.mul_(2 / pairs * s.scale)
 
 
 class Distances:
     """Between the rows of a matrix, tile by tile."""
 
-    def __init__(self, matrix: Tensor, there: Tensor | None = None) -> None:
-        self.there = there
-        mean = (Rows(matrix).sum() / count_of(matrix, there)).to(matrix.dtype)
+    def __init__(self, matrix: Tensor, there: Tensor | None,
+                 count: Tensor | int) -> None:
+        mean = (Rows(matrix).sum() / count).to(matrix.dtype)
         # far from 0 they would cancel
         self.rows = Rows(kept(matrix - mean, there))
         self.squares = self.rows.lengths().square().to(self.rows.dtype)
+        self.terms = kept(self.squares, there, math.inf)
+        self.last: tuple[tuple[slice, slice], tuple[Tensor, Tensor]] | None
+        self.last = None
         self.total = matrix.new_zeros((), dtype=torch.double)
         self.count = matrix.new_zeros((), dtype=torch.long)
 
     def between(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
-        """Distances, and 1 over them or 0."""
+        """Distances, and 1 over them or 0.
+
+        The last tile is kept until it is asked for once more.
+        """
+        place = rows, columns
+        found = self.last[1] if self.last and self.last[0] == place else None
+        self.last = None
+        if found is None:
+            found = self._between(rows, columns)
+            self.last = place, found
+        return found
+
+    def _between(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
         both = self.squares[rows] + self.squares[columns].T
         square = torch.addmm(both,
                              self.rows[rows],
@@ -167,17 +186,17 @@ class Distances:
                              alpha=-2)
         if rows == columns:  # an instance and itself
             square.fill_diagonal_(0.)
-        if self.there is not None:
-            both = both.masked_fill(~pairs_of(self.there, rows, columns),
-                                    math.inf)
+        if self.terms is not self.squares:
+            both = self.terms[rows] + self.terms[columns].T
         return root(square, both, self.rows.width)
 
     def count_in(self, tile: Tensor, times: int) -> None:
-        self.total += times * tile.sum(dtype=torch.double)
-        self.count += times * tile.count_nonzero()
+        self.total.add_(tile.sum(dtype=torch.double), alpha=times)
+        self.count.add_(tile.count_nonzero(), alpha=times)
 
+    @cached_property
     def scale(self) -> Tensor:
-        """1 over the mean of those above 0."""
+        """1 over the mean of those above 0, when all are counted in."""
         return inverse(self.total / self.count.clamp(min=1))
 
 
@@ -190,7 +209,7 @@ def root(square: Tensor, terms: Tensor, width: int) -> tuple[Tensor, Tensor]:
         width: Length of the vectors: rounding grows with its root.
     """
     noise = (16 + width**.5) * torch.finfo(square.dtype).eps
-    one_over = torch.where(square > noise * terms, square.rsqrt(), 0.)
+    one_over = keep(square.rsqrt(), square > noise * terms)
     return square.mul_(one_over), one_over
 
 
@@ -213,13 +232,14 @@ def angle(student: Tensor,
     the gradient with respect to :math:`e_j` is :math:`\sum_k w_{jk} e_k`; so
     the student's is a sum of its instances, too: ``mix``.
     """
-    s, t = Corners(student, there), Corners(teacher, there)
     count = count_of(student, there)
+    s, t = Corners(student, there, count), Corners(teacher, there, count)
     value = student.new_zeros((), dtype=torch.double)
     mix = torch.zeros_like(s.products)
-    corners = torch.arange(len(student), device=student.device)
     chunk = CHUNK if student.device.type == 'cpu' else 64 * CHUNK
-    for at in corners.split(max(1, chunk // max(1, len(student))**2)):
+    step = max(1, chunk // max(1, len(student))**2)
+    for start in range(0, len(student), step):
+        at = slice(start, start + step)
         cosine, one_over = s.at(at)
         gap = cosine - t.at(at)[0]
         slope = gap.clamp(-1, 1)
@@ -231,30 +251,32 @@ def angle(student: Tensor,
         mix += weight.sum(0)
         mix[at] -= arms
         mix[:, at] -= arms.T
-        mix[at, at] += arms.sum(1)
-    gradient = mix.mul_(2 / count**3) @ student.to(mix.dtype)
-    return value / count**3, gradient
+        mix.diagonal()[at] += arms.sum(1)
+    triplets = count**3
+    gradient = mix.mul_(2 / triplets) @ student.to(mix.dtype)
+    return value / triplets, gradient
 
 
 class Corners:
     """Angles between the rows of a matrix."""
 
-    def __init__(self, matrix: Tensor, there: Tensor | None = None) -> None:
+    def __init__(self, matrix: Tensor, there: Tensor | None,
+                 count: Tensor | int) -> None:
         x = matrix.double()
-        x = kept(x - x.sum(0, keepdim=True) / count_of(x, there), there)
+        x = kept(x - x.sum(0, keepdim=True) / count, there)
         self.products = x @ x.T
         self.squares = self.products.diagonal()
         both = self.squares.unsqueeze(1) + self.squares
         square = both - 2 * self.products
         if there is not None:
-            every = slice(None)
-            both = both.masked_fill(~pairs_of(there, every, every), math.inf)
+            terms = kept(self.squares, there, math.inf)
+            both = terms.unsqueeze(1) + terms
         self.one_over = root(square, both, matrix.shape[1])[1]
 
-    def at(self, corner: Tensor) -> tuple[Tensor, Tensor]:
+    def at(self, corner: slice) -> tuple[Tensor, Tensor]:
         """Cosines ``(I, M, M)``, and 1 over the distances ``(I, M)``."""
         one_over, rows = self.one_over[corner], self.products[corner]
         cosine = self.products - rows.unsqueeze(1) - rows.unsqueeze(2)
-        cosine += self.squares[corner, None, None]
+        cosine += self.squares[corner][:, None, None]
         cosine *= one_over.unsqueeze(1)
         return cosine.mul_(one_over.unsqueeze(2)), one_over

@@ -7,12 +7,13 @@ which the paper's author verified.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seg_kd.losses._functional import check_form, inverse, unit, with_gradient
 from seg_kd.losses._gram import (CLOSE, Grams, Quadratic, Rows, add_symmetric,
-                                 dot, grams_of, mirrored, product,
-                                 product_dtype)
+                                 can_be_finer, dot, grams_of, mirrored,
+                                 product, product_dtype)
 from seg_kd.losses._relation import RelationLoss, count_of
 from seg_kd.losses.instances import GRID, Instances
 
@@ -93,7 +94,7 @@ def power_of_two_scale(x: Tensor) -> Tensor:
     Fourth powers of the maps must not overflow; this scaling is exact.
     """
     mean = torch.linalg.vector_norm(x) / max(1, x.numel())**.5
-    return torch.where(mean > 0, mean, 1.).log2().round().neg().exp2()
+    return F.threshold(mean, 0., 1.).log2().round().neg().exp2()
 
 
 @torch.no_grad()
@@ -139,7 +140,7 @@ def from_grams(s: Rows, t: Rows, grams: Grams) -> tuple[Tensor, Tensor] | None:
         gradient[tile] = other.mul_(w).addcmul_(own, u)
         weighted_st += (x * w).T @ y
         add_symmetric(weighted_ss, x * u, x)
-    if s.dtype is torch.float32 and value < CLOSE**2 * len(s):
+    if can_be_finer(s) and value < CLOSE**2 * len(s):
         return None
     weighted_ss = mirrored(weighted_ss)
     for tile in s.tiles():

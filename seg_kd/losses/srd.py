@@ -120,12 +120,13 @@ class SRDLoss(MapLoss):
             valid = mask
         projected = self.projector(student)
         self.correlation = mean_correlation(student, projected, valid)
-        return self._distance(*prepare(projected, teacher, mask))
+        return self._distance(
+            *prepare(projected, teacher, mask, is_finite=True))
 
     def _distance(self, student: Tensor, teacher: Tensor,
                   valid: Tensor) -> Tensor:
         count = number_of(valid)
-        student, teacher = (self._normalize(x, valid)
+        student, teacher = (self._normalize(x, valid, count)
                             for x in (student, teacher))
         if self.correlate:
             student = (student * teacher).sum((0, 2, 3)) / count
@@ -141,9 +142,9 @@ class SRDLoss(MapLoss):
             total = (total + self.floor).clamp(min=least).log()
         return total.to(gap.dtype) * valid.any()
 
-    def _normalize(self, x: Tensor, valid: Tensor) -> Tensor:
+    def _normalize(self, x: Tensor, valid: Tensor, count: Tensor) -> Tensor:
         if self.norm == 'batch':
-            return standardize(x, valid, self.eps)
+            return standardize(x, valid, self.eps, count)
         x = mask_invalid(x, valid.unsqueeze(1))
         return F.normalize(x) if self.norm == 'l2' else x
 
@@ -167,16 +168,23 @@ def image_means(x: Tensor, valid: Tensor) -> Tensor:
     return total / count[:, None, None, None]
 
 
-def standardize(x: Tensor, valid: Tensor, eps: float) -> Tensor:
+def standardize(x: Tensor,
+                valid: Tensor,
+                eps: float,
+                count: Tensor | None = None) -> Tensor:
     """Batch norm over the valid positions, without parameters; 0 elsewhere.
+
+    ``count`` is their number, where it is known.
 
     Shape:
         ``(N, C, H, W), (N, H, W) -> (N, C, H, W)``.
     """
-    keep, count = valid.unsqueeze(1), number_of(valid).to(x.dtype)
-    x = mask_invalid(x, keep)
+    there = valid.unsqueeze(1)
+    count = number_of(valid) if count is None else count
+    count = count.to(x.dtype)
+    x = mask_invalid(x, there)
     mean = x.sum((0, 2, 3), keepdim=True) / count
-    x = mask_invalid(x - mean, keep)
+    x = mask_invalid(x - mean, there)
     variance = x.square().sum((0, 2, 3), keepdim=True) / count
     return x * (variance + eps).clamp(min=1e-24).rsqrt()
 
@@ -195,6 +203,7 @@ def mean_correlation(x: Tensor, y: Tensor, valid: Tensor) -> Tensor:
     step = max(1, round((valid.numel() / SAMPLE)**.5))
     x, y = (z[:, ::max(1, z.shape[1] // CHANNELS)] for z in (x, y))
     x, y, valid = (z[..., ::step, ::step] for z in (x, y, valid))
-    x, y = (standardize(z, valid, 0.).flatten(2) for z in (x, y))
+    count = number_of(valid)
+    x, y = (standardize(z, valid, 0., count).flatten(2) for z in (x, y))
     product = (x @ y.mT).sum(0)
-    return product.abs().mean() / number_of(valid)
+    return product.abs().mean() / count

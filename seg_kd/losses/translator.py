@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from seg_kd.losses._functional import (check_map, full_precision, input_of,
-                                       moments, number_of, read,
+                                       keep, moments, number_of, read,
                                        valid_positions)
 
 SLOPE = .1  # of the LeakyReLUs
@@ -175,7 +175,7 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def _compare(self, error: Tensor, teacher: Tensor, valid: Tensor) -> None:
         """Set ``relative_error`` from the sum of squared errors."""
-        energy = torch.where(valid, teacher / self.encoder.std, 0.)
+        energy = keep(teacher / self.encoder.std, valid)
         energy = energy.square().sum()
         self.relative_error = torch.where(energy > 0,
                                           error.detach() / energy, 0.)
@@ -234,9 +234,9 @@ class Translator(Autoencoder):
         code, sizes = self.encoder.trace(teacher)
         target = self.encoder.standardize(teacher)
         error = (self.decoder(code, sizes) - target).square()
-        error = torch.where(valid, error, 0.).sum()
+        error = keep(error, valid).sum()
         kept = valid_positions(code, mask).unsqueeze(1)
-        size = torch.where(kept, code, 0.).abs().sum()
+        size = keep(code, kept).abs().sum()
         count = (number_of(valid) * teacher.shape[1]).to(teacher.dtype)
         self._compare(error, teacher, valid)
         return dict(reconstruction=error / count,
