@@ -7,6 +7,7 @@ and of validation, and every map that the teacher's cache stores. A
 :class:`Kill` sends a signal at one of these events, before or after it.
 """
 import builtins
+import gc
 import json
 import os
 import signal
@@ -20,8 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib.figure  # noqa: F401
 import mmengine.runner.loops as loops
 import torch
+import torch._dynamo  # noqa: F401, this and the above once for all children
 from conftest import forget_instances
 from mmengine.config import Config
 from mmengine.fileio import LocalBackend
@@ -39,12 +42,12 @@ class Kill:
     """A signal at an event, or an error of the disk.
 
     Args:
-        number: Of the event, counted from 0.
+        number: Of the event, counted from 0; or its name, for the first.
         how: The signal; an error's number, negative, such as -errno.ENOSPC.
         after: After it, or in the midst of it, rather than before.
         rank: Whose event it is, and who gets the signal.
     """
-    number: int
+    number: int | str
     how: int = signal.SIGKILL
     after: bool = False
     rank: int = 0
@@ -65,11 +68,15 @@ class Events:
         self.folder, self.kill = os.path.abspath(folder), kill
         self.seen: list[str] = []
 
-    def _happens(self, what: str, work: Callable,
+    def _happens(self,
+                 what: str,
+                 work: Callable,
                  half: Callable = lambda: None) -> Any:
         number = len(self.seen)
         self.seen.append(what)
-        due = self.kill is not None and self.kill.number == number
+        due = self.kill is not None and self.kill.number in (number, what)
+        if due and isinstance(self.kill.number, str):
+            self.kill.number = number
         if due and (self.kill.how < 0 or not self.kill.after):
             self._strike()
         if due and self.kill.how == signal.SIGKILL:
@@ -85,18 +92,20 @@ class Events:
         os.kill(os.getpid(), self.kill.how)
 
     def _mine(self, path: Any) -> bool:
-        return isinstance(path, (str, os.PathLike)) and os.path.abspath(
-            path).startswith(self.folder)
+        return isinstance(
+            path, (str, os.PathLike)) and os.path.abspath(path).startswith(
+                self.folder)
 
     def tap(self) -> None:
         """From here on, in this process."""
-        for name in ('replace', 'rename', 'remove', 'unlink', 'link'):
-            self._tap(os, name, lambda p, *_: self._mine(p))
-        self._tap(builtins, 'open', lambda p, mode='r', *_: 'r' not in mode
-                  and self._mine(p))
-        self._tap(loops.IterBasedTrainLoop, 'run_iter')
-        self._tap(loops.ValLoop, 'run_iter')
-        self._tap(zlib, 'crc32')
+        for call in ('replace', 'rename', 'remove', 'unlink', 'link'):
+            self._tap(os, call, lambda p, *_: self._mine(p))
+        self._tap(builtins,
+                  'open',
+                  lambda p, mode='r', *_: 'r' not in mode and self._mine(p))
+        self._tap(loops.IterBasedTrainLoop, 'run_iter', name='train iteration')
+        self._tap(loops.ValLoop, 'run_iter', name='validation iteration')
+        self._tap(zlib, 'crc32', name='map stored')
         put = LocalBackend.put
 
         def cut_off(backend, content, path):
@@ -111,18 +120,21 @@ class Events:
 
         LocalBackend.put = cut_off
 
-    def _tap(self, owner: Any, name: str,
-             counts: Callable = lambda *_: True) -> None:
-        real = getattr(owner, name)
+    def _tap(self,
+             owner: Any,
+             call: str,
+             counts: Callable = lambda *_: True,
+             name: str = '') -> None:
+        real = getattr(owner, call)
 
         def tapped(*args, **kwargs):
             if not counts(*args):
                 return real(*args, **kwargs)
             file = os.path.basename(args[0]) if self._mine(args[0]) else ''
-            what = f'{name} {file}'.strip()
+            what = name or f'{call} {file}'
             return self._happens(what, lambda: real(*args, **kwargs))
 
-        setattr(owner, name, tapped)
+        setattr(owner, call, tapped)
 
 
 def train(config: Config,
@@ -180,6 +192,7 @@ def _child(config: Config, folder: Path, resume: bool, kill: Kill | None,
                       os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):
             os.dup2(log, stream)
+        gc.freeze()  # nothing of the parent's is looked through again
         sys.stdout = open(1, 'w', buffering=1, closefd=False)
         sys.stderr = open(2, 'w', buffering=1, closefd=False)
         signal.signal(signal.SIGINT, signal.default_int_handler)

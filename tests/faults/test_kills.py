@@ -13,6 +13,8 @@ from conftest import TAPS, watch
 from harness import Kill, differences, events_of, outcome, train
 from mmengine.config import Config
 
+from seg_kd.engine.records import latest_checkpoint
+
 KILLS = int(os.environ.get('FAULTS', 0))
 HOWS = (signal.SIGKILL, ) * 4 + (signal.SIGTERM, signal.SIGINT)
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
@@ -42,8 +44,8 @@ def banks(config: Config) -> Config:
     forms = dict(image=dict(instances='image', k=32),
                  pixel=dict(max_instances=40, queue=60, enqueue=16))
     config.custom_hooks = [
-        config.custom_hooks[0], *(dict(type='CRDHook', name=n, **TAPS, **f)
-                                  for n, f in forms.items()),
+        config.custom_hooks[0],
+        *(dict(type='CRDHook', name=n, **TAPS, **f) for n, f in forms.items()),
         dict(type='EMAHook', momentum=.1)
     ]
     return config
@@ -101,19 +103,36 @@ def check(config, ranks, folder, kill, whole):
 
 
 @pytest.mark.parametrize('scene', [small], indirect=True)
-def test_a_few_kills(scene, tmp_path):
-    """Half of a checkpoint, and amid the last validation; then SIGTERM."""
+def test_a_few_kills_of_one_training(scene, tmp_path):
+    """Half of a checkpoint is written, SIGTERM, a full disk, and a kill in
+    the last validation: 1 + 3 + 2 + 1 iterations are done."""
     whole, _ = unbroken(*scene, tmp_path / 'whole')
-    seen = events_of(tmp_path / 'whole')
-    half = seen.index('put iter_2.pth.part')
-    last = len(seen) - 1 - seen[::-1].index('run_iter')
-    for i, kill in enumerate([
-            Kill(half),
-            Kill(half, -errno.ENOSPC),
-            Kill(last),
-            Kill(last, signal.SIGTERM)
-    ]):
-        check(*scene, tmp_path / str(i), kill, whole)
+    config, _ = scene
+    folder = tmp_path / 'run'
+    for kill, status, left in [
+        (Kill('put iter_2.pth.part'), -signal.SIGKILL, 1),
+        (Kill('train iteration', signal.SIGTERM), 143, 2),
+        (Kill('put iter_3.pth.part', -errno.ENOSPC), 2, 2),
+        (Kill('validation iteration'), -signal.SIGKILL, 3),
+    ]:
+        end, = train(config,
+                     folder,
+                     resume=left > 1 or status == 143,
+                     kill=kill)
+        assert end.status == status, end.said
+        assert 'Traceback' not in end.said
+        last = latest_checkpoint(str(folder))
+        assert last == str(folder / f'iter_{left}.pth')
+        if status == 143:
+            assert 'SIGTERM: ended at iteration 2 of 3' in end.said
+        if status == 2:
+            line, = (x for x in end.said.splitlines() if 'error: ' in x)
+            assert 'no space is left' in line and 'MiB in' in line
+            assert not list(folder.glob('*.part'))
+    end, = train(config, folder, resume=True)
+    assert end.status == 0, end.said
+    assert 'iteration 3 was cut off, it is made up for' in end.said
+    assert differences(outcome(folder), whole) == []
 
 
 @pytest.mark.skipif(not KILLS, reason='make faults')
