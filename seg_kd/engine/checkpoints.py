@@ -2,7 +2,7 @@
 import logging
 import os
 
-from mmengine.dist import master_only
+from mmengine.dist import broadcast, master_only
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop
@@ -70,11 +70,14 @@ class BestCheckpointHook(CheckpointHook):
 
 
 @HOOKS.register_module()
-class LastValidationHook(Hook):
-    """Makes up for a validation that was cut off, when the run goes on.
+class ValidationHook(Hook):
+    """Validations that depend on the last checkpoint alone.
 
-    A checkpoint is written before the validation of its iteration. The file
+    One that was cut off is made up for when the run goes on: a checkpoint is
+    written before the validation of its iteration. The file
     ``last_validation`` in the folder says which one has come to its end.
+    In several processes each validates with the running statistics of the
+    first, which are the ones that are saved, instead of its own.
     :class:`~seg_kd.engine.DistillRunner` adds this hook by itself.
     """
 
@@ -91,6 +94,10 @@ class LastValidationHook(Hook):
                 f'The validation of iteration {done} was cut off, it is made '
                 'up for', 'current')
             runner.val_loop.run()
+
+    def before_val_epoch(self, runner) -> None:  # by now EMA's are in place
+        for buffer in unwrap_model(runner.model).buffers():
+            broadcast(buffer)
 
     def after_val(self, runner) -> None:
         if getattr(self, 'training', False):

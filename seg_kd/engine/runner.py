@@ -21,7 +21,7 @@ from seg_kd.datasets import (check_files, classes_of, make_ready, mix_in,
                              seed_draws)
 from seg_kd.distiller import Distiller
 from seg_kd.engine.advice import advised, mend_class_weights
-from seg_kd.engine.checkpoints import BestCheckpointHook, LastValidationHook
+from seg_kd.engine.checkpoints import BestCheckpointHook, ValidationHook
 from seg_kd.engine.complete import complete_hooks
 from seg_kd.engine.hooks import DataShareHook, LoadHook, SeedHook
 from seg_kd.engine.log import connect
@@ -97,7 +97,7 @@ class DistillRunner(Runner):
             complete_hooks(custom_hooks, self.cfg.get('teacher')))
         self.student_hook = StudentHook()
         for hook in (SeedHook(), LossGuardHook(), LoadHook(), DataShareHook(),
-                     ProgressHook(), LastValidationHook(), self.student_hook):
+                     ProgressHook(), ValidationHook(), self.student_hook):
             if not any(type(other) is type(hook) for other in self.hooks):
                 self.register_hook(hook)
         self.call_hook('before_wrap_model')

@@ -135,6 +135,7 @@ def test_a_few_kills_of_one_training(scene, tmp_path):
     assert differences(outcome(folder), whole) == []
 
 
+@pytest.mark.filterwarnings("ignore:Detected call of `scheduler.step")
 @pytest.mark.skipif(not KILLS, reason='make faults')
 @pytest.mark.parametrize('scene', SCENES, indirect=True)
 def test_many_kills(scene, tmp_path, request):
