@@ -1,5 +1,5 @@
 """Runs of MMEngine: the runner, its own hooks, stages, evaluation."""
-from seg_kd.engine.checkpoints import StudentCopyHook
+from seg_kd.engine.checkpoints import StudentCopyHook, ValidationHook
 from seg_kd.engine.class_iou import ClassIoUMetric
 from seg_kd.engine.hooks import DataShareHook, LoadHook, SeedHook
 from seg_kd.engine.loss_guard import LossGuardHook
@@ -10,6 +10,6 @@ from seg_kd.engine.runner import DistillRunner
 
 __all__ = [
     'BFloat16OptimWrapper', 'ClassIoUMetric', 'DataShareHook', 'DistillRunner',
-    'LoadHook', 'LossGuardHook', 'PicturesHook', 'ProgressHook', 'SeedHook',
-    'StudentCopyHook'
+    'ValidationHook', 'LoadHook', 'LossGuardHook', 'PicturesHook',
+    'ProgressHook', 'SeedHook', 'StudentCopyHook'
 ]

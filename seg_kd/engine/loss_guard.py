@@ -10,7 +10,7 @@ import torch
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 
-from seg_kd.engine.stages import BROKEN, latest_checkpoint
+from seg_kd.engine.records import BROKEN, latest_checkpoint
 from seg_kd.errors import UserError
 from seg_kd.networks.checkpoint import write_checkpoint
 from seg_kd.networks.classes import heads

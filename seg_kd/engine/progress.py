@@ -33,7 +33,8 @@ class ProgressHook(Hook):
 
     def before_train_iter(self, runner, **_) -> None:
         if runner.iter == self.first:  # the data is there by now
-            self.begun = time.monotonic()
+            # but for a validation that was made up for
+            self.begun = time.monotonic() - self.validated
 
     def after_train_iter(self, runner, **_) -> None:
         runner.message_hub.update_info('eta',

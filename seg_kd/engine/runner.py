@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import is_distributed, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
@@ -24,16 +24,19 @@ from seg_kd.datasets import (check_files, classes_of, make_ready, mix_in,
 from seg_kd.distiller import Distiller
 from seg_kd.engine import on_gpu
 from seg_kd.engine.advice import advised, mend_class_weights
-from seg_kd.engine.checkpoints import BestCheckpointHook
+from seg_kd.engine.checkpoints import BestCheckpointHook, ValidationHook
 from seg_kd.engine.complete import complete_hooks
 from seg_kd.engine.hooks import DataShareHook, LoadHook, SeedHook
 from seg_kd.engine.late import LateInfoHook
 from seg_kd.engine.log import connect
 from seg_kd.engine.loss_guard import LossGuardHook
+from seg_kd.engine.processes import join
 from seg_kd.engine.progress import ProgressHook, StageLogProcessor
 from seg_kd.engine.trackers import filled_in
+from seg_kd.engine.workers import watched
 from seg_kd.errors import UserError
 from seg_kd.hooks.student import StudentHook
+from seg_kd.networks.checkpoint import replacing
 from seg_kd.networks.classes import check_num_classes
 from seg_kd.networks.unwrap import unwrap_model
 from seg_kd.registry import DATASETS, MODEL_WRAPPERS, RUNNERS, is_kind
@@ -55,12 +58,7 @@ class DistillRunner(Runner):
     """
 
     def setup_env(self, env_cfg: dict) -> None:
-        if self.distributed:  # what MMEngine would set, with a warning
-            os.environ.setdefault('OMP_NUM_THREADS', '1')
-            os.environ.setdefault('MKL_NUM_THREADS', '1')
-        if (self.launcher == 'pytorch' and not torch.cuda.is_available()
-                and not is_distributed()):
-            torch.distributed.init_process_group(backend='gloo')
+        join(self.launcher, env_cfg)
         super().setup_env(env_cfg)
 
     def set_randomness(self,
@@ -131,7 +129,7 @@ class DistillRunner(Runner):
             complete_hooks(custom_hooks, self.cfg.get('teacher')))
         self.student_hook = StudentHook()
         for hook in (SeedHook(), LossGuardHook(), LoadHook(), DataShareHook(),
-                     ProgressHook(), self.student_hook):
+                     ProgressHook(), ValidationHook(), self.student_hook):
             if not any(type(other) is type(hook) for other in self.hooks):
                 self.register_hook(hook)
         self.call_hook('before_wrap_model')
@@ -169,7 +167,8 @@ class DistillRunner(Runner):
             dataloader = seed_draws(mix_in(dataloader))
         if isinstance(dataloader, dict):
             dataloader = with_workers(dataloader)
-        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        return watched(
+            Runner.build_dataloader(dataloader, seed, diff_rank_seed))
 
     def build_train_loop(self, loop):
         loop = super().build_train_loop(loop)
@@ -226,11 +225,11 @@ class DistillRunner(Runner):
 
     def save_checkpoint(self, out_dir: str, filename: str, *args,
                         **kwargs) -> None:
-        """Writes to another name first: a kill leaves no half checkpoint."""
-        super().save_checkpoint(out_dir, filename + '.part', *args, **kwargs)
+        """In one piece: see :func:`replacing`."""
         if is_main_process():
-            path = os.path.join(out_dir, filename)
-            os.replace(path + '.part', path)
+            with replacing(os.path.join(out_dir, filename)) as part:
+                super().save_checkpoint(out_dir, os.path.basename(part), *args,
+                                        **kwargs)
 
 
 def _is_for_the_console(record: logging.LogRecord) -> bool:

@@ -14,33 +14,34 @@ changes to the rest of the config. In a stage
 A config without stages is one run, in the work directory itself.
 """
 import copy
-import glob
 import hashlib
 import itertools
 import json
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import barrier, is_main_process
-from mmengine.fileio import dump, load
+from mmengine.dist import barrier
 from mmengine.registry import RUNNERS, init_default_scope
-from mmengine.runner import find_latest_checkpoint
 
 from seg_kd import shipped
 from seg_kd.datasets import check_files
+from seg_kd.engine import disk, lock, processes, provenance, workers
 from seg_kd.engine.complete import (apply_changes, change_hooks,
                                     complete_hooks, named_hooks, plain,
                                     replaced, resolve)
+from seg_kd.engine.ending import EndingHook
+from seg_kd.engine.records import (checkpoints, latest_checkpoint,
+                                   newest_whole, noted_checkpoint, read_record,
+                                   weight_files, write_record)
 from seg_kd.errors import UserError
 from seg_kd.hooks import TeacherHook
 from seg_kd.hooks.distill import hooks_of
+from seg_kd.networks.unwrap import unwrap_model
 
-RECORD = 'run.json'
-BROKEN = 'broken_batch.pth'  # of LossGuardHook: no checkpoint
 _RUNS = itertools.count()
 # What makes a run what it is; the rest may differ in its continuation.
 _DECISIVE = ('model', 'custom_hooks', 'train_cfg', 'train_dataloader',
@@ -62,8 +63,18 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
         resume: Go on in the stage, and at the iteration, that was cut off.
 
     Raises:
-        UserError: ``work_dir`` holds a run that this one must not touch.
+        UserError: ``work_dir`` holds a run that this one must not touch, or
+            one that another process is at.
+        SystemExit: With status 143, upon SIGTERM: all is saved.
     """
+    processes.join(cfg.get('launcher') or 'none', cfg.get('env_cfg') or {})
+    ending = EndingHook()
+    with disk.explained(work_dir), lock.owned(work_dir), ending.listening():
+        _run_stages(cfg, work_dir, resume, ending)
+
+
+def _run_stages(cfg: Config, work_dir: str, resume: bool,
+                ending: EndingHook) -> None:
     name = shipped.stem(cfg.filename or 'config.py')
     here = cfg.filename and os.path.isfile(cfg.filename)
     place = shipped.title(cfg.filename) if here else None
@@ -80,11 +91,26 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
         record = dict(config=name,
                       place=place,
                       settings=settings,
+                      checkpoints=_checkpoints_of(stage_cfg, folder),
                       finished=False)
-        if not _finished(folder, record, resume):
-            _train(stage_cfg, folder, record, resume)
+        if not processes.on_main(
+                partial(_finished, folder, record, resume,
+                        _decisive(stage_cfg))):
+            _train(stage_cfg, folder, record, resume, ending)
         if stage:
             done[stage] = latest_checkpoint(folder)
+
+
+def _decisive(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: cfg[key] for key in _DECISIVE if key in cfg}
+
+
+def _checkpoints_of(cfg: Config, folder: str) -> str:
+    """Where MMEngine's CheckpointHook puts those of a stage."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    place = hook.get('out_dir')
+    return os.path.join(place, os.path.basename(folder.rstrip(
+        os.sep))) if place else folder
 
 
 def place_of(stages: list[tuple[str, Config]], number: int) -> dict[str, Any]:
@@ -164,35 +190,6 @@ def _without_task(cfg: Config) -> None:
                 loss['loss_weight'] = 0.
 
 
-def latest_checkpoint(folder: str) -> str | None:
-    """The newest ``iter_N.pth`` or ``epoch_N.pth`` in ``folder``, if any.
-
-    Or else what MMEngine noted there: ``CheckpointHook(out_dir=)`` writes to
-    other places.
-    """
-    numbered = []
-    for path in _files(folder):
-        match = re.fullmatch(r'(iter|epoch)_(\d+)\.pth',
-                             os.path.basename(path))
-        if match:
-            numbered.append((int(match[2]), path))
-    if numbered:
-        return max(numbered)[1]
-    noted = _noted(folder)
-    return noted if noted and os.path.isfile(noted) else None
-
-
-def _noted(folder: str) -> str | None:
-    """The last checkpoint that MMEngine has noted there; it may be gone."""
-    there = os.path.isfile(os.path.join(folder, 'last_checkpoint'))
-    return find_latest_checkpoint(folder) if there else None
-
-
-def _files(folder: str) -> list[str]:
-    found = glob.glob(os.path.join(glob.escape(folder), '*.pth'))
-    return [path for path in found if os.path.basename(path) != BROKEN]
-
-
 def require_checkpoint(path: str, hint: str = '') -> None:
     """Raises UserError where a file of weights is missing.
 
@@ -261,39 +258,46 @@ def decisive_settings(cfg: Config) -> dict[str, Any]:
             # as runs say it that are older than this scope
             flat[key] = json.loads(text.replace('"seg_kd::', '"configs/'))
 
-    whole = cfg.to_dict()
-    visit('', {k: whole[k] for k in _DECISIVE if k in whole})
+    visit('', _decisive(cfg.to_dict()))
     return flat
 
 
-def _finished(folder: str, record: dict[str, Any], resume: bool) -> bool:
-    """Is the run done? Makes way for it, or refuses, where it must."""
+def _finished(folder: str, record: dict[str, Any], resume: bool,
+              decisive: dict[str, Any]) -> bool:
+    """Is the run done? Makes way for it, or refuses, where it must.
+
+    In the main process alone; ``decisive`` is what of the config decides.
+    """
     old = read_record(folder)
     if old is None:
         if latest_checkpoint(folder):
             raise UserError(f'{folder} holds checkpoints of another program; '
                             'choose another --work-dir')
         return False
-    if not (old['finished'] or _files(folder) or latest_checkpoint(folder)):
-        if _noted(folder):
+    if not (old['finished'] or weight_files(folder)
+            or latest_checkpoint(folder)):
+        noted = noted_checkpoint(folder)
+        if noted:
             raise UserError(
                 f'{folder} holds an unfinished run whose last checkpoint, '
-                f'{_noted(folder)}, is not there: put it back, or choose '
-                'another --work-dir')
-        if is_main_process():  # all that it holds is its log
-            from_start = 'there is nothing to resume, ' if resume else ''
-            print(f'{folder}: a run ended here before its first checkpoint, '
-                  f'{from_start}this one takes its place')
+                f'{noted}, is not there: put it back, or choose another '
+                '--work-dir')
+        # all that it holds is its log
+        from_start = 'there is nothing to resume, ' if resume else ''
+        print(f'{folder}: a run ended here before its first checkpoint, '
+              f'{from_start}this one takes its place')
         return False
     if old['config'] != record['config']:
         raise UserError(f'{folder} holds a run of the config '
                         f'{old["config"]!r}, not {record["config"]!r}; choose '
                         'another --work-dir')
     changed = _changes(old['settings'], record['settings'])
-    if old['finished'] and not changed:
-        if is_main_process():
+    if old['finished']:
+        changed += provenance.changed_weights(
+            old.get('made_of') or {}, decisive)
+        if not changed:
             print(f'{folder}: finished, nothing to do')
-        return True
+            return True
     if changed and old.get('place', record['place']) != record['place']:
         raise UserError(
             f'{folder} holds a run of the config {old["place"]}, not '
@@ -321,16 +325,14 @@ def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def _set_aside(folder: str, changed: list[str]) -> None:
-    if not is_main_process():
-        return
-    kept = time.strftime(f'{folder.rstrip(os.sep)}.before_%Y%m%d_%H%M%S')
-    os.rename(folder, kept)
+    kept = folder.rstrip(os.sep) + time.strftime('.before_%Y%m%d_%H%M%S')
+    lock.move(folder, kept)
     print(f'{folder}: the settings have changed ({", ".join(changed[:4])}), '
           f'it runs again; the old run is kept in {kept}')
 
 
-def _train(cfg: Config, folder: str, record: dict[str, Any],
-           resume: bool) -> None:
+def _train(cfg: Config, folder: str, record: dict[str, Any], resume: bool,
+           ending: EndingHook) -> None:
     cfg.work_dir = folder
     # MMEngine keeps loggers by name and second: one process may be faster.
     slug = os.path.abspath(folder).replace(os.sep, '_')
@@ -346,30 +348,30 @@ def _train(cfg: Config, folder: str, record: dict[str, Any],
         if loader:  # before a teacher is fetched for nothing
             check_files(loader.dataset)
     check_teacher(cfg)
-    last = latest_checkpoint(folder) if resume else None
-    if last:
-        cfg.resume, cfg.load_from = True, last
+    record['made_of'] = processes.on_main(lambda: _made_of(cfg, folder))
+    goes_on = processes.on_main(lambda: resume and bool(checkpoints(folder)))
+    if goes_on:
+        cfg.resume, cfg.load_from = True, None
     runner = RUNNERS.build(cfg)
-    _write_record(folder, record)  # not earlier: the ranks decide from it
-    runner.train()
-    _write_record(folder, {**record, 'finished': True})
+    if goes_on:
+        runner._load_from = processes.on_main(
+            lambda: newest_whole(folder,
+                                 unwrap_model(runner.model).state_dict()))
+    write_record(folder, record)
+    runner.register_hook(ending)
+    with workers.reported(), processes.reported():
+        runner.train()
+    write_record(folder, {**record, 'finished': True})
     barrier()  # the next stage reads what the main process has written
 
 
-def is_finished(folder: str) -> bool:
-    """Does the folder hold a run, or a stage, that came to its end?"""
-    record = read_record(folder)
-    return record is not None and record['finished']
-
-
-def read_record(folder: str) -> dict[str, Any] | None:
-    """What a folder says of the run, or the stage, in it: ``run.json``."""
-    path = os.path.join(folder, RECORD)
-    return load(path) if os.path.exists(path) else None
-
-
-def _write_record(folder: str, record: dict[str, Any]) -> None:
-    if is_main_process():
-        path = os.path.join(folder, RECORD)
-        dump(record, path + '.part', 'json', indent=1)
-        os.replace(path + '.part', path)
+def _made_of(cfg: Config, folder: str) -> dict[str, Any]:
+    """Of a run that goes on, as it began; what differs is said or refused."""
+    made = provenance.made_of(_decisive(cfg))
+    began = (read_record(folder) or {}).get('made_of')
+    if not (began and latest_checkpoint(folder)):
+        return made
+    said = provenance.compare(folder, began, made)
+    if said:
+        print(f'warning: {said}')
+    return began

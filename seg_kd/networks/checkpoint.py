@@ -5,13 +5,15 @@ replaces what MMEngine's loaders read with, which falls back to a full
 unpickle, so that nothing in the process does: not ``--resume``, not
 ``load_from``, not ``init_cfg``, whatever the scheme (``mmcls://`` and so on).
 """
+import io
 import os
 import pickle
 import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 from urllib.parse import urlparse
 
@@ -192,10 +194,31 @@ def student_only(state: Mapping[str, Any], classes: Sequence[str] | None,
     return dict(meta=dict(dataset_meta=meta), state_dict=own)
 
 
+@contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """Gives another name to write to; what is whole then takes ``path``.
+
+    A kill leaves no half file, nor does a machine that loses its power; an
+    error leaves nothing at all.
+    """
+    part = f'{path}.part'
+    try:
+        yield part
+        with open(part, 'rb') as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            os.remove(part)
+        raise
+
+
 def write_checkpoint(content: dict[str, Any], path: str) -> None:
-    """To another name first: a kill leaves no half file."""
-    torch.save(content, f'{path}.part')
-    os.replace(f'{path}.part', path)
+    """In one piece: see :func:`replacing`."""
+    data = io.BytesIO()  # torch says nothing of a disk that is full
+    torch.save(content, data)
+    with replacing(path) as part, open(part, 'wb') as file:
+        file.write(data.getbuffer())
 
 
 def load_weights(model: nn.Module, checkpoint: dict[str, Any],

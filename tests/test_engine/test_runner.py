@@ -14,7 +14,8 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from seg_kd.engine.advice import advised
-from seg_kd.engine.stages import latest_checkpoint, run_stages
+from seg_kd.engine.records import COPY, RECORD, latest_checkpoint
+from seg_kd.engine.stages import run_stages
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, FitNetHook, TeacherHook
 from seg_kd.networks.checkpoint import read_checkpoint
@@ -312,11 +313,14 @@ def test_a_folder_of_another_config_is_not_touched(ka_config, tmp_path):
     files = sorted(work.rglob('*'))
     with pytest.raises(UserError, match="holds a run of the config 'config'"):
         run_stages(other, str(work))
-    (work / 'distill/run.json').unlink()
+    for name in (RECORD, COPY):
+        (work / 'distill' / name).unlink()
     with pytest.raises(UserError, match='of another program'):
         run_stages(ka_config, str(work))
-    assert [f for f in files if f.name != 'run.json'
-            ] == [f for f in sorted(work.rglob('*')) if f.name != 'run.json']
+    assert [
+        f for f in files
+        if f.parent.name != 'distill' or f.name not in (RECORD, COPY)
+    ] == sorted(work.rglob('*'))
 
 
 @pytest.mark.parametrize('resume', [False, True])

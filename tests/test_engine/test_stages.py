@@ -2,7 +2,8 @@
 import pytest
 from mmengine.config import Config
 
-from seg_kd.engine.stages import fill_in, latest_checkpoint, stage_configs
+from seg_kd.engine.records import latest_checkpoint
+from seg_kd.engine.stages import fill_in, stage_configs
 from seg_kd.errors import UserError
 
 

@@ -148,7 +148,7 @@ def test_what_is_stored_does_not_matter(config, tmp_path, dtype):
 
 def slots(count, dtype):
     size = 12 * SIZE[0] // 8 * SIZE[1] // 8 * getattr(torch, dtype).itemsize
-    return count * (size + 1) / 2**30
+    return count * (size + 8) / 2**30
 
 
 def test_resumed_run_equals_an_unbroken_one(config, tmp_path):
@@ -418,14 +418,32 @@ def test_a_slot_half_written_does_not_count(tmp_path):
     assert 1 not in kept and 1 not in store(tmp_path)
 
 
+def test_damaged_maps_are_made_again(tmp_path, capfd):
+    """Bits that flip, zeros, and a file that was cut."""
+    kept = store(tmp_path)
+    for index in range(4):
+        kept.write(index, maps(index))
+    file = tmp_path / '0_a_0'
+    content = bytearray(file.read_bytes())
+    content[30] ^= 1
+    content[96:192] = bytes(96)
+    file.write_bytes(content[:-8])
+    again = store(tmp_path)
+    assert [i in again for i in range(4)] == [False, False, True, False]
+    assert 'maps of image 0 in' in ''.join(capfd.readouterr())
+    again.write(0, maps(0))
+    assert [i in store(tmp_path) for i in range(4)] == [True, False, True,
+                                                        False]
+
+
 def test_its_size_is_bounded(tmp_path):
-    kept = store(tmp_path, max_gib=2.9 * (4 * (24 + 10) + 1) / 2**30)
+    kept = store(tmp_path, max_gib=2.9 * (4 * (24 + 10) + 8) / 2**30)
     assert kept.slots == 2 and '2 of 4 images' in str(kept)
     for index in (1, 2):
         kept.write(index, maps())
     assert 1 in kept and 2 not in kept
     sizes = [file.stat().st_size for file in tmp_path.iterdir()]
-    assert sum(sizes) == kept.bytes == 2 * (4 * (24 + 10) + 1)
+    assert sum(sizes) == kept.bytes == 2 * (4 * (24 + 10) + 8)
 
 
 def test_a_full_disk_is_seen_before_training(tmp_path, monkeypatch):

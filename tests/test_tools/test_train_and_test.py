@@ -292,11 +292,20 @@ def test_resume_with_checkpoints_elsewhere(call, config, tmp_path):
     record = tmp_path / 'work_dirs/kd/run.json'
     content = json.loads(record.read_text())
     record.write_text(json.dumps({**content, 'finished': False}))
-    (tmp_path / 'far/kd/iter_2.pth').rename(tmp_path / 'kept.pth')
+    (tmp_path / 'far/kd').rename(tmp_path / 'kept')
     status, _, err = call('train', 'kd.py', '--resume')
     assert status == 2 and 'far/kd/iter_2.pth, is not there' in err
+    (tmp_path / 'kept').rename(tmp_path / 'far/kd')
+    (tmp_path / 'far/kd/iter_2.pth').unlink()
+    status, out, _ = call('train', 'kd.py', '--resume')
+    assert status == 0 and 'far/kd/iter_2.pth is missing' in out
+    (tmp_path / 'work_dirs/kd/last_checkpoint').write_text('')
+    status, out, _ = call('train', 'kd.py', '--resume')
+    assert status == 0 and 'nothing to do' in out
+    record.write_text(json.dumps({**content, 'finished': False}))
     (tmp_path / 'work_dirs/kd/last_checkpoint').unlink()
-    (tmp_path / 'far/kd/iter_1.pth').unlink()
+    for path in (tmp_path / 'far/kd').glob('iter_*.pth'):
+        path.unlink()
     status, out, _ = call('train', 'kd.py', '--resume')
     assert status == 0 and 'there is nothing to resume' in out
 

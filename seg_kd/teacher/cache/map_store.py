@@ -1,10 +1,13 @@
 """Feature maps of images on disk, memory-mapped."""
+import logging
 import os
 import re
 import shutil
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 from seg_kd.errors import UserError
@@ -15,9 +18,11 @@ GIB = 2**30
 class MapStore:
     """A file for each tapped map, with a slot for each image.
 
-    A file more says which slots are filled; it is written after the maps, so
-    a process killed at any moment leaves no half slot that counts. Processes
-    of one machine share the files: the same maps go into the same slots.
+    A file more holds a checksum of each slot, 0 where it is empty. It is
+    written after the maps, so a process killed at any moment leaves no half
+    slot that counts; and what a process reads for the first time it checks,
+    so that damaged files are found and made again. Processes of one machine
+    share the files: the same maps go into the same slots.
 
     Args:
         folder: Where the files are, or will be. Their whole size is reserved
@@ -39,16 +44,17 @@ class MapStore:
             for path, shape in shapes.items()
         }
         room = int(max_gib * GIB)
-        self.slots = min(images, room // (sum(per_path.values()) + 1))
-        sizes = {'filled': self.slots}
+        self.slots = min(images, room // (sum(per_path.values()) + 8))
+        sizes = {'checksums': self.slots * 8}
         sizes.update((file_name(i, path), self.slots * size)
                      for i, (path, size) in enumerate(per_path.items()))
         self.bytes = sum(sizes.values())
         self._files: dict[str, Tensor] = {}
+        self._checked: set[int] = set()
         if not self.slots:
             return
         reserve(folder, sizes)
-        self._filled = self._open('filled', torch.uint8, (self.slots, ))
+        self._checksums = self._open('checksums', torch.int64, (self.slots, ))
         for i, (path, shape) in enumerate(shapes.items()):
             self._files[path] = self._open(file_name(i, path), dtype,
                                            (self.slots, *shape))
@@ -61,7 +67,18 @@ class MapStore:
                                dtype=dtype).view(*shape)
 
     def __contains__(self, index: int) -> bool:
-        return index < self.slots and bool(self._filled[index])
+        if index >= self.slots:
+            return False
+        if index not in self._checked and self._checksums[index]:
+            if self._checksums[index] == checksum(self.read(index).values()):
+                self._checked.add(index)
+            else:
+                self._checksums[index] = 0
+                print_log(
+                    f'Teacher cache: the maps of image {index} in '
+                    f'{self.folder} are damaged, they are made again',
+                    'current', logging.WARNING)
+        return bool(self._checksums[index])
 
     def read(self, index: int) -> dict[str, Tensor]:
         """The maps of an image, ``(C, h, w)``: views of the files."""
@@ -73,12 +90,22 @@ class MapStore:
             return
         for path, file in self._files.items():
             file[index] = maps[path]
-        self._filled[index] = 1
+        self._checksums[index] = checksum(self.read(index).values())
+        self._checked.add(index)
 
     def __str__(self) -> str:
-        stored = int(self._filled.sum()) if self.slots else 0
+        stored = int((self._checksums != 0).sum()) if self.slots else 0
         return (f'{self.folder}, {self.bytes / GIB:.3g} GiB for '
                 f'{self.slots} of {self.images} images, {stored} are stored')
+
+
+def checksum(maps: Iterable[Tensor]) -> int:
+    """CRC-32 of all their bytes, and a bit more: it is never 0."""
+    found = 0
+    for kept in maps:
+        flat = kept.contiguous().flatten().view(torch.uint8)
+        found = zlib.crc32(flat.numpy(), found)
+    return found | 1 << 32
 
 
 def file_name(number: int, path: str) -> str:

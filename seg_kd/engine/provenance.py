@@ -1,0 +1,150 @@
+"""What a run is made of besides its settings: files, data and code."""
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from functools import cache, lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
+
+import seg_kd
+from seg_kd.datasets.check import list_files, unwrapped
+from seg_kd.errors import UserError
+from seg_kd.registry import class_of
+
+LIBRARIES = ('torch', 'numpy', 'onedl-mmengine', 'onedl-mmcv',
+             'onedl-mmsegmentation', 'albumentations')
+
+
+def made_of(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """``files``, ``data`` and ``code`` of a stage, as JSON has them.
+
+    Args:
+        cfg: Its complete config, as far as it decides about the outcome.
+    """
+    return dict(files=files_of(cfg),
+                data=data_of(cfg.get('train_dataloader') or {}),
+                code=code())
+
+
+def files_of(node: Any) -> dict[str, str]:
+    """Path and hash of each file that settings name: weights, configs."""
+    paths = sorted(set(_strings(node)))
+    return {p: _hash(p, os.stat(p).st_mtime_ns) for p in paths
+            if os.path.isfile(p)}  # yapf: disable
+
+
+def _strings(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for inner in node:
+            yield from _strings(inner)
+    elif isinstance(node, str) and 0 < len(node) < 4096:
+        yield node
+
+
+@lru_cache(maxsize=256)
+def _hash(path: str, changed: int) -> str:
+    with open(path, 'rb') as file:
+        digest = hashlib.sha256()
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def data_of(loader: Mapping[str, Any]) -> dict[str, int]:
+    """``images`` and ``bytes`` of training data; {} where nobody can tell."""
+    images = size = 0
+    for dataset in unwrapped(loader.get('dataset')):
+        kind = class_of(dataset, DATASETS)
+        if kind is None or not issubclass(kind, BaseSegDataset):
+            return {}
+        _, infos = list_files(dataset)
+        images += len(infos)
+        for info in infos:
+            for name in ('img_path', 'seg_map_path'):
+                if os.path.isfile(info.get(name) or ''):
+                    size += os.path.getsize(info[name])
+    return dict(images=images, bytes=size)
+
+
+@cache
+def code() -> dict[str, str]:
+    """A hash of this package's sources; the versions of what it stands on."""
+    digest = hashlib.sha256()
+    root = Path(seg_kd.__file__).parent
+    for path in sorted(root.rglob('*.py')):
+        digest.update(path.read_bytes())
+    found = {
+        'seg_kd': f'{seg_kd.__version__} ({digest.hexdigest()[:8]})',
+    }
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def changed_files(old: Mapping[str, Any], new: Mapping[str, str]) -> list[str]:
+    """Files of a run that are still there, with another content.
+
+    Args:
+        old: What the run is made of.
+        new: :func:`files_of` now.
+    """
+    files = old.get('files') or {}
+    return [path for path in files if new.get(path, '') not in
+            ('', files[path])]  # yapf: disable
+
+
+def changed_weights(old: Mapping[str, Any], decisive: Any) -> list[str]:
+    """Those of a finished run that would be another today.
+
+    Args:
+        old: What the run is made of.
+        decisive: Settings that name files.
+    """
+    return [f'the content of {path}'
+            for path in changed_files(old, files_of(decisive))
+            if not path.endswith('.py')]  # yapf: disable
+
+
+def compare(folder: str, old: Mapping[str, Any], new: Mapping[str,
+                                                              Any]) -> str:
+    """What a run that goes on should know of it; '' where all is as it was.
+
+    Args:
+        folder: Of the run.
+        old: As it began, :func:`made_of`. {} fits anything.
+        new: As it is now.
+
+    Raises:
+        UserError: With this it is another run.
+    """
+    where = f'than when the run in {folder} began'
+    rest = 'put back what it began with, or choose another --work-dir'
+    files = changed_files(old, new['files'])
+    weights = [path for path in files if not path.endswith('.py')]
+    if weights:
+        raise UserError(f'the content of {", ".join(weights)} is another '
+                        f'{where}; {rest}')
+    before, now = (made.get('data') or {} for made in (old, new))
+    if before and now and before['images'] != now['images']:
+        raise UserError(
+            f'there are {now["images"]} training images, not '
+            f'{before["images"]} as when the run in {folder} began; {rest}')
+    said = [f'content of {path}' for path in files]
+    if before and now and before['bytes'] != now['bytes']:
+        said.append(f'training data ({before["bytes"]} bytes before, '
+                    f'{now["bytes"]} now)')
+    libraries, own = (made.get('code') or {} for made in (old, new))
+    said += [
+        f'{name} ({version} before, {own.get(name)} now)'
+        for name, version in libraries.items() if own.get(name) != version
+    ]
+    return f'other {", ".join(said)} {where}' if said else ''

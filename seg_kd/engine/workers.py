@@ -1,0 +1,127 @@
+"""Which image a loader worker had in hand when it died."""
+import multiprocessing.queues
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import RawArray
+from typing import Any
+
+from torch.utils.data import DataLoader, get_worker_info
+
+from seg_kd.errors import UserError
+
+LENGTH = 1024  # bytes of a note
+_boards: list[Any] = []
+
+
+class Noting:
+    """Starts the workers of a loader, each with a place for a note.
+
+    A note is the image that it loads, or why it had to end: the main process
+    can read that when the worker is gone.
+
+    Args:
+        workers: How many there are.
+        start: What the loader would start them with.
+    """
+
+    def __init__(self, workers: int, start: Callable | None) -> None:
+        self.start = start
+        self.notes = [RawArray('c', LENGTH) for _ in range(workers)]
+
+    def __call__(self, number: int) -> None:
+        if self.start is not None:
+            self.start(number)
+        note = self.notes[number]
+        _note_images(get_worker_info().dataset, os.getpid(), note)
+
+        def lost(error: Exception, item: Any) -> None:
+            """A batch cannot be handed over: the main process would wait."""
+            _write(note, os.getpid(), f'error {error}')
+            os._exit(1)
+
+        multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(
+            lost)
+
+
+def watched(loader: DataLoader) -> DataLoader:
+    """The loader, whose workers note what they load."""
+    if loader.num_workers:
+        noting = Noting(loader.num_workers, loader.worker_init_fn)
+        loader.worker_init_fn = noting
+        _boards.append(noting.notes)
+    return loader
+
+
+def _note_images(dataset: Any, process: int, note: Any) -> None:
+    held = [*getattr(dataset, 'datasets', ())]
+    for inner in (*held, vars(dataset).get('dataset')):
+        if inner is not None:
+            _note_images(inner, process, note)
+    if 'get_data_info' not in dir(type(dataset)):
+        return
+    of = dataset.get_data_info
+
+    def noted(index: int) -> dict:
+        info = of(index)
+        _write(note, process, f'image {info.get("img_path")}')
+        return info
+
+    dataset.get_data_info = noted
+
+
+def _write(note: Any, process: int, text: str) -> None:
+    note.value = f'{process} {text}'.encode()[:LENGTH - 1]
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """The end of a worker becomes a UserError with what it last noted."""
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        said = _chain(error)
+        if not isinstance(error, RuntimeError):  # a queue without a sender
+            try:
+                time.sleep(1)  # the signal of its end is under way
+            except RuntimeError as end:
+                said += _chain(end)
+        found = re.search(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)',
+                          said)
+        if found is None:
+            raise
+        gone = re.findall(r'\d+', found[1])
+        raise UserError(_line(said, gone, _notes_of(gone))) from error
+    finally:
+        _boards.clear()
+
+
+def _chain(error: BaseException | None) -> str:
+    """What an error says, and those that it comes from."""
+    return f'{error} {_chain(error.__cause__)}' if error is not None else ''
+
+
+def _notes_of(gone: list[str]) -> list[tuple[str, str]]:
+    notes = [
+        note.value.decode(errors='replace').split(' ', 2) for board in _boards
+        for note in board
+    ]
+    return [(note[1], note[2]) for note in notes
+            if len(note) == 3 and note[0] in gone]  # yapf: disable
+
+
+def _line(error: str, gone: list[str], said: list[tuple[str, str]]) -> str:
+    how = re.search('killed by signal: [^.]*|exit code[^.]*', error)
+    line = f'loader worker {", ".join(gone)} has ended'
+    line += f' ({how[0]})' if how else ''
+    errors = [text for kind, text in said if kind == 'error']
+    images = [text for kind, text in said if kind == 'image']
+    if errors:
+        line += f': it could not hand over a batch, {errors[0]}'
+    elif images:
+        line += f', at or just after the image {", ".join(images)}'
+    return (f'{line}; was it killed for want of memory (see the system log) '
+            'or of shared memory (df /dev/shm; docker --shm-size)? Take fewer '
+            'train_dataloader.num_workers, or 0, and go on with --resume')
