@@ -48,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sub.add_argument('source', help='the folder that was downloaded')
     sub = command('synthetic', 'draw street scenes')
     for name, default, text in (('--train', 400, 'scenes to train on'),
-                                ('--val', 100, 'scenes to validate on'),
+                                ('--val', 100, 'of other cities'),
+                                ('--extra', 0, 'scenes without labels'),
+                                ('--cities', 4, 'that take turns'),
                                 ('--seed', 0, 'what is drawn depends on it')):
         cli.add_number(sub, name, default, text, int)
     sub.add_argument('--size',
