@@ -2,7 +2,7 @@
 # DeepLabV3+, which is shipped -> MobileNetV2 of half width.
 _base_ = [
     '../students/mobilenetv2_deeplabv3plus_half.py', '../teachers/synthetic.py',
-    '../datasets/synthetic.py', '../schedules/synthetic.py'
+    '../datasets/synthetic_grid.py', '../schedules/synthetic.py'
 ]
 
 model = dict(data_preprocessor={{_base_.data_preprocessor}},
