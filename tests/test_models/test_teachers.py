@@ -22,7 +22,7 @@ ZOO = {
 }
 # Channels of the bottleneck, and parameters.
 OWN = {
-    'deeplabv3plus_r18_small': (64, 8, 3_123_371),
+    'deeplabv3plus_r18_small': (64, 8, 1_877_947),
     'deeplabv3plus_effnetlite2': (128, 16, 5_377_491),
 }
 

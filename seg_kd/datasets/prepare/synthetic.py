@@ -15,9 +15,9 @@ VERSION = 2  # of the drawing code; raise it when scenes change
 
 
 def convert(out: Path,
-            train: int = 400,
-            val: int = 100,
-            extra: int = 0,
+            train: int = 64,
+            val: int = 64,
+            extra: int = 256,
             cities: int = 4,
             seed: int = 0,
             size: tuple[int, int] = (256, 128)) -> None:
