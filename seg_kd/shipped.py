@@ -58,7 +58,8 @@ def weights(model: str | dict, checkpoint: str | None = None) -> str | None:
     """
     if checkpoint or not isinstance(model, str) or not model.startswith(SCOPE):
         return checkpoint
-    path = os.path.join(WEIGHTS, f'{stem(model)}.pth')
+    name = stem(model.removeprefix(SCOPE))
+    path = os.path.join(WEIGHTS, f'{name}.pth')
     return path if os.path.isfile(path) else None
 
 

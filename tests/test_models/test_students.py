@@ -24,7 +24,7 @@ EXPECTED = {
     'mobilenetv2_s16_half': ([(16, 4), (16, 8), (48, 16),
                               (160, 16)], HALF, 160 * 19 + 19),
     'mobilenetv2_deeplabv3plus_half': ([(16, 4), (16, 8), (48, 16),
-                                        (160, 16)], HALF, 0),
+                                        (160, 16)], HALF, 254_147),
     'mobilenetv2_deeplabv3plus': ([(24, 4), (32, 8), (96, 8),
                                    (320, 8)], V2, 13_206_083),
     'mobilenetv2_pspnet': ([(24, 4), (32, 8), (96, 8),
