@@ -7,7 +7,11 @@ _base_ = [
 
 model = dict(data_preprocessor={{_base_.data_preprocessor}},
              decode_head=dict(num_classes={{_base_.num_classes}}))
-train_dataloader = dict(batch_size=4)
+# To each batch come as many images without labels: what distils sees every
+# pixel of them.
+train_dataloader = dict(batch_size=4,
+                        unlabelled=dict(img_path='leftImg8bit/train_extra',
+                                        ratio=1.))
 # One for all runs: the teacher sees each image once.
 teacher = dict(cache=dict(folder='work_dirs/synthetic_teacher_maps',
                           max_gib=1.))
