@@ -1,7 +1,7 @@
-"""The configs that come with the package, found from any folder.
+"""The configs and weights that come with the package, found from any folder.
 
-They lie in ``.mim/configs``, where MMEngine looks for the configs of a
-package; in a clone that is a link to ``configs/``.
+Configs lie in ``.mim/configs``, where MMEngine looks for the configs of a
+package; in a clone that is a link to ``configs/``. Weights lie beside them.
 """
 import os
 from collections.abc import Iterable
@@ -11,6 +11,7 @@ from seg_kd.errors import UserError
 SCOPE = 'seg_kd::'
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), '.mim',
                       'configs')
+WEIGHTS = os.path.join(os.path.dirname(FOLDER), 'weights')
 METHODS, EXPERIMENTS, STUDENTS = (f'_base_/{kind}'
                                   for kind in ('methods', 'experiments',
                                                'students'))
@@ -46,6 +47,20 @@ def find(name: str, kind: str = '') -> str:
     what = os.path.basename(kind).removesuffix('s') or 'config'
     raise UserError(f'{what} {name} does not exist'
                     f'{nearest(stem(inner), names(kind))}')
+
+
+def weights(model: str | dict, checkpoint: str | None = None) -> str | None:
+    """The checkpoint of a network: as given, or what is shipped of a config.
+
+    Args:
+        model: A shipped config by its name, ``seg_kd::NAME.py``, or another.
+        checkpoint: Goes before what is shipped.
+    """
+    if checkpoint or not isinstance(model, str) or not model.startswith(SCOPE):
+        return checkpoint
+    name = stem(model.removeprefix(SCOPE))
+    path = os.path.join(WEIGHTS, f'{name}.pth')
+    return path if os.path.isfile(path) else None
 
 
 def nearest(wanted: str, known: Iterable[str]) -> str:

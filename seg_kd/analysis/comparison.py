@@ -61,7 +61,9 @@ def combine(method: str,
     cfg = Config.fromfile(shipped.find(experiment, shipped.EXPERIMENTS))
     if student:
         _set_student(cfg, shipped.find(student, shipped.STUDENTS))
-    if method != ALONE:
+    if method == ALONE:  # its task has no use for them
+        cfg.train_dataloader.pop('unlabelled', None)
+    else:
         added = Config.fromfile(shipped.find(method, shipped.METHODS))
         own = plain(added._cfg_dict)
         for key in ('custom_hooks', 'stages'):  # whatever form they have

@@ -8,6 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
+from seg_kd import shipped
 from seg_kd.benchmark.data import set_data
 from seg_kd.benchmark.timing import times_sign
 from seg_kd.engine.evaluate import teacher_of
@@ -67,7 +68,8 @@ def build_runner(sources: Sequence[Source],
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     random: list[str] = []
     teacher = teacher_of(cfg, trained=False)
-    named = checkpoint or teacher.get('checkpoint') or ''
+    named = checkpoint or shipped.weights(
+        teacher.model, teacher.get('checkpoint')) or ''
     if checkpoint is None and not os.path.isfile(named):
         named = f'{folder}/teacher.pth'
         network = build_network(teacher_config(teacher.model, named)[0])

@@ -1,77 +1,88 @@
-"""The main job on embedded data: a teacher, a student alone, and distilled.
+"""The main job on embedded data: a student alone, and the same distilled.
 
-Draws street scenes, trains on them a small DeepLabV3+, a MobileNetV2 alone
-and the same MobileNetV2 with Knowledge Adaptation, and compares the three:
-about eight minutes on two cores. What is there already is used again; what
-was cut off goes on. Writes to data/ and work_dirs/ of this folder.
+Draws street scenes, few with labels and more without, and trains a small
+MobileNetV2 on them, alone and with Knowledge Adaptation from a teacher that
+comes with the package, three times each; measures both in cities that neither
+has seen. What is there already is used again; what was cut off goes on.
+Writes to data/ and work_dirs/ of this folder.
 """
 import argparse
 import os
+import shlex
 from pathlib import Path
 
 from seg_kd import cli, shipped
 
-RUNS = {  # what the table calls it: config, folder of the last stage
-    'teacher': ('teacher_deeplab_synthetic', ''),
-    'student alone': ('student_deeplab_synthetic', ''),
-    'student + KA': ('ka_deeplab_synthetic', 'distill'),
-}
+METHOD, OUT = 'ka_synthetic', 'work_dirs/demo'
+NETWORKS = dict(teacher='teacher_deeplab_synthetic',
+                alone='student_deeplab_synthetic',
+                distilled='ka_deeplab_synthetic')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--seed',
+    parser.add_argument('--seeds',
                         type=int,
-                        default=0,
-                        help='of the students, default 0')
+                        nargs='+',
+                        default=[0, 1, 2],
+                        metavar='SEED',
+                        help='of the students, default 0 1 2')
     parser.add_argument('--scenes',
                         type=cli.positive,
-                        nargs=2,
-                        default=(400, 100),
-                        metavar=('TRAIN', 'VAL'),
-                        help='to draw, default 400 and 100')
+                        nargs=3,
+                        default=(64, 256, 64),
+                        metavar=('LABELLED', 'UNLABELLED', 'VAL'),
+                        help='to draw, default 64, 256 and 64')
     parser.add_argument('--max-iters',
                         type=cli.positive,
                         metavar='N',
                         help='of each training; default: as in the configs')
+    cli.add_number(parser, '--jobs', min(2, os.cpu_count() or 1),
+                   'trainings at a time, one thread each')
 
 
 def run(args: argparse.Namespace) -> None:
-    from seg_kd.analysis import costs, pictures
-    from seg_kd.analysis.trained import Trained
     from seg_kd.datasets.prepare import synthetic
-    from seg_kd.engine.stages import latest_checkpoint
-    synthetic.convert(Path('data/synthetic'), *args.scenes)
-    models: dict[str, Trained] = {}
-    folders: dict[str, str] = {}
-    for title, (name, stage) in RUNS.items():
-        print(f'\n== {title}: {name} ==', flush=True)
-        teacher = latest_checkpoint(folders['teacher']) if folders else None
-        folders[title] = os.path.join(train(name, args, teacher), stage)
-        trained = latest_checkpoint(folders[title])
-        assert trained is not None  # run_stages has written it
-        models[title] = Trained(shipped.find(name), trained)
-    out = 'work_dirs/demo' + (f'_seed{args.seed}' if args.seed else '')
-    os.makedirs(out, exist_ok=True)
-    print('\n' + costs.compare(models, os.path.join(out, 'table.txt')))
-    pictures.draw_predictions(models, os.path.join(out, 'predictions.png'))
-    pictures.draw_curves(folders, os.path.join(out, 'curves.png'))
-    print(f'\nPictures: {out}/predictions.png and {out}/curves.png')
+    labelled, unlabelled, val = args.scenes
+    synthetic.convert(Path('data/synthetic'), labelled, val, unlabelled)
+    compare(args)
+    show(args.seeds[0])
 
 
-def train(name: str, args: argparse.Namespace, teacher: str | None) -> str:
-    """Trains a config, as seg-kd train does; returns its folder."""
-    from mmengine.config import Config
-
-    from seg_kd.analysis.comparison import shorten
-    from seg_kd.engine.stages import run_stages
-    cfg = Config.fromfile(shipped.find(name))
-    work_dir = f'work_dirs/{name}'
+def compare(args: argparse.Namespace) -> None:
+    """Trains, and prints the table, as ``seg-kd compare`` does."""
+    from seg_kd.commands import compare as command
+    words = [
+        METHOD, '--data', 'synthetic', '--seeds', *args.seeds, '--jobs',
+        args.jobs, '--work-dir', OUT
+    ]
     if args.max_iters:
-        shorten(cfg, args.max_iters)
-    if 'teacher' in cfg:
-        cfg.teacher.checkpoint = teacher
-        if args.seed:  # one teacher for all seeds
-            cfg.randomness = dict(seed=args.seed)
-            work_dir += f'_seed{args.seed}'
-    run_stages(cfg, work_dir, resume=True)
-    return work_dir
+        words += ['--max-iters', args.max_iters]
+    words = list(map(str, words))
+    print(f'seg-kd compare {shlex.join(words)}', flush=True)
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    command.run(parser.parse_args(words))
+
+
+def show(seed: int) -> None:
+    """What the three networks cost, and what they see, with the first seed."""
+    from seg_kd.analysis import costs, pictures
+    from seg_kd.analysis.comparison import ALONE, Comparison
+    from seg_kd.analysis.trained import Trained
+    from seg_kd.engine.stages import latest_checkpoint, named_stages
+    job = Comparison('synthetic', OUT)
+    models, folders = {}, {}
+    teacher = shipped.weights(shipped.SCOPE + NETWORKS['teacher'])
+    assert teacher is not None  # it is a part of the package
+    models['teacher'] = Trained(NETWORKS['teacher'], teacher)
+    for title, method in ('alone', ALONE), ('distilled', METHOD):
+        stages = list(named_stages(job.config(method))) or ['']
+        folder = os.path.join(job.work_dir(method, None, seed), stages[-1])
+        trained = latest_checkpoint(folder)
+        assert trained is not None  # it has been compared
+        folders[title] = folder
+        models[title] = Trained(NETWORKS[title], trained)
+    print('\n' + costs.compare(models, os.path.join(OUT, 'costs.txt')))
+    pictures.draw_predictions(models, os.path.join(OUT, 'predictions.png'))
+    pictures.draw_curves(folders, os.path.join(OUT, 'curves.png'))
+    print(f'\nPictures: {OUT}/predictions.png and {OUT}/curves.png')

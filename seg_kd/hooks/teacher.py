@@ -39,7 +39,8 @@ class TeacherHook(Hook):
     Args:
         model: A config file of a model, an MMSegmentation config by name
             (``'mmseg::pspnet/...py'``), or a model config itself.
-        checkpoint: File or URL of the weights. May be left out with
+        checkpoint: File or URL of the weights. May be left out where they are
+            shipped (``'seg_kd::teacher_deeplab_synthetic.py'``), and with
             ``'mmseg::'``: the model index knows them.
         trust_checkpoint: Unpickle everything in the checkpoint. Only for
             files that you made yourself.

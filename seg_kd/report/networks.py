@@ -257,7 +257,7 @@ def load_teacher(students: Sequence[Network], classes: Sequence[str],
         except (UserError, TypeError, KeyError) as error:
             problems.append(str(error))
             continue
-        return Network(TEACHER, model.eval(), hook['checkpoint'], None,
+        return Network(TEACHER, model.eval(), hook.get('checkpoint'), None,
                        Quality(len(classes)))
     notes.append(f'a teacher: {problems[0]}')
     return None

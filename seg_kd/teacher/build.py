@@ -41,6 +41,7 @@ def teacher_config(model: str | dict,
                    checkpoint: str | None) -> tuple[dict, str]:
     """Model config and checkpoint of what ``TeacherHook(model=)`` names."""
     init_default_scope('mmseg')
+    checkpoint = shipped.weights(model, checkpoint)
     if isinstance(model, str) and model.startswith(shipped.SCOPE):
         model = shipped.find(model)
     if not isinstance(model, str):

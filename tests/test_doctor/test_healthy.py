@@ -38,7 +38,7 @@ def look(cfg, tmp_path, **options):
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory):
     root = tmp_path_factory.mktemp('scenes') / 'synthetic'
-    synthetic.convert(root, 8, 2, size=SIZE[::-1])
+    synthetic.convert(root, 8, 2, 2, size=SIZE[::-1])
     return root
 
 

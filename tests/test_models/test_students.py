@@ -15,7 +15,7 @@ STUDENTS = Path(__file__).parents[2] / 'configs/_base_/students'
 # 3,504,872 - 1,281,000 (linear) - 412,160 (last 1x1 conv), and 5,483,032 -
 # 2,511,080 (two linear layers).
 V2, V3 = 1_811_712, 2_971_952
-FROM_SCRATCH = {'mobilenetv2_s16_half'}
+FROM_SCRATCH = {'mobilenetv2_s16_half', 'mobilenetv2_deeplabv3plus_half'}
 HALF = 480_320  # width 0.5: 1,968,680 - 1,281,000 - 207,360
 # Channels and strides of the backbone's maps, its parameters, the head's.
 EXPECTED = {
@@ -23,6 +23,8 @@ EXPECTED = {
                          (320, 16)], V2, 320 * 19 + 19),
     'mobilenetv2_s16_half': ([(16, 4), (16, 8), (48, 16),
                               (160, 16)], HALF, 160 * 19 + 19),
+    'mobilenetv2_deeplabv3plus_half': ([(16, 4), (16, 8), (48, 16),
+                                        (160, 16)], HALF, 254_147),
     'mobilenetv2_deeplabv3plus': ([(24, 4), (32, 8), (96, 8),
                                    (320, 8)], V2, 13_206_083),
     'mobilenetv2_pspnet': ([(24, 4), (32, 8), (96, 8),

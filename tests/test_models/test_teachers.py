@@ -1,4 +1,5 @@
 """Teachers: zoo names and weights exist, and the tapped maps are there."""
+import os
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ ZOO = {
 }
 # Channels of the bottleneck, and parameters.
 OWN = {
-    'deeplabv3plus_r18_small': (64, 8, 3_123_371),
+    'deeplabv3plus_r18_small': (64, 8, 1_877_947),
     'deeplabv3plus_effnetlite2': (128, 16, 5_377_491),
 }
 
@@ -60,6 +61,9 @@ def test_every_teacher_is_here():
 def test_a_shipped_config_trains_it(name):
     teacher = Config.fromfile(TEACHERS / f'{name}.py').teacher
     config = Config.fromfile(shipped.find(teacher.model))
+    if 'checkpoint' not in teacher:
+        assert os.path.getsize(shipped.weights(teacher.model)) < 4 << 20
+        return
     folder, file = teacher.checkpoint.split('/')[1:]
     assert f'seg_kd::{folder}.py' == teacher.model
     assert file == f'iter_{config.train_cfg.max_iters}.pth'

@@ -285,7 +285,8 @@ def test_camvid_has_32_colours_and_segnets_split():
 
 # --- synthetic, and files in general -----------------------------------------
 def test_synthetic(tmp_path, ok, fails, capsys):
-    small = ('--train', 2, '--val', 1, '--size', '64x32', '--out')
+    small = ('--train', 2, '--val', 1, '--extra', 1, '--size', '64x32',
+             '--out')
     out = tmp_path / 'synthetic'
     ok('synthetic', *small, out)
     before = snapshot(out)
@@ -310,7 +311,8 @@ def test_synthetic(tmp_path, ok, fails, capsys):
 
 
 def test_damaged_file_is_reported_and_kept(tmp_path, ok, fails):
-    small = ('synthetic', '--train', 1, '--val', 1, '--size', '64x32', '--out')
+    small = ('synthetic', '--train', 1, '--val', 1, '--extra', 1, '--size',
+             '64x32', '--out')
     ok(*small, tmp_path / 's')
     image = next(tmp_path.glob('s/leftImg8bit/val/*/*.png'))
     image.write_bytes(image.read_bytes()[:-9])

@@ -9,24 +9,35 @@ from seg_kd.datasets.progress import progress
 from seg_kd.datasets.synthetic import draw_scene
 from seg_kd.errors import UserError
 
-CITIES = dict(train='inkstadt', val='pixelburg')
-VERSION = 1  # of the drawing code; raise it when scenes change
+CITIES = dict(train='inkstadt', train_extra='inkstadt', val='pixelburg')
+UNLABELLED = 'train_extra'
+VERSION = 2  # of the drawing code; raise it when scenes change
 
 
 def convert(out: Path,
-            train: int = 400,
-            val: int = 100,
+            train: int = 64,
+            val: int = 64,
+            extra: int = 256,
+            cities: int = 4,
             seed: int = 0,
             size: tuple[int, int] = (256, 128)) -> None:
-    """Draw ``train`` and ``val`` scenes of ``size`` (width, height)."""
-    out, counts = Path(out), dict(train=train, val=val)
-    if min(train, val) < 1 or seed < 0 or min(size) < 32:
-        raise UserError('numbers of scenes must be positive, the seed not '
-                        'negative, and the size at least 32x32')
-    write_manifest(out, dict(counts, seed=seed, size=[*size], version=VERSION))
+    """Draw street scenes of ``size`` (width, height).
+
+    Those of ``val`` are of other cities than those to train on; ``extra`` are
+    of the latter, without labels. Scenes of ``cities`` cities take turns.
+    """
+    out = Path(out)
+    counts = dict(train=train, train_extra=extra, val=val)
+    if min(train, val, cities) < 1 or min(extra, seed) < 0 or min(size) < 32:
+        raise UserError('numbers of scenes and cities must be positive, the '
+                        'seed not negative, and the size at least 32x32')
+    write_manifest(
+        out,
+        dict(counts, cities=cities, seed=seed, size=[*size], version=VERSION))
     for split, count in counts.items():
-        for index in progress(range(count), f'draw {split}'):
-            draw_pair(out, split, index, seed, size)
+        if count:
+            for index in progress(range(count), f'draw {split}'):
+                draw_pair(out, split, index, cities, seed, size)
 
 
 def write_manifest(out: Path, wanted: dict) -> None:
@@ -43,14 +54,16 @@ def write_manifest(out: Path, wanted: dict) -> None:
         write(path, json.dumps(wanted, indent=1).encode())
 
 
-def draw_pair(out: Path, split: str, index: int, seed: int,
+def draw_pair(out: Path, split: str, index: int, cities: int, seed: int,
               size: tuple[int, int]) -> None:
-    city = CITIES[split]
+    city = f'{CITIES[split]}{index % cities}'
     stem = f'{split}/{city}/{city}_{index:06d}_000000'
     image = out / 'leftImg8bit' / f'{stem}_leftImg8bit.png'
     label = out / 'gtFine' / f'{stem}_gtFine_labelTrainIds.png'
-    if present(image) and present(label):
+    labelled = split != UNLABELLED
+    if present(image) and (present(label) or not labelled):
         return
-    pixels, ids = draw_scene(seed, split, index, size)
-    write(label, ids)
+    pixels, ids = draw_scene(seed, split, index, size, city)
+    if labelled:
+        write(label, ids)
     write(image, cv2.imencode('.png', pixels)[1].tobytes())

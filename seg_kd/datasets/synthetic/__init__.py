@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from seg_kd.datasets.synthetic.canvas import Camera, Canvas, circle
+from seg_kd.datasets.synthetic.city import City
 from seg_kd.datasets.synthetic.classes import IGNORE
 from seg_kd.datasets.synthetic.objects import (Board, bicycle, bin_, person,
                                                pole, tree)
@@ -21,7 +22,11 @@ OVERSAMPLING = 2
 
 
 def draw_scene(
-    seed: int, split: str, index: int, size: tuple[int, int] = (256, 128)
+    seed: int,
+    split: str,
+    index: int,
+    size: tuple[int, int] = (256, 128),
+    city: str = 'inkstadt',
 ) -> tuple[np.ndarray, np.ndarray]:
     """One scene, a function of its arguments alone.
 
@@ -30,27 +35,30 @@ def draw_scene(
         split: Any word; splits share no scene.
         index: Number of the scene in its split.
         size: Width and height in pixels.
+        city: Name of the city, see :class:`City`; any word is one.
 
     Shape:
         ``(H, W, 3)`` uint8 image in OpenCV's BGR order and ``(H, W)`` uint8
         train ids, 255 where nothing is scored.
     """
     rng = np.random.default_rng([seed, index, *split.encode()])
+    home = City.named(city)
     width, height = (OVERSAMPLING * n for n in size)
     camera = Camera(rng, width, height)
     haze = rng.uniform(120, 245) + rng.normal(0, 8, 3)
-    canvas = Canvas(camera, haze, rng.uniform(70, 500))
-    street = Street(rng)
+    canvas = Canvas(home, camera, haze, rng.uniform(70, 500))
+    street = Street(home, rng)
     paint_sky(canvas, rng)
     paint_ground(canvas, street, rng)
     paint_fronts(canvas, street, rng)
-    items = [*traffic(street, rng), *pavement(street, rng)]
+    items = [*traffic(street, rng), *pavement(street, home, rng)]
     for _, draw in sorted(items, key=lambda item: -item[0]):  # far ones first
         draw(canvas)
     if rng.random() < .5:
         paint_bonnet(canvas, rng)
     image = textured(canvas.image, canvas.label, rng)
-    image = exposed(cv2.resize(image, size, interpolation=cv2.INTER_AREA), rng)
+    image = exposed(cv2.resize(image, size, interpolation=cv2.INTER_AREA),
+                    home, rng)
     label = canvas.label[::OVERSAMPLING, ::OVERSAMPLING]
     return sensed(image[..., ::-1], rng), np.ascontiguousarray(label)
 
@@ -77,12 +85,12 @@ def traffic(street: Street, rng: np.random.Generator) -> list:
     return items
 
 
-def pavement(street: Street, rng: np.random.Generator) -> list:
+def pavement(street: Street, city: City, rng: np.random.Generator) -> list:
     """(distance, draw) of what is on the sidewalks."""
     items = []
     kinds = [(person, 8), (pole, 8), (tree, 3), (bicycle, 3), (bin_, 2)]
     for kind, most in kinds:
-        for _ in range(rng.integers(0, most + 1)):
+        for _ in range(rng.integers(0, round(most * city.crowd) + 1)):
             side, z = rng.choice([-1, 1]), depth(rng)
             step = .4 if kind is pole else rng.uniform(0, street.walk[side])
             x = street.edge(side) + side * step

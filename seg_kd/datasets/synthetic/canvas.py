@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from seg_kd.datasets.synthetic.city import City
+
 NEAR = 0.6  # metres; nothing is drawn nearer
 SHIFT = 4  # sub-pixel bits of the OpenCV drawing calls
 
@@ -43,14 +45,15 @@ class Canvas:
     """Image and label map that are painted together, far things first.
 
     Args:
+        city: Whose streets are painted.
         camera: Projects the faces that are given in metres.
         haze: Colour (RGB) that far things fade to.
         haze_distance: Metres at which 63 % of a colour has faded.
     """
 
-    def __init__(self, camera: Camera, haze: np.ndarray,
+    def __init__(self, city: City, camera: Camera, haze: np.ndarray,
                  haze_distance: float) -> None:
-        self.camera, self.haze = camera, haze
+        self.city, self.camera, self.haze = city, camera, haze
         self.haze_distance = haze_distance
         shape = camera.height, camera.width
         self.image = np.zeros((*shape, 3), np.uint8)

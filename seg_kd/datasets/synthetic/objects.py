@@ -52,7 +52,8 @@ def limb(start, end, thick: float) -> np.ndarray:
 
 
 def tree(board: Board, rng: np.random.Generator, tall: float) -> None:
-    leaf, trunk = foliage(rng), rng.uniform(40, 90) * np.array([1.1, .9, .7])
+    leaf = foliage(rng, board.canvas.city.foliage)
+    trunk = rng.uniform(40, 90) * np.array([1.1, .9, .7])
     board.face(box(-.02 * tall, .02 * tall, 0, tall * .6), trunk, VEGETATION)
     spread = rng.uniform(0.18, 0.3) * tall
     # far ones need fewer blobs

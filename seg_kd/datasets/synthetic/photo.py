@@ -2,6 +2,7 @@
 import cv2
 import numpy as np
 
+from seg_kd.datasets.synthetic.city import City
 from seg_kd.datasets.synthetic.classes import (BUILDING, FENCE, IGNORE, ROAD,
                                                SIDEWALK, SKY, TERRAIN,
                                                VEGETATION, WALL)
@@ -41,10 +42,12 @@ def textured(image: np.ndarray, label: np.ndarray,
     return image * np.clip(1 + grain, .3, 1.8)[..., None]
 
 
-def exposed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def exposed(image: np.ndarray, city: City,
+            rng: np.random.Generator) -> np.ndarray:
     """Colour of the light, brightness falling off to one side, contrast."""
     height, width = image.shape[:2]
-    tint = rng.uniform(.55, 1.3) * np.exp(rng.normal(0, .045, 3))
+    tint = rng.uniform(.55, 1.3) * city.light
+    tint *= np.exp(rng.normal(0, .045, 3))
     slope = np.linspace(-1, 1, width, dtype=np.float32) * rng.normal(0, .15)
     light = tint.astype(np.float32) * (1 + slope[:, None]) / 255
     image = 255 * np.clip(image * light, 0, 1)**np.exp(rng.normal(0, .2))

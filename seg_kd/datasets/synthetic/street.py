@@ -2,6 +2,7 @@
 import numpy as np
 
 from seg_kd.datasets.synthetic.canvas import NEAR, Canvas
+from seg_kd.datasets.synthetic.city import City
 from seg_kd.datasets.synthetic.classes import (BUILDING, FENCE, ROAD, SIDEWALK,
                                                SKY, TERRAIN, VEGETATION, WALL)
 from seg_kd.datasets.synthetic.colours import foliage, masonry, scaled
@@ -13,9 +14,9 @@ FAR = 160.  # metres
 class Street:
     """One draw of the street's measures (metres) and its sun."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, city: City, rng: np.random.Generator) -> None:
         self.shift = rng.uniform(-2.5, 2.5)  # of the road's middle
-        self.half = rng.uniform(3.2, 7.)
+        self.half = rng.uniform(*city.widths)
         self.walk = {s: rng.uniform(1.4, 4.5) for s in (-1, 1)}
         self.verge = {
             s: rng.uniform(1, 5) * (rng.random() < 0.45)
@@ -56,7 +57,8 @@ def paint_sky(canvas: Canvas, rng: np.random.Generator) -> None:
             tree(Board(canvas, x, FAR * 0.7), rng, tall * 0.5)
         else:
             Board(canvas, x, FAR * 0.8).face(box(0, wide, 0, tall),
-                                             masonry(rng), BUILDING)
+                                             masonry(rng, canvas.city.masonry),
+                                             BUILDING)
 
 
 def paint_ground(canvas: Canvas, street: Street,
@@ -64,7 +66,8 @@ def paint_ground(canvas: Canvas, street: Street,
     grey = rng.uniform(70, 150)
     asphalt = grey + rng.normal(0, 3, 3)
     paving = grey * rng.uniform(0.85, 1.35) + rng.normal(0, 6, 3)
-    canvas.face(strip(-FAR, FAR), foliage(rng, dry=0.4), TERRAIN)
+    canvas.face(strip(-FAR, FAR), foliage(rng, canvas.city.foliage, dry=0.4),
+                TERRAIN)
     for side in (-1, 1):
         inner, outer = street.edge(side), street.front(side)
         walk = inner + side * street.walk[side]
@@ -104,7 +107,7 @@ def paint_markings(canvas: Canvas, street: Street, asphalt: np.ndarray,
 
 def building(canvas, rng, side, x, z0, z1) -> None:
     tall = rng.uniform(4, 22)
-    colour = masonry(rng)
+    colour = masonry(rng, canvas.city.masonry)
     lit = rng.uniform(0.65, 1.1, 2)
     Board(canvas, x, z0).face(box(0, side * 14, 0, tall), colour * lit[0],
                               BUILDING)
@@ -130,7 +133,7 @@ def building(canvas, rng, side, x, z0, z1) -> None:
 
 def wall(canvas, rng, side, x, z0, z1) -> None:
     backdrop(canvas, rng, side, x, z0, z1)
-    tall, colour = rng.uniform(1.3, 3.), masonry(rng)
+    tall, colour = rng.uniform(1.3, 3.), masonry(rng, canvas.city.masonry)
     Board(canvas, x, z0).face(box(0, side, 0, tall), colour * 0.8, WALL)
     canvas.face(upright(x, z0, z1, 0, tall), colour, WALL)
     canvas.face(upright(x, z0, z1, tall - 0.15, tall), scaled(colour, 1.15),
@@ -159,7 +162,7 @@ def backdrop(canvas, rng, side, x, z0, z1) -> None:
 
 def hedge(canvas, rng, side, x, z0, z1) -> None:
     tall = rng.uniform(1, 2.6)
-    colour = foliage(rng)
+    colour = foliage(rng, canvas.city.foliage)
     Board(canvas, x, z0).face(box(0, side * 6, 0, tall), colour, VEGETATION)
     canvas.face(upright(x, z0, z1, 0, tall), colour, VEGETATION)
     for z in np.linspace(z1, z0 + 1, 5):
@@ -174,7 +177,6 @@ def park(canvas, rng, side, x, z0, z1) -> None:
 
 
 FRONTS = building, wall, fence, hedge, park
-ODDS = .46, .14, .14, .12, .14
 
 
 def paint_fronts(canvas: Canvas, street: Street,
@@ -183,6 +185,6 @@ def paint_fronts(canvas: Canvas, street: Street,
         ends = np.cumsum(rng.uniform(6, 20, 12)) + NEAR
         starts = np.concatenate([[NEAR], ends[:-1]])
         for z0, z1 in zip(starts[::-1], ends[::-1]):
-            paint = FRONTS[rng.choice(len(FRONTS), p=ODDS)]
+            paint = FRONTS[rng.choice(len(FRONTS), p=canvas.city.fronts)]
             setback = side * rng.uniform(0, 1.5)
             paint(canvas, rng, side, street.front(side) + setback, z0, z1)

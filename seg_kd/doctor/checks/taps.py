@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seg_kd import shipped
 from seg_kd.distiller import Distiller, paths
 from seg_kd.doctor.experiment import Experiment
 from seg_kd.doctor.finding import Finding, check, green, yellow
@@ -156,7 +157,8 @@ def teacher_of(experiment: Experiment) -> nn.Module | None:
 
 def has_teacher(experiment: Experiment) -> bool:
     hook = experiment.cfg.get('teacher') or {}
-    return os.path.isfile(hook.get('checkpoint') or '')
+    found = shipped.weights(hook.get('model'), hook.get('checkpoint'))
+    return os.path.isfile(found or '')
 
 
 @torch.no_grad()
