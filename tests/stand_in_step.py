@@ -1,6 +1,8 @@
 """What a training step of each shipped config makes the host wait for.
 
-    python tests/stand_in_step.py [CONFIG ...]     prints JSON, see `measure`
+    python tests/stand_in_step.py [CONFIG ...] [more]
+
+prints JSON, see `measure`; by default of all configs, and of `more`.
 
 On the GPU that is not there (`stand_in_gpu.py`), with the real runner, its
 hooks, data files and stages. Networks are small where a config's own would
@@ -140,11 +142,33 @@ def tiny(name, folder):
 
 def sort_of(cfg):
     """The same for configs that differ in data and in numbers alone."""
-    kept = ['model', 'optim_wrapper', 'channels_last']
+    kept = ['model', 'optim_wrapper', 'channels_last', 'again']
     if cfg.get('custom_hooks') or cfg.get('changes'):
         kept += ['teacher', 'custom_hooks', 'stages', 'changes']
     return re.sub(r"\d[\d.e-]*|'/[^']*'", '',
                   repr([cfg.get(key) for key in kept]))
+
+
+def more(folder):
+    """What no shipped config has, by name."""
+    cfg = tiny('kd_deeplab', folder)
+    cfg.train_dataloader.batch_size = 5
+    cfg.again = True
+    yield 'five images', cfg
+    cfg = tiny('kd_deeplab', folder)
+    cfg.default_hooks.gradient_ratio.interval = 1
+    cfg.again = 'with ratios'
+    cfg.custom_hooks.CRDHook = dict(instances='image',
+                                    student='backbone[3]',
+                                    teacher='decode_head.bottleneck')
+    yield 'gradient ratios', cfg
+    cfg = tiny('at_deeplab', folder)
+    cfg.custom_hooks.ATHook.mode = 'gradient'
+    cfg.model.decode_head.loss_decode.class_weight = [2.] * cfg.num_classes
+    cfg.optim_wrapper.clip_grad = dict(max_norm=1.)
+    images = folder / 'data' / 'at_deeplab' / 'leftImg8bit' / 'val'
+    cfg.train_dataloader.unlabelled = dict(img_path=str(images))
+    yield 'options', cfg
 
 
 def measure(cfg, folder):
@@ -194,6 +218,16 @@ def measure(cfg, folder):
     return found
 
 
+def chosen(folder):
+    """By name, the configs that were asked for."""
+    lacks = importlib.util.find_spec('efficientnet_lite_pytorch') is None
+    for name in sys.argv[1:] or [*shipped.names(), 'more']:
+        if name == 'more':
+            yield from more(folder)
+        elif name != 'teacher_deeplab_camvid' or not lacks:
+            yield name, tiny(name, folder)
+
+
 def main():
     warnings.simplefilter('ignore')
     logging.disable(logging.INFO)
@@ -208,12 +242,7 @@ def main():
     found, known = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        for name in sys.argv[1:] or shipped.names():
-            lacks = importlib.util.find_spec(
-                'efficientnet_lite_pytorch') is None
-            if name == 'teacher_deeplab_camvid' and lacks:
-                continue
-            cfg = tiny(name, Path(folder))
+        for name, cfg in chosen(Path(folder)):
             sort = sort_of(cfg)
             if sort not in known:
                 begun = time.process_time()
@@ -221,13 +250,6 @@ def main():
                 took = time.process_time() - begun
                 print(f'{name}: {took:.1f} s', file=sys.stderr)
             found[name] = known[sort]
-        if not sys.argv[1:]:
-            cfg = tiny('kd_deeplab', Path(folder))
-            cfg.train_dataloader.batch_size = 5
-            found['five images'] = measure(cfg, Path(folder, 'five'))
-            cfg = tiny('kd_deeplab', Path(folder))
-            cfg.default_hooks.gradient_ratio.interval = 1
-            found['measured'] = measure(cfg, Path(folder, 'measured'))
     print(json.dumps(found, indent=1), flush=True)
     os._exit(0)  # torch's threads do not survive the device's end
 

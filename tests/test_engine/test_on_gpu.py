@@ -72,7 +72,7 @@ def test_what_is_no_batch_goes_mmsegs_way():
     assert not is_batch(dict(data, data_samples=None))
     assert not is_batch(dict(data, inputs=[x[:, :8] for x in data['inputs']]))
     mixed = batch()
-    mixed['inputs'][0] = mixed['inputs'][0][:, :8]
+    mixed['inputs'][0] = mixed['inputs'][0].float()
     assert not is_batch(mixed)
     more = batch()
     more['data_samples'][0].gt_depth_map = PixelData(data=torch.zeros(1, 2, 2))
@@ -114,10 +114,11 @@ def test_the_accuracy_is_mmsegs():
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 4, 6, 8), torch.randint(4, (2, 6, 8))
     labels[0, :3] = 255
-    for target in (labels, torch.full_like(labels, 255)):
+    for target, ignored in ((labels, 255), (labels, 2),
+                            (torch.full_like(labels, 255), 255)):
         torch.testing.assert_close(
-            share_right(logits, target, 255),
-            mmsegs_accuracy(logits, target, ignore_index=255))
+            share_right(logits, target, ignored),
+            mmsegs_accuracy(logits, target, ignore_index=ignored))
 
 
 def test_on_a_cpu_only_the_pre_processing_has_another_class(
