@@ -1,7 +1,6 @@
 """What losses that compare relations between instances share."""
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from seg_kd.losses._functional import full_precision, keep, number_of

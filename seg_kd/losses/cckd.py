@@ -43,7 +43,7 @@ class CCKDLoss(RelationLoss):
 
     Bilinear: exact for all positions, from C x C products, in time and memory
     linear in M; in float64 where the kernels differ by less than 5 %,
-    on CUDA always. Gaussian: in tiles, with memory linear in M and time
+    on a GPU as in :class:`SPLoss`. Gaussian: in tiles, with memory linear in M and time
     quadratic, so M is bounded. The gradient cannot be differentiated again.
 
     Args:

@@ -10,8 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from seg_kd.losses._functional import (check_least, inverse, keep,
-                                       with_gradient)
+from seg_kd.losses._functional import check_least, inverse, keep, with_gradient
 from seg_kd.losses._gram import Rows, add_product, add_sums, pair_tiles
 from seg_kd.losses._relation import RelationLoss, count_of, kept
 from seg_kd.losses.instances import GRID, Instances, choose, subset

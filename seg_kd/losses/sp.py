@@ -36,7 +36,8 @@ class SPLoss(RelationLoss):
     The value is exact for all positions, in time and memory linear in M,
     as :math:`\hat G_{s,i} \cdot \hat G_{t,i}` is
     :math:`s_i (S'T) t_i' / \sqrt{s_i (S'S) s_i'\; t_i (T'T) t_i'}`. Where
-    the rows differ by less than 5 % it is found in float64, on CUDA always.
+    the rows differ by less than 5 % it is found in float64; on a GPU always,
+    or never where that is slow (README.md of this folder).
     More channels than instances: from the M x M matrices themselves. Else the
     gradient cannot be differentiated again.
 
