@@ -41,9 +41,10 @@ class AffinityLoss(MapLoss):
     and memory are linear in m (README.md of this folder). A vector of zeros
     is related to nothing, has cosine 0 and gets no gradient. Maps whose
     affinities agree to less than 5 % are worked on in float64, on a GPU all
-    are; of one that is slow in it none (see there). Equal maps give about 1e-7 instead of 0 (in the cosines' root mean
-    square), the root of float64's rounding, and a finite gradient. The
-    gradient cannot be differentiated again.
+    are; of one that is slow in it none (see there). Equal maps give about 1e-7
+    instead of 0 (in the cosines' root mean square), the root of float64's
+    rounding, and a finite gradient. The gradient cannot be differentiated
+    again.
 
     Args:
         per: ``'map'``, the paper's, or ``'position'``.

@@ -42,8 +42,8 @@ class CCKDLoss(RelationLoss):
     ``normalize=False``; the teacher's gets no gradient here.
 
     Bilinear: exact for all positions, from C x C products, in time and memory
-    linear in M; in float64 where the kernels differ by less than 5 %,
-    on a GPU as in :class:`SPLoss`. Gaussian: in tiles, with memory linear in M and time
+    linear in M; in float64 where the kernels differ by less than 5 %, on a GPU
+    as in :class:`SPLoss`. Gaussian: in tiles, with memory linear in M and time
     quadratic, so M is bounded. The gradient cannot be differentiated again.
 
     Args:
