@@ -129,6 +129,8 @@ def shrink(cfg: Config, root: Path, size) -> None:
         cfg.train_dataloader.dataset.recordings = ['0016E5']
         cfg.val_dataloader.dataset.recordings = ['0006R0']
     cfg.train_dataloader.batch_size = 2
+    if cfg.train_dataloader.get('unlabelled'):
+        cfg.train_dataloader.unlabelled.img_path = 'leftImg8bit/train'
     for changes in named_stages(cfg).values():
         if 'train_cfg' in changes:
             changes['train_cfg']['max_iters'] = 1
