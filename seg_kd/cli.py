@@ -9,6 +9,7 @@ import argparse
 import importlib
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -56,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser_of(name, command).parse_args(rest)
     if name not in LIGHT:
         require_opencv()
-    interrupted = 'interrupted' + (
-        '; go on with --resume' if name == 'train' else
-        '; the same command goes on' if name in GO_ON else '')
+    again = ['--resume'] if name == 'train' and '--resume' not in rest else []
+    go_on = f'go on with: seg-kd {shlex.join([*argv, *again])}' \
+        if name in GO_ON else ''
 
     def work() -> None:
         if os.getcwd() not in sys.path:  # for custom_imports of a user's own
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             importlib.import_module('seg_kd.register')
         command.run(args)
 
-    return run(work, args.traceback, interrupted)
+    return run(work, args.traceback, go_on)
 
 
 def usage() -> str:
@@ -129,7 +130,7 @@ def tool(name: str) -> None:
 
 def run(work: Callable[[], None],
         traceback_too: bool = False,
-        interrupted: str = 'interrupted; go on with --resume') -> int:
+        go_on: str = '') -> int:
     """Exit status of the work: a user's mistake is one line, and 2."""
     try:
         work()
@@ -138,8 +139,8 @@ def run(work: Callable[[], None],
     except BrokenPipeError:  # of `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        message = interrupted
+    except KeyboardInterrupt as stop:  # it may say where
+        message = f'interrupted{stop}' + (f'; {go_on}' if go_on else '')
     except Exception as error:
         found = explained(error)
         if found is None:

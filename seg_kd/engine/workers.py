@@ -2,6 +2,7 @@
 import multiprocessing.queues
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import RawArray
@@ -80,19 +81,35 @@ def reported() -> Iterator[None]:
     """The end of a worker becomes a UserError with what it last noted."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        said = _chain(error)
+        if not isinstance(error, RuntimeError):  # a queue without a sender
+            try:
+                time.sleep(1)  # the signal of its end is under way
+            except RuntimeError as end:
+                said += _chain(end)
         found = re.search(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)',
-                          str(error))
+                          said)
         if found is None:
             raise
-        notes = [note.value.decode(errors='replace') for board in _boards
-                 for note in board]  # yapf: disable
-        of = [n.split(' ', 2) for n in notes if n.count(' ') > 1]
         gone = re.findall(r'\d+', found[1])
-        said = [(kind, text) for process, kind, text in of if process in gone]
-        raise UserError(_line(str(error), gone, said)) from error
+        raise UserError(_line(said, gone, _notes_of(gone))) from error
     finally:
         _boards.clear()
+
+
+def _chain(error: BaseException | None) -> str:
+    """What an error says, and those that it comes from."""
+    return f'{error} {_chain(error.__cause__)}' if error is not None else ''
+
+
+def _notes_of(gone: list[str]) -> list[tuple[str, str]]:
+    notes = [
+        note.value.decode(errors='replace').split(' ', 2) for board in _boards
+        for note in board
+    ]
+    return [(note[1], note[2]) for note in notes
+            if len(note) == 3 and note[0] in gone]  # yapf: disable
 
 
 def _line(error: str, gone: list[str], said: list[tuple[str, str]]) -> str:

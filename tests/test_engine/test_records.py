@@ -49,8 +49,8 @@ def saved(**changes):
     (lambda p: torch.save([1], p), 'holds a list'),
 ])
 def test_the_one_before_is_taken(folder, capsys, damage, words):
-    assert records.newest_whole(str(folder), OWN) == str(folder /
-                                                         'iter_12.pth')
+    assert records.newest_whole(str(folder),
+                                OWN) == str(folder / 'iter_12.pth')
     damage(folder / 'iter_12.pth')
     assert records.newest_whole(str(folder), OWN) == str(folder / 'iter_6.pth')
     said = capsys.readouterr().out

@@ -317,8 +317,10 @@ def test_a_folder_of_another_config_is_not_touched(ka_config, tmp_path):
         (work / 'distill' / name).unlink()
     with pytest.raises(UserError, match='of another program'):
         run_stages(ka_config, str(work))
-    assert [f for f in files if f.parent.name != 'distill' or f.name not in (
-        RECORD, COPY)] == sorted(work.rglob('*'))
+    assert [
+        f for f in files
+        if f.parent.name != 'distill' or f.name not in (RECORD, COPY)
+    ] == sorted(work.rglob('*'))
 
 
 @pytest.mark.parametrize('resume', [False, True])
