@@ -1,5 +1,5 @@
-# make install | demo | test | lint | docs; all but the first install by
-# themselves.
+# make install | demo | test | faults | lint | docs; all but the first install
+# by themselves.
 # Needs Python 3.10 or newer (3.11 is what the lock was tested with).
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CODE := seg_kd configs tools benchmarks tests docs/_site
 
-.PHONY: install demo test lint docs clean
+.PHONY: install demo test faults lint docs clean
 .DELETE_ON_ERROR:
 
 install: $(READY)
@@ -33,6 +33,13 @@ demo: $(READY)
 
 test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+
+# So many kills of small trainings: each is resumed and compared.
+FAULTS ?= 120
+
+faults: $(READY)
+	@FAULTS=$(FAULTS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s \
+		--no-header -n 0 tests/faults
 
 lint: $(READY)
 	@$(BIN)/yapf --diff --recursive $(CODE)

@@ -110,11 +110,29 @@ def test_the_option_reaches_it(capsys):
 
 def test_interrupted(capsys):
 
-    def interrupt():
+    def interrupt(*where):
+        raise KeyboardInterrupt(*where)
+
+    assert cli.run(interrupt) == 2
+    assert capsys.readouterr().err == 'error: interrupted\n'
+    assert cli.run(lambda: interrupt(' at 3 of 6'), go_on='go on') == 2
+    assert capsys.readouterr().err == 'error: interrupted at 3 of 6; go on\n'
+
+
+def test_the_command_that_goes_on(monkeypatch, capsys):
+    """As it was typed, for a shell; with --resume where it takes that."""
+
+    def interrupt(args):
         raise KeyboardInterrupt
 
-    assert cli.run(interrupt, interrupted='interrupted') == 2
-    assert capsys.readouterr().err == 'error: interrupted\n'
+    for name, rest, said in [
+        ('train', ['a b.py'], "seg-kd train 'a b.py' --resume"),
+        ('train', ['--resume', 'a.py'], 'seg-kd train --resume a.py'),
+        ('demo', [], 'seg-kd demo'), ('configs', [], None)]:  # yapf: disable
+        monkeypatch.setattr(f'seg_kd.commands.{name}.run', interrupt)
+        assert cli.main([name, *rest]) == 2
+        line = f'; go on with: {said}' if said else ''
+        assert capsys.readouterr().err == f'error: interrupted{line}\n'
 
 
 def test_a_mistake_of_ours_is_not_hidden():
