@@ -89,19 +89,17 @@ def _within(path: str, folder: str) -> bool:
 
 
 def _room(folder: str) -> str:
-    """How much is free where a run writes, and what of it takes most."""
-    found = []
-    for what, place in (('in ' + folder, folder), ('in /dev/shm, which loader '
-                                                   'workers use', '/dev/shm'),
-                        ('in ' + tempfile.gettempdir(),
-                         tempfile.gettempdir())):
-        if os.path.isdir(place):
-            free = shutil.disk_usage(place).free / MIB
-            found.append(f'{free:.0f} MiB {what}')
+    """Where little is free that a run writes to, and what takes most of it."""
+    places = [(folder, ''), ('/dev/shm', ', which loader workers use'),
+              (tempfile.gettempdir(), '')]
+    free = [(shutil.disk_usage(place).free / MIB, f'{place}{use}')
+            for place, use in places if os.path.isdir(place)]
+    short = [found for found in free if found[0] < 1024] or free[:1]
+    shown = ', '.join(f'{size:.0f} MiB in {place}' for size, place in short)
     largest = sorted(_sizes(folder), reverse=True)[:3]
-    taken = ', '.join(f'{path} {size / MIB:.0f} MiB' for size, path in largest)
-    return f'free are {", ".join(found)}' + (f'; most take {taken}'
-                                             if taken else '')
+    taken = ', '.join(f'{path} {size / MIB:.0f} MiB' for size, path in largest
+                      if size >= MIB / 2)
+    return f'free are {shown}{"; most take " if taken else ""}{taken}'
 
 
 def _sizes(folder: str) -> Iterator[tuple[int, str]]:

@@ -53,9 +53,13 @@ class EndingHook(Hook):
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
     def _hear(self, number: int, frame) -> None:
-        if self.runner is None or self.asked:
-            self._leave('')
-        self.asked = True
+        if self.runner is not None and not self.asked:
+            self.asked = True
+            return
+        _say(self.place())
+        if is_distributed():  # no orderly end of what others wait for
+            os._exit(TERMINATED)
+        raise SystemExit(TERMINATED)
 
     def before_train(self, runner) -> None:
         self.runner = runner
@@ -102,12 +106,7 @@ class EndingHook(Hook):
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook) and hasattr(hook, 'save_now'):
                 hook.save_now(runner, done)
-        self._leave(self.place(done))
-
-    def _leave(self, place: str) -> NoReturn:
-        if is_main_process():
-            print(f'SIGTERM: ended{place}; the same command with --resume '
-                  'goes on', file=sys.stderr, flush=True)  # yapf: disable
+        _say(self.place(done))
         if is_distributed():  # gloo's threads would abort the process
             torch.distributed.destroy_process_group()
         raise SystemExit(TERMINATED)
@@ -124,3 +123,10 @@ class EndingHook(Hook):
             else 'there is no checkpoint yet'
         return (f'{f" in stage {stage}" if stage else ""} at iteration {at} '
                 f'of {runner.max_iters}, {kept}')
+
+
+def _say(place: str) -> None:
+    if is_main_process():
+        print(f'SIGTERM: ended{place}; the same command with --resume goes on',
+              file=sys.stderr,
+              flush=True)

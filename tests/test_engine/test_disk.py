@@ -21,14 +21,16 @@ def error(number, path=None):
                  'device (28)'),
     RuntimeError('unable to allocate shared memory(shm) for file </torch_7>'),
 ])
-def test_what_is_full_and_what_to_free(tmp_path, raised):
+def test_what_is_full_and_what_to_free(tmp_path, raised, monkeypatch):
+    usage = type('Usage', (), dict(free=7 * 2**20))
+    monkeypatch.setattr('shutil.disk_usage', lambda folder: usage)
     (tmp_path / 'teacher_cache').mkdir()
     (tmp_path / 'teacher_cache/0_a').write_bytes(bytes(3 * 2**20))
     with pytest.raises(UserError) as caught:
         with disk.explained(str(tmp_path)):
             raise raised
     line = str(caught.value)
-    assert f'MiB in {tmp_path}' in line and '/dev/shm' in line
+    assert f'free are 7 MiB in {tmp_path}' in line and '/dev/shm' in line
     assert f'{tmp_path}/teacher_cache 3 MiB' in line and '--resume' in line
 
 
