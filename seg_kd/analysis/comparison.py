@@ -24,9 +24,9 @@ from seg_kd.analysis.logs import read_scalars, seconds_trained
 from seg_kd.engine.class_iou import PREFIX
 from seg_kd.engine.complete import apply_changes, plain
 from seg_kd.engine.folds import choose_fold
+from seg_kd.engine.records import is_finished, latest_checkpoint
 from seg_kd.engine.stages import (check_teacher, decisive_settings,
-                                  is_finished, latest_checkpoint, named_stages,
-                                  run_stages, stage_configs)
+                                  named_stages, run_stages, stage_configs)
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook
 from seg_kd.registry import HOOKS, is_kind

@@ -325,7 +325,7 @@ def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def _set_aside(folder: str, changed: list[str]) -> None:
-    kept = time.strftime(f'{folder.rstrip(os.sep)}.before_%Y%m%d_%H%M%S')
+    kept = folder.rstrip(os.sep) + time.strftime('.before_%Y%m%d_%H%M%S')
     lock.move(folder, kept)
     print(f'{folder}: the settings have changed ({", ".join(changed[:4])}), '
           f'it runs again; the old run is kept in {kept}')
@@ -349,7 +349,7 @@ def _train(cfg: Config, folder: str, record: dict[str, Any], resume: bool,
             check_files(loader.dataset)
     check_teacher(cfg)
     record['made_of'] = processes.on_main(lambda: _made_of(cfg, folder))
-    goes_on = resume and checkpoints(folder)
+    goes_on = processes.on_main(lambda: resume and bool(checkpoints(folder)))
     if goes_on:
         cfg.resume, cfg.load_from = True, None
     runner = RUNNERS.build(cfg)

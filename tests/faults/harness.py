@@ -55,10 +55,18 @@ class Kill:
 
 @dataclass
 class End:
-    """How a process ended: its status (negative for a signal), and words."""
-    status: int
+    """How a process ended, and what it said.
+
+    Args:
+        status: Of its exit; negative for a signal, None where it hung.
+        said: All it printed.
+        seconds: Since the training began.
+        orphans: Processes of its that live on, 10 s later.
+    """
+    status: int | None
     said: str
     seconds: float
+    orphans: int = 0
 
 
 class Events:
@@ -180,11 +188,30 @@ def train(config: Config,
                     None if late else os.waitstatus_to_exitcode(status), said,
                     time.monotonic() - begun)
         time.sleep(.02)
+    until = time.monotonic() + 10
+    for rank, end in ends.items():
+        while (left := members(children[rank])) and time.monotonic() < until:
+            time.sleep(.2)
+        end.orphans = len(left)
     return [ends[rank] for rank in range(ranks)]
+
+
+def members(group: int) -> list[int]:
+    """The live processes of a process group."""
+    found = []
+    for path in Path('/proc').glob('[0-9]*/stat'):
+        try:
+            state, _, pgrp, *_ = path.read_text().rpartition(')')[2].split()
+        except (OSError, ValueError):  # it has just ended
+            continue
+        if int(pgrp) == group and state not in 'ZX':
+            found.append(int(path.parent.name))
+    return found
 
 
 def _child(config: Config, folder: Path, resume: bool, kill: Kill | None,
            rank: int, ranks: int, port: int, before: Callable) -> None:
+    os.setpgrp()
     status, events = 99, Events(str(folder), kill)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,8 @@ from mmseg.structures import SegDataSample
 
 from seg_kd.doctor.replay import read
 from seg_kd.engine.loss_guard import LossGuardHook, batch_of, plain_types
-from seg_kd.engine.stages import BROKEN, latest_checkpoint, run_stages
+from seg_kd.engine.records import BROKEN, latest_checkpoint
+from seg_kd.engine.stages import run_stages
 from seg_kd.errors import UserError
 from seg_kd.registry import HOOKS
 
