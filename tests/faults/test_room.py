@@ -109,3 +109,20 @@ def test_ctrl_c_says_where_it_stands(config, tmp_path):
                  kill=Kill('put iter_2.pth.part', signal.SIGINT))
     assert 'interrupted at iteration 1 of 3' in line(end)
     assert 'run/iter_1.pth' in line(end)
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+@pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGTERM])
+def test_one_rank_alone(config, tmp_path, how, rank):
+    """The other ends as well: it names the dead one, or leaves with it."""
+    kill = Kill('train iteration', how, rank=rank)
+    ends = train(config, tmp_path / 'run', kill=kill, ranks=2)
+    assert abs(ends[0].seconds - ends[1].seconds) < 30
+    if how == signal.SIGKILL:
+        assert ends[rank].status == -how
+        assert f'rank {rank} (process' in line(ends[1 - rank])
+    else:
+        assert [end.status for end in ends] == [143, 143], ends
+        said = ends[0].said + ends[1].said
+        assert said.count('SIGTERM: ended at iteration 1 of 3') == 1
+        assert (tmp_path / 'run/iter_1.pth').exists()

@@ -209,6 +209,9 @@ def test_two_processes_end_with_equal_weights(ka_config, tmp_path):
         assert_same(one['parameters'], other['parameters'])
         # each rank drew its own samples
         assert one['batch'] != other['batch']
+    # and the last validation was that of the weights that are saved
+    assert_same(one['buffers'], other['buffers'])
+    assert any('running_mean' in name for name in one['buffers'])
     assert len(list(folder.glob('pictures/*.png'))) == 3
     lines = log_lines(folder)
     assert any('ka_gradient_ratio' in line for line in lines)
@@ -232,8 +235,10 @@ class RankSaver(Hook):
         parameters = {k: v.detach() for k, v in
                       runner.model.module.named_parameters()}
         assert any(k.startswith('distill.') for k in parameters)
+        buffers = dict(runner.model.module.named_buffers())
         path = os.path.join(runner.work_dir, f'rank{runner.rank}.pth')
-        torch.save(dict(parameters=parameters, batch=self.batch), path)
+        torch.save(dict(parameters=parameters, buffers=buffers,
+                        batch=self.batch), path)
 '''
 
 

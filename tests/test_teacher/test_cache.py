@@ -432,8 +432,8 @@ def test_damaged_maps_are_made_again(tmp_path, capfd):
     assert [i in again for i in range(4)] == [False, False, True, False]
     assert 'maps of image 0 in' in ''.join(capfd.readouterr())
     again.write(0, maps(0))
-    assert [i in store(tmp_path) for i in range(4)] == [True, False, True,
-                                                        False]
+    assert [i in store(tmp_path)
+            for i in range(4)] == [True, False, True, False]
 
 
 def test_its_size_is_bounded(tmp_path):

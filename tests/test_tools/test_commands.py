@@ -125,10 +125,10 @@ def test_the_command_that_goes_on(monkeypatch, capsys):
     def interrupt(args):
         raise KeyboardInterrupt
 
-    for name, rest, said in [
-        ('train', ['a b.py'], "seg-kd train 'a b.py' --resume"),
-        ('train', ['--resume', 'a.py'], 'seg-kd train --resume a.py'),
-        ('demo', [], 'seg-kd demo'), ('configs', [], None)]:  # yapf: disable
+    calls = [('train', ['a b.py'], "seg-kd train 'a b.py' --resume"),
+             ('train', ['--resume', 'a.py'], 'seg-kd train --resume a.py'),
+             ('demo', [], 'seg-kd demo'), ('configs', [], None)]
+    for name, rest, said in calls:
         monkeypatch.setattr(f'seg_kd.commands.{name}.run', interrupt)
         assert cli.main([name, *rest]) == 2
         line = f'; go on with: {said}' if said else ''
