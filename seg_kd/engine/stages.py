@@ -69,7 +69,8 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
     """
     processes.join(cfg.get('launcher') or 'none', cfg.get('env_cfg') or {})
     ending = EndingHook()
-    with disk.explained(work_dir), lock.owned(work_dir), ending.listening():
+    with disk.explained(work_dir), processes.reported(), \
+            lock.owned(work_dir), ending.listening():
         _run_stages(cfg, work_dir, resume, ending)
 
 
@@ -359,7 +360,7 @@ def _train(cfg: Config, folder: str, record: dict[str, Any], resume: bool,
                                  unwrap_model(runner.model).state_dict()))
     write_record(folder, record)
     runner.register_hook(ending)
-    with workers.reported(), processes.reported():
+    with workers.reported():
         runner.train()
     write_record(folder, {**record, 'finished': True})
     barrier()  # the next stage reads what the main process has written
