@@ -15,7 +15,6 @@ import socket
 import sys
 import time
 import traceback
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from mmengine.fileio import LocalBackend
 from seg_kd import cli
 from seg_kd.analysis.logs import read_scalars
 from seg_kd.engine.stages import latest_checkpoint, run_stages
+from seg_kd.teacher.cache import map_store
 
 # Numbers of the log that depend on the machine.
 CLOCK = 'time', 'data_time', 'eta', 'data_share', 'memory'
@@ -75,11 +75,14 @@ class Events:
     def __init__(self, folder: str, kill: Kill | None) -> None:
         self.folder, self.kill = os.path.abspath(folder), kill
         self.seen: list[str] = []
+        self.process = os.getpid()
 
     def _happens(self,
                  what: str,
                  work: Callable,
                  half: Callable = lambda: None) -> Any:
+        if os.getpid() != self.process:  # a loader worker
+            return work()
         number = len(self.seen)
         self.seen.append(what)
         due = self.kill is not None and self.kill.number in (number, what)
@@ -113,7 +116,7 @@ class Events:
                   lambda p, mode='r', *_: 'r' not in mode and self._mine(p))
         self._tap(loops.IterBasedTrainLoop, 'run_iter', name='train iteration')
         self._tap(loops.ValLoop, 'run_iter', name='validation iteration')
-        self._tap(zlib, 'crc32', name='map stored')
+        self._tap(map_store, 'checksum', name='map stored')
         put = LocalBackend.put
 
         def cut_off(backend, content, path):
