@@ -58,6 +58,17 @@ def nearest(wanted: str, known: Iterable[str]) -> str:
     return f'; there are: {", ".join(known)}' if known else ''
 
 
+def typo_of(word: str,
+            known: Iterable[str],
+            cutoff: float = .88) -> str | None:
+    """The known word that another is surely meant to be; None if it is one.
+    """
+    import difflib
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
+    return near[0] if near and word not in known else None
+
+
 def stem(path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
 

@@ -20,7 +20,7 @@ RUNS = {  # what the table calls it: config, folder of the last stage
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--seed',
-                        type=int,
+                        type=cli.from_0,
                         default=0,
                         help='of the students, default 0')
     parser.add_argument('--scenes',

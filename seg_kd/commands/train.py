@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--amp',
         action='store_true',
         help='mixed precision: bfloat16, or float16 on a GPU without it')
-    parser.add_argument('--seed', type=int, help='default: as in the config')
+    parser.add_argument('--seed',
+                        type=cli.from_0,
+                        help='default: as in the config')
 
 
 def run(args: argparse.Namespace) -> None:

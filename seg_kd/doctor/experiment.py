@@ -24,6 +24,7 @@ from seg_kd.distiller import Distiller
 from seg_kd.doctor.files import Files
 from seg_kd.doctor.finding import Finding
 from seg_kd.engine.evaluate import load_student, plain_hooks
+from seg_kd.engine.settings import check_settings
 from seg_kd.engine.stages import (check_teacher, fill_in, latest_checkpoint,
                                   stage_configs)
 from seg_kd.errors import UserError
@@ -92,6 +93,7 @@ class Experiment:
         init_default_scope(cfg.get('default_scope', 'mmseg'))
         try:
             self.stages: dict[str, Config] = dict(stage_configs(cfg))
+            check_settings(self.stages.items())
         except UserError:
             raise
         except Exception as error:  # a broken config fails in any way

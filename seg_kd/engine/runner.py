@@ -27,16 +27,13 @@ from seg_kd.engine.hooks import DataShareHook, LoadHook, SeedHook
 from seg_kd.engine.log import connect
 from seg_kd.engine.loss_guard import LossGuardHook
 from seg_kd.engine.progress import ProgressHook, StageLogProcessor
+from seg_kd.engine.settings import MMENGINES
 from seg_kd.engine.trackers import filled_in
 from seg_kd.errors import UserError
 from seg_kd.hooks.student import StudentHook
 from seg_kd.networks.classes import check_num_classes
 from seg_kd.networks.unwrap import unwrap_model
 from seg_kd.registry import DATASETS, RUNNERS
-
-# Hooks that a run has unless its config says None.
-MMENGINES = ('runtime_info', 'timer', 'sampler_seed', 'logger',
-             'param_scheduler', 'checkpoint')
 
 
 @RUNNERS.register_module()

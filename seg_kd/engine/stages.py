@@ -35,6 +35,7 @@ from seg_kd.datasets import check_files
 from seg_kd.engine.complete import (apply_changes, change_hooks,
                                     complete_hooks, named_hooks, plain,
                                     replaced, resolve)
+from seg_kd.engine.settings import check_settings, check_shape
 from seg_kd.errors import UserError
 from seg_kd.hooks import TeacherHook
 from seg_kd.hooks.distill import hooks_of
@@ -64,6 +65,7 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
     Raises:
         UserError: ``work_dir`` holds a run that this one must not touch.
     """
+    check_settings(stage_configs(cfg))  # of all, before anything is written
     name = shipped.stem(cfg.filename or 'config.py')
     here = cfg.filename and os.path.isfile(cfg.filename)
     place = shipped.title(cfg.filename) if here else None
@@ -109,14 +111,21 @@ def place_of(stages: list[tuple[str, Config]], number: int) -> dict[str, Any]:
 def stage_configs(cfg: Config) -> Iterator[tuple[str, Config]]:
     """Name and complete config of each stage; name '' where there is one."""
     stages = named_stages(cfg)
+    check_shape(cfg)
     for name, changes in (stages or {'': {}}).items():
         stage = copy.deepcopy(cfg)
         stage.pop('stages', None)
         apply_changes(stage)
+        check_shape(changes, f'stages.{name}.')
         _change(stage, plain(changes))
-        length = stage.get('train_cfg') and stage.train_cfg.get('max_iters')
+        length = (changes.get('train_cfg') or {}).get('max_iters')
         if isinstance(length, float):
-            whole = cfg.train_cfg.max_iters
+            whole = cfg.train_cfg.get('max_iters')
+            if not 0 < length <= 1 or not isinstance(whole, int):
+                raise UserError(
+                    f'stages.{name}.train_cfg.max_iters: {length} is a part '
+                    f"of the config's own max_iters, {whole}: above 0, and 1 "
+                    'at most')
             stage.train_cfg.max_iters = max(1, round(length * whole))
         resolve(stage)
         yield name, stage
@@ -129,6 +138,11 @@ def named_stages(cfg: Config) -> dict[str, Any]:
         UserError: One has no name, or that of another.
     """
     stages = cfg.get('stages') or {}
+    entries = stages.values() if isinstance(stages, dict) else stages
+    if not isinstance(stages, (dict, list)) or not all(
+            isinstance(entry, (dict, type(None))) for entry in entries):
+        raise UserError('stages: a dict of each by its name is wanted, with '
+                        f'what it changes, not {stages!r:.80}')
     if isinstance(stages, dict):
         return {name: changes or {} for name, changes in stages.items()}
     names = [stage.get('name') for stage in stages]
