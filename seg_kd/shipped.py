@@ -15,6 +15,8 @@ METHODS, EXPERIMENTS, STUDENTS = (f'_base_/{kind}'
                                   for kind in ('methods', 'experiments',
                                                'students'))
 
+MOST = 30  # names in a message
+
 
 def names(kind: str = '') -> list[str]:
     """Shipped configs, or those of one kind, such as :data:`METHODS`."""
@@ -55,7 +57,8 @@ def nearest(wanted: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(wanted, known, n=3, cutoff=.5)
     if near:
         return f'; did you mean {" or ".join(near)}?'
-    return f'; there are: {", ".join(known)}' if known else ''
+    more = f' and {len(known) - MOST} more' if known[MOST:] else ''
+    return f'; there are: {", ".join(known[:MOST])}{more}' if known else ''
 
 
 def typo_of(word: str,
@@ -65,8 +68,9 @@ def typo_of(word: str,
     """
     import difflib
     known = list(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
-    return near[0] if near and word not in known else None
+    if word in known:
+        return None
+    return next(iter(difflib.get_close_matches(word, known, 1, cutoff)), None)
 
 
 def stem(path: str) -> str:

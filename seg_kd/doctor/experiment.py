@@ -93,12 +93,15 @@ class Experiment:
         init_default_scope(cfg.get('default_scope', 'mmseg'))
         try:
             self.stages: dict[str, Config] = dict(stage_configs(cfg))
-            check_settings(self.stages.items())
         except UserError:
             raise
         except Exception as error:  # a broken config fails in any way
             raise UserError('the stages of the config cannot be read: '
                             f'{one_line(error, explain)}') from error
+        try:
+            check_settings(self.stages.items())
+        except UserError as error:
+            self.note('config', error)
         if stage and stage not in self.stages:
             names = ', '.join(filter(None, self.stages)) or 'none'
             raise UserError(f'the config has no stage {stage!r}; there are: '

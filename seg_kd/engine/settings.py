@@ -166,6 +166,10 @@ def check_shape(cfg: Values, where: str = '') -> None:
     for key in DICTS:
         if not isinstance(cfg.get(key), (dict, type(None))):
             raise _wrong(where + key, 'a dict', cfg[key])
+    teacher = cfg.get('teacher')
+    if teacher and not where and not isinstance(teacher.get('type'),
+                                                (str, type)):
+        raise _wrong('teacher', "a dict(type='TeacherHook', ...)", teacher)
     hooks = cfg.get('custom_hooks') or []
     if not isinstance(hooks, (dict, list)):
         raise _wrong(f'{where}custom_hooks', 'hooks by name, or a list of '
@@ -245,8 +249,6 @@ def _typed(path: str,
         raise _wrong(path, 'a dict with type=', node)
     kind = node.get('type', default)
     if kind is None:
-        if not node:
-            return  # dict(), for what a base config fills in
         raise UserError(f'{path} has no type: it names a class of the '
                         f'registry {registry.name!r}')
     if registry is METRICS and kind == 'Evaluator':
@@ -290,7 +292,7 @@ def _arguments(path: str,
             known = [k for k in takes.known if k not in handed]
             near = shipped.nearest(key, known)
             typo = shipped.typo_of(key, {*takes.known, *handed} - OF_A_HEAD,
-                                   .8)
+                                   .84)
             if takes.closed or typo:
                 raise UserError(f'{inner}: {name} in the config has no '
                                 f'argument {key!r}{near}')
@@ -415,15 +417,18 @@ def _plain(path: str, node: Any, known: Iterable[str]) -> None:
         if key not in known:
             raise UserError(f'{path} has no {key!r}'
                             f'{shipped.nearest(key, known)}')
-        _value(f'{path}.{key}', key, value, None)
+        if key != 'custom_keys':
+            _value(f'{path}.{key}', key, value, None)
     if path.endswith('paramwise_cfg'):
         for name, options in _dict(f'{path}.custom_keys',
                                    node.get('custom_keys')).items():
-            for key in _dict(f'{path}.custom_keys.{name}', options):
+            inner = f'{path}.custom_keys.{name}'
+            for key, value in _dict(inner, options).items():
                 near = shipped.typo_of(key, ('lr_mult', 'decay_mult'))
-                if near and key != near:
-                    raise UserError(f'{path}.custom_keys.{name} has no '
-                                    f'{key!r}; did you mean {near}?')
+                if near:
+                    raise UserError(f'{inner} has no {key!r}; did you mean '
+                                    f'{near}?')
+                _value(f'{inner}.{key}', key, value, None)
 
 
 def _dict(path: str, node: Any) -> Values:
