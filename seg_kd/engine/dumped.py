@@ -13,8 +13,6 @@ from mmengine.utils import import_modules_from_strings
 
 from seg_kd.errors import UserError
 
-NUMBERS = dict(inf=float('inf'), nan=float('nan'))
-
 
 def parse_dumped(text: str, name: str) -> Config:
     """The config in a text that :meth:`Config.dump` has written.
@@ -34,7 +32,8 @@ def parse_dumped(text: str, name: str) -> Config:
     try:
         body = ast.parse(text).body
         found = dict(map(_assigned, body))
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError,
+            MemoryError) as error:
         raise UserError(f'{name}: its config is none that a run has dumped '
                         f'({error}); what it holds is not run') from error
     imports = found.get('custom_imports')
@@ -72,8 +71,6 @@ def _assigned(line: ast.stmt) -> tuple[str, Any]:
 def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Constant):
         return node.value
-    if isinstance(node, ast.Name) and node.id in NUMBERS:
-        return NUMBERS[node.id]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_value(node.operand)
     if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
@@ -81,9 +78,12 @@ def _value(node: ast.expr) -> Any:
         return tuple(made) if isinstance(node, ast.Tuple) else made
     if isinstance(node, ast.Dict) and None not in node.keys:
         return {_value(k): _value(v) for k, v in zip(node.keys, node.values)}
-    if isinstance(node, ast.Call) and isinstance(
-            node.func, ast.Name) and node.func.id == 'dict' and not node.args:
-        return {word.arg: _value(word.value) for word in node.keywords}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        names = [word.arg for word in node.keywords]
+        if node.func.id == 'dict' and not node.args and None not in names:
+            return {word.arg: _value(word.value) for word in node.keywords}
+        if node.func.id == 'float' and len(node.args) == 1 and not names:
+            return float(_value(node.args[0]))  # 'inf'
     raise ValueError(f'line {node.lineno} holds code')
 
 

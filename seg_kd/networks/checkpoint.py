@@ -217,9 +217,8 @@ class _NoPickles(PickleHandler):
     """In the place of MMEngine's: lists of images, say, may be pickles."""
 
     def load_from_fileobj(self, file: BinaryIO, **_: Any) -> Any:
-        name = getattr(file, 'name', 'a file')
-        raise UserError(f'{name} is a pickle, which can run any code when it '
-                        'is read: convert it to JSON or to text')
+        raise UserError('a pickle can run any code when it is read, and no '
+                        '.pkl or .pickle is: convert the file to JSON or text')
 
 
 class _PlainYaml(YamlHandler):
