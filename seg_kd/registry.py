@@ -79,12 +79,34 @@ def config_of_file(path: str) -> Config:
         UserError: It cannot be read, for whatever reason.
     """
     try:
-        return Config.fromfile(path)
+        check_bases(path)
+        found = Config.fromfile(path)
+        import_all(found._cfg_dict)
+        return found
     except UserError:
         raise
     except Exception as error:  # it is code: it can fail in any way
         raise UserError(f'config {path} cannot be read: '
                         f'{type(error).__name__}: {error}') from error
+
+
+def import_all(node: Any) -> None:
+    """A lazy config imports what it names when it is looked at."""
+    if isinstance(node, (dict, list, tuple)):
+        for inner in node.values() if isinstance(node, dict) else node:
+            import_all(inner)
+
+
+def check_bases(path: str, above: tuple[str, ...] = ()) -> None:
+    """Raises UserError where a config is a base of itself."""
+    if path in above:
+        raise UserError(f'config {path} is a base of itself, by '
+                        f'{", ".join(above[above.index(path):])}')
+    for base in Config._get_base_files(path):
+        if '::' not in base:
+            inner = os.path.join(os.path.dirname(path), base)
+            if os.path.isfile(inner):
+                check_bases(os.path.normpath(inner), (*above, path))
 
 
 def class_of(cfg: Any, registry: Registry) -> type | None:

@@ -15,7 +15,7 @@ METHODS, EXPERIMENTS, STUDENTS = (f'_base_/{kind}'
                                   for kind in ('methods', 'experiments',
                                                'students'))
 
-MOST = 30  # names in a message
+MOST = 20  # names in a message
 
 
 def names(kind: str = '') -> list[str]:

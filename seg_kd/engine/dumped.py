@@ -78,12 +78,16 @@ def _value(node: ast.expr) -> Any:
         return tuple(made) if isinstance(node, ast.Tuple) else made
     if isinstance(node, ast.Dict) and None not in node.keys:
         return {_value(k): _value(v) for k, v in zip(node.keys, node.values)}
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+    if isinstance(node, ast.Name) and node.id in ('inf', 'nan'):
+        return float(node.id)
+    if isinstance(node, ast.Call) and isinstance(
+            node.func, ast.Name) and node.func.id == 'dict':
+        first = node.args[0] if len(node.args) == 1 else ast.Dict([], [])
         names = [word.arg for word in node.keywords]
-        if node.func.id == 'dict' and not node.args and None not in names:
-            return {word.arg: _value(word.value) for word in node.keywords}
-        if node.func.id == 'float' and len(node.args) == 1 and not names:
-            return float(_value(node.args[0]))  # 'inf'
+        if isinstance(first, ast.Dict) and None not in names and \
+                len(node.args) < 2:
+            values = [_value(word.value) for word in node.keywords]
+            return {**_value(first), **dict(zip(names, values))}
     raise ValueError(f'line {node.lineno} holds code')
 
 

@@ -2,6 +2,7 @@
 import copy
 import io
 import json
+import math
 import os
 import pickle
 import tarfile
@@ -144,11 +145,12 @@ def test_what_a_run_has_dumped_is_data(text, words):
 
 
 def test_a_dumped_config_is_read_as_it_was(ka_config):
-    ka_config.more = dict(a=float('inf'), b=-3, c={1: (2, ), 'x.y': None})
+    ka_config.more = dict(b=-3, c={1: (2, ), 'x.y': None})
     ka_config.dump('dumped.py')
     read, meant = read_dumped('dumped.py'), Config.fromfile('dumped.py')
     assert read.to_dict() == meant.to_dict()
     assert read.filename == 'dumped.py'
+    assert parse_dumped('x = [-inf]', '').x == [-math.inf]
     kind = 'mmseg.models.segmentors.encoder_decoder.EncoderDecoder'
     assert parse_dumped(f'm = dict(type={kind!r})', '').m.type == kind
     trusting = parse_dumped('t = dict(trust_checkpoint=True)', '')
