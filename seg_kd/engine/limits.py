@@ -47,35 +47,53 @@ PART = Limit(0, 1)
 FROM_0 = Limit(0, 10**9, whole=True)
 WORKERS = Limit(0, max(64, 4 * (os.cpu_count() or 1)), whole=True)
 
+
+def _each(names: str, limit: Limit) -> dict[str, Limit]:
+    return dict.fromkeys(names.split(), limit)
+
+
 # Of any class.
 LIMITS = {
-    **dict.fromkeys(('max_iters', 'max_epochs', 'val_interval',
-                     'accumulative_counts', 'base_batch_size'), COUNT),
-    **dict.fromkeys(('batch_size', 'channels', 'in_channels', 'num_classes',
-                     'size', 'crop_size', 'prefetch_factor'), FEW),
-    **dict.fromkeys(('prob', 'momentum', 'betas'), PART),
-    **dict.fromkeys(('begin', 'val_begin'), FROM_0),
-    **dict.fromkeys(('weight_decay', 'loss_weight', 'decay_mult', 'lr_mult',
-                     'eta_min', 'power', 'max_gib'), Limit()),
-    **dict.fromkeys(('lr', 'max_norm', 'std'), Limit(above=True)),
-    **dict.fromkeys(('pad_val', 'seg_pad_val'), Limit(-1000, 1000)),
-    'num_convs': Limit(0, 1000, whole=True),
-    'in_index': Limit(-1000, 1000, whole=True),
-    'widen_factor': Limit(0, 100, above=True),
-    'scale_factor': Limit(0, 1000, above=True),
-    'dropout_ratio': Limit(-1, 1),  # MMSegmentation's -1 means none
-    'num_workers': WORKERS,
-    'seed': Limit(0, 2**32 - 1, whole=True),
-    'max_keep_ckpts': Limit(-1, whole=True),
+    **_each(
+        'max_iters max_epochs val_interval accumulative_counts '
+        'base_batch_size', COUNT),
+    **_each(
+        'batch_size channels in_channels num_classes size crop_size '
+        'prefetch_factor', FEW),
+    **_each('prob momentum betas', PART),
+    **_each('begin val_begin', FROM_0),
+    **_each(
+        'weight_decay loss_weight decay_mult lr_mult eta_min power max_gib',
+        Limit()),
+    **_each('lr max_norm', Limit(above=True)),
+    **_each('pad_val seg_pad_val', Limit(-1000, 1000)),
+    'num_convs':
+    Limit(0, 1000, whole=True),
+    'in_index':
+    Limit(-1000, 1000, whole=True),
+    'widen_factor':
+    Limit(0, 100, above=True),
+    'scale_factor':
+    Limit(0, 1000, above=True),
+    'dropout_ratio':
+    Limit(-1, 1),  # MMSegmentation's -1 means none
+    'num_workers':
+    WORKERS,
+    'seed':
+    Limit(0, 2**32 - 1, whole=True),
+    'max_keep_ckpts':
+    Limit(-1, whole=True),
 }
 SCHEDULE_LIMITS = {**LIMITS, 'end': FROM_0}
 # Of a distillation hook.
 TERM_LIMITS = {
     **LIMITS,
-    **dict.fromkeys(('start', 'end', 'warmup', 'connector_iters'), FROM_0),
-    **dict.fromkeys(('temperature', 'auto_ratio'), Limit(above=True)),
-    'weight': Limit(texts=('auto', )),
-    'auto_iters': COUNT,
+    **_each('start end warmup connector_iters', FROM_0),
+    **_each('temperature auto_ratio', Limit(above=True)),
+    'weight':
+    Limit(texts=('auto', )),
+    'auto_iters':
+    COUNT,
 }
 MOVE_LIMITS = {  # of a transform of albumentations
     **LIMITS, 'p': PART,

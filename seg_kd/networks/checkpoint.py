@@ -20,8 +20,7 @@ import numpy as np
 import torch
 import yaml
 from mmengine.dist import barrier, get_rank
-from mmengine.fileio.handlers import (PickleHandler, YamlHandler,
-                                      file_handlers)
+from mmengine.fileio.handlers import PickleHandler, YamlHandler, file_handlers
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as library
 from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals

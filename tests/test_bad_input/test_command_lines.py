@@ -47,8 +47,8 @@ def call(ka_config, tmp_path, monkeypatch, capsys):
 LINES = [
     # a config that is none
     *[(('train', f'{name}.py'), f'{name}.*cannot be read')
-      for name in ('broken', 'fails', 'orphan', 'unknown', 'raises',
-                   'imports', 'bytes')],
+      for name in ('broken', 'fails', 'orphan', 'unknown', 'raises', 'imports',
+                   'bytes')],
     (('train', 'circle.py'), 'circle.py is a base of itself'),
     (('train', 'bad.yaml'), 'bad.yaml.*cannot be read'),
     (('train', 'text.txt'), 'text.txt.*cannot be read'),

@@ -1,4 +1,4 @@
-"""Every shipped config with one mistake of each kind, at a place drawn by chance.
+"""Every shipped config, with a mistake of each kind at a random place.
 
 Nothing is built: a mistake is found before that, whatever stage it is in, and
 named by the key that it is at.
@@ -156,7 +156,8 @@ def put(cfg: Config, place: Place, how: str, new) -> None:
 @pytest.mark.parametrize('kind', KINDS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize('name', shipped.names())
 def test_one_mistake(name, kind):
-    found = [(place, change) for place, value in places(config(name)._cfg_dict)
+    found = [(place, change)
+             for place, value in places(config(name)._cfg_dict)
              if (change := kind(place, value))]
     place, (how, new) = random.Random(f'{name} {kind.__name__}').choice(found)
     cfg = copy.deepcopy(config(name))
@@ -204,11 +205,11 @@ def test_as_it_is_nothing_is_found(name):
     (dict(custom_hooks=dict(KDHook=dict(weight='automatic'))),
      "weight: a number from 0 on or 'auto' is wanted"),
     (dict(custom_hooks=dict(KDHook=dict(temperature=0.))), 'above 0'),
-    (dict(custom_hooks=dict(KDHook=dict(temprature=2.))),
+    (dict(custom_hooks=dict(KDHook=dict(tmperature=2.))),
      'did you mean temperature'),
     (dict(custom_hooks=dict(ATHook=dict(student='backbone[1]'))),
      "missing 1 .*'teacher'"),
-    (dict(teacher=dict(evalute=True)), 'did you mean evaluate'),
+    (dict(teacher=dict(evaluat=True)), 'did you mean evaluate'),
     (dict(default_hooks=dict(chekpoint=dict(type='CheckpointHook'))),
      "'chekpoint' besides 'checkpoint'"),
     (dict(default_hooks=dict(checkpoint=dict(by_epoch=True))),
@@ -218,14 +219,14 @@ def test_as_it_is_nothing_is_found(name):
     (dict(optim_wrapper=dict(clip_grad=dict(type='both'))), 'norm, value'),
     (dict(optim_wrapper=dict(paramwise_cfg=dict(custxom_keys={}))),
      'did you mean custom_keys'),
-    (dict(optim_wrapper=dict(paramwise_cfg=dict(custom_keys=dict(
-        distill=dict(lr_mxult=2.))))), 'did you mean lr_mult'),
+    (dict(optim_wrapper=dict(paramwise_cfg=dict(custom_keys=dict(distill=dict(
+        lr_mxult=2.))))), 'did you mean lr_mult'),
     (dict(train_dataloader=dict(num_workers=10**9)),
      'num_workers: a whole number from 0 to'),
     (dict(train_dataloader=dict(unlabelled=dict(img_pth='x'))),
      'did you mean img_path'),
-    (dict(train_dataloader=dict(dataset=dict(data_prefix=dict(
-        img_paht='x')))), 'did you mean img_path'),
+    (dict(train_dataloader=dict(dataset=dict(data_prefix=dict(img_paht='x')))),
+     'did you mean img_path'),
     (dict(model=dict(test_cfg=dict(mode='slid'))), 'one of whole, slide'),
     (dict(env_cfg=dict(mp_cfg=dict(start='fork'))), "mp_cfg has no 'start'"),
     (dict(compile=True, randomness=dict(seed=-1)), 'seed: a whole number'),

@@ -102,8 +102,8 @@ def test_no_checkpoint_runs_code(door, bomb, plain_config):
     ('predict', 'c.py', 'x.png', '--checkpoint', 'bomb.pth', '--out', 'out'),
     ('doctor', '--replay', 'bomb.pth'),
 ])
-def test_no_command_runs_it(command, bomb, plain_config, monkeypatch,
-                            tmp_path, capsys):
+def test_no_command_runs_it(command, bomb, plain_config, monkeypatch, tmp_path,
+                            capsys):
     plain_config.dump('c.py')
     Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save('x.png')
     tool, *arguments = command
@@ -327,13 +327,16 @@ def test_a_locked_zip():
 
 def image(size=(8, 8), ending='PNG') -> bytes:
     made = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(
-        0, 255, (*size, 3), np.uint8)).save(made, ending)
+    Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (*size, 3),
+                                          np.uint8)).save(made, ending)
     return made.getvalue()
 
 
 @pytest.mark.parametrize('content', [
-    b'', b'no image', image()[:-20], image().replace(b'IDAT', b'IDAX'),
+    b'', b'no image',
+    image()[:-20],
+    image().replace(b'IDAT', b'IDAX'),
     image()[:40] + b'\0' + image()[41:]
 ])
 def test_no_broken_image_is_copied(content):

@@ -48,8 +48,8 @@ def from_polygons(content: bytes, name: str) -> np.ndarray:
         raise UserError(f'{name}: not a polygon file ({error})') from error
     known -= {f'{label}group' for label in name2label}
     if known:  # the library would end the program
-        raise UserError(f'{name}: unknown label {sorted(map(str, known))[0]!r}'
-                        )
+        raise UserError(
+            f'{name}: unknown label {sorted(map(str, known))[0]!r}')
     if not 0 < min(size) <= max(size) <= LONGEST:
         raise UserError(f'{name}: an image of {size[0]}x{size[1]} pixels')
     try:
