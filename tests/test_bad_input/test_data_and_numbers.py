@@ -146,8 +146,10 @@ def test_matlab_files_that_are_none(content):
 
 
 @pytest.mark.parametrize('array', [
-    np.full((2, 2), 261, np.uint16), np.full((2, 2), 21, np.uint8),
-    np.full((2, 2), .5), np.zeros((2, 2, 3), np.uint8)
+    np.full((2, 2), 261, np.uint16),
+    np.full((2, 2), 21, np.uint8),
+    np.full((2, 2), .5),
+    np.zeros((2, 2, 3), np.uint8)
 ])
 def test_class_numbers_of_voc(array):
     with pytest.raises(UserError, match='x: '):
