@@ -166,13 +166,26 @@ def explained(error: Exception) -> str | None:
     if isinstance(error, urllib.error.URLError):
         return (f'a download failed ({error.reason}); fetch the weights by '
                 'hand, or start without: model.backbone.init_cfg=None')
+    found = None
     if isinstance(error, KeyError):
-        return _unknown_type(str(error))
+        found = _unknown_type(str(error))
     if isinstance(error, TypeError):
-        return _wrong_arguments(error)
+        found = _wrong_arguments(error)
     if isinstance(error, ImportError) and 'pip install' in str(error):
         return str(error)  # of an optional part, such as TensorBoard
-    return None
+    return found or _not_built(error)
+
+
+def _not_built(error: Exception) -> str | None:
+    """What to say where a constructor did not take what a config says."""
+    kind = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == 'build_from_cfg':
+            kind = frame.f_locals.get('obj_cls') or kind
+    if kind is None:
+        return None
+    return (f'{getattr(kind, "__name__", kind)} in the config cannot be '
+            f'built: {type(error).__name__}: {error}; --traceback shows where')
 
 
 def _wrong_arguments(error: TypeError) -> str | None:
@@ -210,21 +223,13 @@ def _unknown_type(message: str) -> str | None:
     if match is None:
         return None
     import difflib
+
+    from seg_kd.registry import names_in
     wanted, kind = match[1].strip('"\''), match[2]
-    near = difflib.get_close_matches(wanted, _known(kind), n=4, cutoff=0.4)
+    near = difflib.get_close_matches(wanted, names_in(kind), n=4, cutoff=0.4)
     hint = f'; the nearest are: {", ".join(near)}' if near else ''
     return (f'unknown {kind} {wanted!r}{hint}; what you wrote yourself must '
             'be imported by custom_imports')
-
-
-def _known(kind: str) -> Iterable[str]:
-    from mmengine.registry import Registry, root
-    registries = [r for r in vars(root).values() if isinstance(r, Registry)]
-    return sorted({
-        name
-        for r in registries if r.name == kind
-        for part in (r, *r.children.values()) for name in part.module_dict
-    })
 
 
 # -- configs ---------------------------------------------------------------
@@ -247,6 +252,7 @@ def add_config_arguments(parser: argparse.ArgumentParser,
                         'custom_hooks.KAHook.affinity_weight=2')
     if work_dir:
         parser.add_argument('--work-dir',
+                            type=folder,
                             metavar='DIR',
                             help="default: the config's work_dir, or "
                             'work_dirs/<config>')
@@ -284,6 +290,35 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def from_0(text: str) -> int:
+    """For ``type=``: a seed."""
+    if not 0 <= int(text) < 2**32:
+        raise ValueError
+    return int(text)
+
+
+def above_0(text: str) -> float:
+    """For ``type=``: a finite number above 0."""
+    if not 0 < float(text) < float('inf'):
+        raise ValueError
+    return float(text)
+
+
+def folder(text: str) -> str:
+    """For ``type=``: one to write into, which may not be there yet."""
+    if os.path.exists(text) and not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f'{text} is a file, not a folder')
+    return text
+
+
+def new_file(text: str) -> str:
+    """For ``type=``: one to write, in a folder that is there."""
+    if os.path.isdir(text) or not os.path.isdir(os.path.dirname(text) or '.'):
+        raise argparse.ArgumentTypeError(
+            f'{text} is a folder, or in one that is not there')
+    return text
+
+
 def add_number(parser: argparse.ArgumentParser,
                name: str,
                default: int,
@@ -304,13 +339,14 @@ def load_config(args: argparse.Namespace) -> Config:
         UserError: It is missing or cannot be read, or an option fits nothing.
     """
     from seg_kd.engine.folds import choose_fold
+    from seg_kd.engine.settings import check_launcher
     os.environ.setdefault('LOCAL_RANK', local_rank(args))
     cfg = read_config(args.config)
     if args.fold:
         choose_fold(cfg, args.fold)
     for option in args.cfg_options or []:
         set_option(cfg, option)
-    cfg.launcher = args.launcher
+    cfg.launcher = check_launcher(args.launcher)
     return cfg
 
 
@@ -337,17 +373,14 @@ def read_config(name: str) -> Config:
     Raises:
         UserError: It is missing or cannot be read.
     """
-    from mmengine.config import Config
-
+    from seg_kd import registry
     from seg_kd.engine.complete import apply_changes
-    path = shipped.find(name)
+    cfg = registry.config_of_file(shipped.find(name))
     try:
-        cfg = Config.fromfile(path)
-    except (FileNotFoundError, SyntaxError, KeyError, TypeError, ImportError,
-            AttributeError, IndexError) as error:
-        raise UserError(f'config {name} cannot be read: '
-                        f'{type(error).__name__}: {error}') from error
-    apply_changes(cfg)
+        apply_changes(cfg)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise UserError(f'config {name}: its changes= do not fit it: '
+                        f'{error}') from error
     return cfg
 
 
@@ -358,13 +391,15 @@ def set_option(cfg: Config, option: str) -> None:
         UserError: It fits nothing in the config.
     """
     from seg_kd.engine.complete import assign, locate
+    from seg_kd.engine.settings import check_option
     key, sign, text = option.partition('=')
-    if not sign:
+    if not sign or not all(key.split('.')):
         raise UserError(f'--cfg-options {option}: KEY=VALUE is wanted')
     try:
+        check_option(cfg, key)
         assign(cfg, locate(cfg, key), _value(text))
     except (KeyError, TypeError, AttributeError, IndexError, ValueError,
-            SyntaxError) as error:
+            SyntaxError, AssertionError) as error:
         raise UserError(f'--cfg-options {option}: {type(error).__name__}: '
                         f'{error}') from error
 

@@ -23,9 +23,10 @@ import mmengine.config.utils
 from mmengine.config import Config
 from mmengine.registry import (DATA_SAMPLERS, HOOKS, LOG_PROCESSORS, METRICS,
                                MODEL_WRAPPERS, OPTIM_WRAPPERS, RUNNERS,
-                               Registry)
+                               Registry, root)
 
 from seg_kd import shipped
+from seg_kd.errors import UserError
 from seg_kd.opencv import require_opencv
 
 require_opencv()
@@ -33,7 +34,8 @@ require_opencv()
 __all__ = [
     'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'LOG_PROCESSORS', 'METRICS',
     'MODELS', 'MODEL_WRAPPERS', 'OPTIM_WRAPPERS', 'RUNNERS', 'TRANSFORMS',
-    'class_of', 'is_kind', 'type_name', 'without_import_noise'
+    'class_in', 'class_of', 'config_of_file', 'is_kind', 'names_in',
+    'type_name', 'without_import_noise'
 ]
 
 # Albumentations asks the package index for a newer version when imported.
@@ -71,11 +73,66 @@ with without_import_noise():
     from mmseg.registry import DATASETS, MODELS, TRANSFORMS
 
 
+def config_of_file(path: str) -> Config:
+    """A config from a file. It is code, and runs.
+
+    Raises:
+        UserError: It cannot be read, for whatever reason.
+    """
+    try:
+        check_bases(path)
+        found = Config.fromfile(path)
+        import_all(found._cfg_dict)
+        return found
+    except UserError:
+        raise
+    except Exception as error:  # it is code: it can fail in any way
+        raise UserError(f'config {path} cannot be read: '
+                        f'{type(error).__name__}: {error}') from error
+
+
+def import_all(node: Any) -> None:
+    """A lazy config imports what it names when it is looked at."""
+    if isinstance(node, (dict, list, tuple)):
+        for inner in node.values() if isinstance(node, dict) else node:
+            import_all(inner)
+
+
+def check_bases(path: str, above: tuple[str, ...] = ()) -> None:
+    """Raises UserError where a config is a base of itself."""
+    if path in above:
+        raise UserError(f'config {path} is a base of itself, by '
+                        f'{", ".join(above[above.index(path):])}')
+    for base in Config._get_base_files(path):
+        if '::' not in base:
+            inner = os.path.join(os.path.dirname(path), base)
+            if os.path.isfile(inner):
+                check_bases(os.path.normpath(inner), (*above, path))
+
+
 def class_of(cfg: Any, registry: Registry) -> type | None:
     """The class of a config: a type may be given by name, or be the class."""
     kind = cfg.get('type') if isinstance(cfg, dict) else type(cfg)
     found = registry.get(kind) if isinstance(kind, str) else kind
     return found if isinstance(found, type) else None
+
+
+def class_in(registry: Registry, kind: Any) -> Any:
+    """What builds a ``type`` in the default scope; None: nothing does."""
+    if not isinstance(kind, str):
+        return kind if callable(kind) else None
+    with registry.switch_scope_and_registry(None) as here:
+        return here.get(kind)
+
+
+def names_in(kind: str) -> list[str]:
+    """All that is registered under the name of a registry, in any scope."""
+    registries = [r for r in vars(root).values() if isinstance(r, Registry)]
+    return sorted({
+        name
+        for r in registries if r.name == kind
+        for part in (r, *r.children.values()) for name in part.module_dict
+    })
 
 
 def is_kind(cfg: Any, registry: Registry, kinds: Any) -> bool:
@@ -87,5 +144,5 @@ def is_kind(cfg: Any, registry: Registry, kinds: Any) -> bool:
 def type_name(cfg: Any) -> str:
     """Name of the class that a config is of, without its module."""
     kind = cfg.get('type', '') if isinstance(cfg, dict) else type(cfg)
-    return (kind
-            if isinstance(kind, str) else kind.__name__).rpartition('.')[2]
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+    return name.rpartition('.')[2]

@@ -16,6 +16,8 @@ METHODS, EXPERIMENTS, STUDENTS = (f'_base_/{kind}'
                                   for kind in ('methods', 'experiments',
                                                'students'))
 
+MOST = 20  # names in a message
+
 
 def names(kind: str = '') -> list[str]:
     """Shipped configs, or those of one kind, such as :data:`METHODS`."""
@@ -70,7 +72,20 @@ def nearest(wanted: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(wanted, known, n=3, cutoff=.5)
     if near:
         return f'; did you mean {" or ".join(near)}?'
-    return f'; there are: {", ".join(known)}' if known else ''
+    more = f' and {len(known) - MOST} more' if known[MOST:] else ''
+    return f'; there are: {", ".join(known[:MOST])}{more}' if known else ''
+
+
+def typo_of(word: str,
+            known: Iterable[str],
+            cutoff: float = .88) -> str | None:
+    """The known word that another is surely meant to be; None if it is one.
+    """
+    import difflib
+    known = list(known)
+    if word in known:
+        return None
+    return next(iter(difflib.get_close_matches(word, known, 1, cutoff)), None)
 
 
 def stem(path: str) -> str:

@@ -21,8 +21,8 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
-OUTSIDE = ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'data/README.md',
-           'benchmarks/README.md', 'seg_kd/losses/README.md')
+OUTSIDE = ('README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CHANGELOG.md',
+           'data/README.md', 'benchmarks/README.md', 'seg_kd/losses/README.md')
 LINK = re.compile(r'(?<=\]\()(?!\w+:|#)([^)\s#]+)(#[^)\s]*)?(?=\))')
 NOT_SEARCHED = '---\nsearch:\n  exclude: true\n---\n'
 API = dict(losses=('Losses', 'seg_kd.losses'),

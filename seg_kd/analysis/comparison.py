@@ -25,11 +25,13 @@ from seg_kd.engine.class_iou import PREFIX
 from seg_kd.engine.complete import apply_changes, plain
 from seg_kd.engine.folds import choose_fold
 from seg_kd.engine.records import is_finished, latest_checkpoint
+from seg_kd.engine.settings import check_settings
 from seg_kd.engine.stages import (check_teacher, decisive_settings,
                                   named_stages, run_stages, stage_configs)
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook
-from seg_kd.registry import HOOKS, is_kind
+from seg_kd.registry import HOOKS, config_of_file, is_kind
+from seg_kd.teacher.build import model_of
 
 TASKLESS = ('HNDHook', )  # trained by their term alone
 
@@ -58,13 +60,13 @@ def combine(method: str,
     Raises:
         UserError: There is no such config.
     """
-    cfg = Config.fromfile(shipped.find(experiment, shipped.EXPERIMENTS))
+    cfg = config_of_file(shipped.find(experiment, shipped.EXPERIMENTS))
     if student:
         _set_student(cfg, shipped.find(student, shipped.STUDENTS))
     if method == ALONE:  # its task has no use for them
         cfg.train_dataloader.pop('unlabelled', None)
     else:
-        added = Config.fromfile(shipped.find(method, shipped.METHODS))
+        added = config_of_file(shipped.find(method, shipped.METHODS))
         own = plain(added._cfg_dict)
         for key in ('custom_hooks', 'stages'):  # whatever form they have
             if key in own:
@@ -75,7 +77,7 @@ def combine(method: str,
 
 
 def _set_student(cfg: Config, path: str) -> None:
-    model = Config.fromfile(path).model
+    model = model_of(path)
     model.data_preprocessor = cfg.data_preprocessor
     heads = model.get('decode_head') or []
     for head in heads if isinstance(heads, list) else [heads]:
@@ -201,7 +203,9 @@ class Comparison:
             if controls.split(method)[1] == 'own':  # its teacher comes first
                 continue
             for fold in folds:
-                for _, cfg in stage_configs(self.config(method, fold=fold)):
+                stages = list(stage_configs(self.config(method, fold=fold)))
+                check_settings(stages)
+                for _, cfg in stages:
                     check_teacher(cfg)
 
     def ready(self, run: tuple[str, str | None, int]) -> bool:

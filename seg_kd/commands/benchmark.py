@@ -69,8 +69,11 @@ def command(commands: Any,
                      type=cli.positive,
                      metavar='N',
                      help="of the processor, default: torch's")
-    sub.add_argument('--json', metavar='PATH', help='write it there, too')
-    sub.add_argument('--chart', metavar='PATH', help='draw it there, too')
+    for option, text in (('--json', 'write'), ('--chart', 'draw')):
+        sub.add_argument(option,
+                         type=cli.new_file,
+                         metavar='PATH',
+                         help=f'{text} it there, too')
     return sub
 
 

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'configs students), or a file')
     parser.add_argument('--seeds',
                         nargs='+',
-                        type=int,
+                        type=cli.from_0,
                         default=[0],
                         metavar='SEED',
                         help='one run each, default 0')
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='of the last stage; the others, and the '
                         'schedules, in proportion')
     parser.add_argument('--ratio',
-                        type=float,
+                        type=cli.above_0,
                         help="measure all weights, so that each method pulls "
                         'this many times as hard as the task')
     parser.add_argument('--jobs',
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         metavar='N',
                         help='runs at a time, from 2 on with one thread each')
     parser.add_argument('--minutes',
-                        type=float,
+                        type=cli.above_0,
                         help='start no run after them')
     parser.add_argument('--ledger',
                         metavar='FILE',

@@ -21,7 +21,7 @@ NETWORKS = dict(teacher='teacher_deeplab_synthetic',
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--seeds',
-                        type=int,
+                        type=cli.from_0,
                         nargs='+',
                         default=[0, 1, 2],
                         metavar='SEED',

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='folder for device.pt2, server.pt2, split.json')
     parser.add_argument('--size',
                         nargs=2,
-                        type=int,
+                        type=cli.positive,
                         metavar=('HEIGHT', 'WIDTH'),
                         help='of the images; default: of the training crop')
     parser.add_argument('--image',

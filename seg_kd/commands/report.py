@@ -3,7 +3,7 @@
 example: seg-kd report work_dirs/student_deeplab work_dirs/ka_deeplab
 A folder holds one run, with its stages, or many, as of seg-kd compare. What
 is not at hand (weights, teacher, data) is left out, and said. Configs in the
-folders are run, as in training. See docs/report.md.
+folders are read as data, and not run. See docs/report.md.
 """
 import argparse
 

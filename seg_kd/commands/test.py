@@ -21,9 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         action='store_true',
                         help='evaluate the teacher as well')
     parser.add_argument('--out',
+                        type=cli.folder,
                         metavar='DIR',
                         help='folder for predictions, as label PNGs')
     parser.add_argument('--show-dir',
+                        type=cli.folder,
                         metavar='DIR',
                         help='folder for images with predictions painted over')
 

@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='go on in the stage, and at the iteration, that was cut off')
     cli.add_amp(parser)
-    parser.add_argument('--seed', type=int, help='default: as in the config')
+    parser.add_argument('--seed',
+                        type=cli.from_0,
+                        help='default: as in the config')
 
 
 def run(args: argparse.Namespace) -> None:

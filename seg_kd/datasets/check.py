@@ -167,6 +167,7 @@ def check_dataset(cfg: dict, full: bool = False) -> dict:
             f'{f" by the list {dataset.ann_file}" if is_list else ""}; see '
             'img_suffix and data_prefix of the data set')
     check_pairs(infos)
+    check_depth(infos)
     report = dict(images=len(dataset))
     if full:
         report.update(open_files(dataset, infos),
@@ -214,6 +215,22 @@ def check_pairs(infos: list[dict]) -> None:
                 'seg_map_suffix')
 
 
+def check_depth(infos: list[dict], most: int = 100) -> None:
+    """Raises UserError at a label PNG of 16 bits, of some spread over all.
+
+    MMSegmentation keeps the lower 8 of them: 261 would be class 5.
+    """
+    step = max(1, len(infos) // most)
+    for path in (i.get('seg_map_path') for i in infos[::step]):
+        if path and path.lower().endswith('.png'):
+            with open(path, 'rb') as file:
+                start = file.read(25)
+            if start.startswith(b'\x89PNG') and start[24:] == b'\x10':
+                raise UserError(f'{path}: a label PNG of 16 bits, of which '
+                                'only the lower 8 would be read: save class '
+                                'numbers with 8 bits')
+
+
 def open_files(dataset: BaseSegDataset, infos: list[dict]) -> dict:
     sizes: Counter = Counter()
     pixels = np.zeros(256, np.int64)
@@ -245,7 +262,10 @@ def open_pair(info: dict, dataset: BaseSegDataset | None = None) -> tuple:
     Raises:
         UserError: One of the files is not readable, or not what it should be.
     """
-    image = cv2.imread(info['img_path'])
+    try:
+        image = cv2.imread(info['img_path'])
+    except cv2.error as error:  # of more pixels than it takes
+        raise UserError(f'{info["img_path"]}: {error}') from error
     if image is None:
         raise UserError(f'{info["img_path"]}: not a readable image')
     size, path = image.shape[1::-1], info.get('seg_map_path')
@@ -254,7 +274,8 @@ def open_pair(info: dict, dataset: BaseSegDataset | None = None) -> tuple:
     try:
         with Image.open(path) as file:
             label = np.array(file)
-    except (OSError, SyntaxError) as error:  # Pillow's for a broken PNG
+    except (OSError, SyntaxError, ValueError,
+            Image.DecompressionBombError) as error:  # Pillow's, all of them
         raise UserError(f'{path}: {error}') from error
     if dataset is None:
         check_label(path, label, image.shape)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmengine.dataset import Compose
+from torch import Tensor
 
 from seg_kd.datasets.check import CheckLabels, check_label, open_pair
 from seg_kd.errors import UserError
@@ -47,7 +48,8 @@ class NamingPipeline(Compose):
     What fails for another reason fails as it would.
 
     Raises:
-        UserError: An image or label is not readable, or no label map.
+        UserError: An image or label is not readable, an image not finite, or
+            a label no label map.
     """
 
     def __call__(self, data: dict) -> Any:
@@ -62,6 +64,11 @@ class NamingPipeline(Compose):
             if 'img_path' in files:
                 open_pair(files)  # it says so where they are at fault
             raise
+        inputs = found.get('inputs') if isinstance(found, dict) else None
+        if isinstance(inputs, Tensor) and inputs.is_floating_point() and \
+                not inputs.isfinite().all():
+            raise UserError(f'{files.get("img_path")}: the image is NaN or '
+                            'infinite somewhere, as the pipeline leaves it')
         sample = found.get('data_samples') if isinstance(found, dict) else None
         if 'gt_sem_seg' in (sample or ()):
             label = sample.gt_sem_seg.data

@@ -24,6 +24,7 @@ from seg_kd.distiller import Distiller
 from seg_kd.doctor.files import Files
 from seg_kd.doctor.finding import Finding
 from seg_kd.engine.evaluate import load_student, plain_hooks
+from seg_kd.engine.settings import check_settings
 from seg_kd.engine.stages import (check_teacher, fill_in, latest_checkpoint,
                                   stage_configs)
 from seg_kd.errors import UserError
@@ -97,6 +98,10 @@ class Experiment:
         except Exception as error:  # a broken config fails in any way
             raise UserError('the stages of the config cannot be read: '
                             f'{one_line(error, explain)}') from error
+        try:
+            check_settings(self.stages.items())
+        except UserError as error:
+            self.note('config', error)
         if stage and stage not in self.stages:
             names = ', '.join(filter(None, self.stages)) or 'none'
             raise UserError(f'the config has no stage {stage!r}; there are: '

@@ -2,7 +2,6 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor
@@ -11,6 +10,7 @@ from seg_kd.doctor.checks.numbers import losses, networks
 from seg_kd.doctor.experiment import Experiment
 from seg_kd.doctor.finding import Finding, green, listed, red, yellow
 from seg_kd.doctor.first_bad import bad_images, bad_weights, finite
+from seg_kd.engine.dumped import parse_dumped
 from seg_kd.engine.hooks import SeedHook
 from seg_kd.errors import UserError
 from seg_kd.hooks.student import StudentHook
@@ -50,7 +50,7 @@ def replay(saved: dict[str, Any],
         folder: For what has to be written.
         explain: From an exception to a line.
     """
-    cfg = Config.fromstring(saved['config'], '.py')
+    cfg = parse_dumped(saved['config'], 'the batch that training saved')
     stage = saved['stage'] if cfg.get('stages') else None
     experiment = Experiment(cfg, folder, stage=stage, explain=explain)
     return experiment, _found(experiment, saved)

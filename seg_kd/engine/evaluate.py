@@ -8,6 +8,7 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS, init_default_scope
 from torch import nn
 
+from seg_kd.engine.settings import check_settings
 from seg_kd.engine.stages import (check_teacher, require_checkpoint,
                                   stage_configs)
 from seg_kd.errors import UserError
@@ -161,7 +162,9 @@ def evaluate(cfg: Config,
 
 
 def last_stage(cfg: Config) -> Config:
-    return list(stage_configs(cfg))[-1][1]
+    stages = list(stage_configs(cfg))
+    check_settings(stages[-1:])
+    return stages[-1][1]
 
 
 def plain_hooks(cfg: Config) -> list[ConfigDict]:

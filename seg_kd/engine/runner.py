@@ -32,6 +32,7 @@ from seg_kd.engine.log import connect
 from seg_kd.engine.loss_guard import LossGuardHook
 from seg_kd.engine.processes import join
 from seg_kd.engine.progress import ProgressHook, StageLogProcessor
+from seg_kd.engine.settings import MMENGINES
 from seg_kd.engine.trackers import filled_in
 from seg_kd.engine.workers import watched
 from seg_kd.errors import UserError
@@ -41,9 +42,6 @@ from seg_kd.networks.classes import check_num_classes
 from seg_kd.networks.unwrap import unwrap_model
 from seg_kd.registry import DATASETS, MODEL_WRAPPERS, RUNNERS, is_kind
 
-# Hooks that a run has unless its config says None.
-MMENGINES = ('runtime_info', 'timer', 'sampler_seed', 'logger',
-             'param_scheduler', 'checkpoint')
 # Hooks of ours that take the place of MMEngine's.
 OURS = dict(CheckpointHook=BestCheckpointHook, RuntimeInfoHook=LateInfoHook)
 

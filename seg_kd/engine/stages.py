@@ -37,6 +37,7 @@ from seg_kd.engine.ending import EndingHook
 from seg_kd.engine.records import (checkpoints, latest_checkpoint,
                                    newest_whole, noted_checkpoint, read_record,
                                    weight_files, write_record)
+from seg_kd.engine.settings import check_settings, check_shape
 from seg_kd.errors import UserError
 from seg_kd.hooks import TeacherHook
 from seg_kd.hooks.distill import hooks_of
@@ -67,6 +68,7 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
             one that another process is at.
         SystemExit: With status 143, upon SIGTERM: all is saved.
     """
+    check_settings(stage_configs(cfg))  # of all, before anything is written
     processes.join(cfg.get('launcher') or 'none', cfg.get('env_cfg') or {})
     ending = EndingHook()
     with disk.explained(work_dir), processes.reported(), \
@@ -136,14 +138,21 @@ def place_of(stages: list[tuple[str, Config]], number: int) -> dict[str, Any]:
 def stage_configs(cfg: Config) -> Iterator[tuple[str, Config]]:
     """Name and complete config of each stage; name '' where there is one."""
     stages = named_stages(cfg)
+    check_shape(cfg)
     for name, changes in (stages or {'': {}}).items():
         stage = copy.deepcopy(cfg)
         stage.pop('stages', None)
         apply_changes(stage)
+        check_shape(changes, f'stages.{name}.')
         _change(stage, plain(changes))
-        length = stage.get('train_cfg') and stage.train_cfg.get('max_iters')
+        length = (changes.get('train_cfg') or {}).get('max_iters')
         if isinstance(length, float):
-            whole = cfg.train_cfg.max_iters
+            whole = cfg.train_cfg.get('max_iters')
+            if not 0 < length <= 1 or not isinstance(whole, int):
+                raise UserError(
+                    f'stages.{name}.train_cfg.max_iters: {length} is a part '
+                    f"of the config's own max_iters, {whole}: above 0, and 1 "
+                    'at most')
             stage.train_cfg.max_iters = max(1, round(length * whole))
         resolve(stage)
         yield name, stage
@@ -156,6 +165,11 @@ def named_stages(cfg: Config) -> dict[str, Any]:
         UserError: One has no name, or that of another.
     """
     stages = cfg.get('stages') or {}
+    entries = stages.values() if isinstance(stages, dict) else stages
+    if not isinstance(stages, (dict, list)) or not all(
+            isinstance(entry, (dict, type(None))) for entry in entries):
+        raise UserError('stages: a dict of each by its name is wanted, with '
+                        f'what it changes, not {stages!r:.80}')
     if isinstance(stages, dict):
         return {name: changes or {} for name, changes in stages.items()}
     names = [stage.get('name') for stage in stages]

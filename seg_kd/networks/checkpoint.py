@@ -3,7 +3,8 @@
 A checkpoint is a pickle, and a pickle can run code. Importing this module
 replaces what MMEngine's loaders read with, which falls back to a full
 unpickle, so that nothing in the process does: not ``--resume``, not
-``load_from``, not ``init_cfg``, whatever the scheme (``mmcls://`` and so on).
+``load_from``, not ``init_cfg``, whatever the scheme (``mmcls://`` and so on);
+nor any other file that MMEngine reads, be it a pickle or YAML.
 """
 import io
 import os
@@ -14,12 +15,14 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 from urllib.parse import urlparse
 
 import numpy as np
 import torch
+import yaml
 from mmengine.dist import barrier, get_rank
+from mmengine.fileio.handlers import PickleHandler, YamlHandler, file_handlers
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as library
 from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
@@ -72,6 +75,8 @@ def read_checkpoint(path: str,
 def _read(file: str | BinaryIO, path: str, trust: bool,
           map_location: Any) -> dict[str, Any]:
     """``path`` is what messages call it."""
+    if not trust:
+        _check_sums(file, path)
     try:
         with torch.serialization.safe_globals(_SAFE), \
                 warnings.catch_warnings():
@@ -84,12 +89,40 @@ def _read(file: str | BinaryIO, path: str, trust: bool,
     if not isinstance(checkpoint, dict):
         raise UserError(f'checkpoint {path} holds a '
                         f'{type(checkpoint).__name__}, not a state dict')
+    state = checkpoint.get('state_dict', {})
+    if not isinstance(state, dict):
+        raise UserError(f'checkpoint {path}: its state_dict is a '
+                        f'{type(state).__name__}, not weights by name')
     return checkpoint
+
+
+def _check_sums(file: str | BinaryIO, path: str) -> None:
+    """Raises UserError where a byte was changed: torch does not look."""
+    try:
+        if not zipfile.is_zipfile(file):
+            return
+        with zipfile.ZipFile(file) as archive:
+            if any(info.compress_type or info.file_size != info.compress_size
+                   for info in archive.infolist()):
+                raise zipfile.BadZipFile('torch compresses nothing, this is')
+            bad = archive.testzip()
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError,
+            EOFError) as error:
+        raise UserError(f'checkpoint {path} is damaged: {error}') from error
+    finally:
+        if not isinstance(file, str):
+            file.seek(0)
+    if bad:
+        raise UserError(f'checkpoint {path} is damaged: the check sum of '
+                        f'{bad} in it is wrong; copy it again')
 
 
 def _refusal(file: str | BinaryIO, path: str, error: Exception) -> str:
     cause = error.__context__ or error  # torch wraps it in advice
     reason = (str(cause).splitlines() or [''])[0].split('. Please ')[0]
+    if _is_text(file):
+        return (f'checkpoint {path} is a text, no file of weights: was a page '
+                'downloaded in its place?')
     if not _whole(file):
         return (f'checkpoint {path} is not readable (cut off while it was '
                 f'written or copied?): {reason}')
@@ -99,6 +132,16 @@ def _refusal(file: str | BinaryIO, path: str, error: Exception) -> str:
     return (f'checkpoint {path} holds more than weights and would have to be '
             f'unpickled, which can run any code: {reason}; if you made the '
             'file yourself, set trust_checkpoint=True')
+
+
+def _is_text(file: str | BinaryIO) -> bool:
+    if isinstance(file, str):
+        with open(file, 'rb') as opened:
+            return _is_text(opened)
+    file.seek(0)
+    start = file.read(256)
+    return len(start) > 16 and all(32 <= byte or byte in b'\t\r\n'
+                                   for byte in start)
 
 
 def _whole(file: str | BinaryIO) -> bool:
@@ -171,6 +214,27 @@ for _name, _safe in dict(load_from_http=load_from_http,
     setattr(library, _name, _safe)
 
 
+class _NoPickles(PickleHandler):
+    """In the place of MMEngine's: lists of images, say, may be pickles."""
+
+    def load_from_fileobj(self, file: BinaryIO, **_: Any) -> Any:
+        raise UserError('a pickle can run any code when it is read, and no '
+                        '.pkl or .pickle is: convert the file to JSON or text')
+
+
+class _PlainYaml(YamlHandler):
+    """In the place of MMEngine's, whose loader runs what YAML tags name."""
+
+    def load_from_fileobj(self, file: TextIO, **_: Any) -> Any:
+        return yaml.safe_load(file)
+
+
+file_handlers.update(pickle=_NoPickles(),
+                     pkl=_NoPickles(),
+                     yaml=_PlainYaml(),
+                     yml=_PlainYaml())
+
+
 def weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The network's own weights: no wrapper's prefix, no distillation."""
     state = checkpoint.get('state_dict', checkpoint)
@@ -228,7 +292,8 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any],
     What ``model`` lacks (an auxiliary head, say) may be in the checkpoint.
 
     Raises:
-        UserError: A weight is missing or has another shape; all are listed.
+        UserError: A weight is missing, not finite or has another shape; all
+            are listed.
     """
     state, own = weights(checkpoint), model.state_dict()
     counters = [k for k in own if k.endswith('num_batches_tracked')]
@@ -243,6 +308,11 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any],
             f'{len(missing)} of {len(own)} weights are missing'
             f'{_listed(missing)}; {len(shapes)} have another shape'
             f'{_listed(shapes)}; give the checkpoint of this very model')
+    bad = [k for k in own if k in state and not state[k].isfinite().all()]
+    if bad:
+        raise UserError(f'{source}: {len(bad)} weights are NaN or infinite'
+                        f'{_listed(bad)}; take a checkpoint from before the '
+                        'training went bad')
     model.load_state_dict(state, strict=False)
 
 

@@ -13,6 +13,7 @@ from seg_kd.analysis.comparison import outcome
 from seg_kd.analysis.ledger import ALONE, PAIR, Run
 from seg_kd.analysis.logs import read_scalars, seconds_trained
 from seg_kd.datasets.check import unwrapped
+from seg_kd.engine.dumped import read_dumped
 from seg_kd.engine.stages import latest_checkpoint, read_record
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
@@ -239,7 +240,7 @@ def read_config(run: Found) -> Config:
     ]
     if not paths:
         raise UserError(f'{run.last} holds no config')
-    cfg = Config.fromfile(paths[-1])
+    cfg = read_dumped(paths[-1])
     told, here = cfg.get('work_dir') or '', os.path.abspath(run.last)
     tail = os.sep + os.path.normpath(told)
     if told and here.endswith(tail):

@@ -4,7 +4,7 @@ import os
 import warnings
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.hub import get_config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
@@ -13,7 +13,7 @@ from torch import nn
 from seg_kd import shipped
 from seg_kd.errors import UserError
 from seg_kd.networks.checkpoint import load_weights, read_checkpoint
-from seg_kd.registry import MODELS
+from seg_kd.registry import MODELS, config_of_file
 
 
 def build_teacher(model: str | dict, checkpoint: str | None, trust: bool,
@@ -29,6 +29,18 @@ def build_teacher(model: str | dict, checkpoint: str | None, trust: bool,
     network = build_network(config)
     load_weights(network, content, f'the checkpoint {found} of the teacher')
     return network.requires_grad_(False), content
+
+
+def model_of(path: str) -> dict[str, Any]:
+    """The ``model`` of a config file.
+
+    Raises:
+        UserError: It cannot be read, or has none.
+    """
+    found = config_of_file(path).get('model')
+    if not isinstance(found, dict):
+        raise UserError(f'the config {path} describes no model')
+    return found
 
 
 def build_network(config: dict) -> nn.Module:
@@ -61,7 +73,7 @@ def teacher_config(model: str | dict,
         raise UserError(f'the config file {model} of the teacher does not '
                         'exist')
     else:
-        config = Config.fromfile(model).model
+        config = model_of(model)
     if checkpoint is None:
         raise UserError('TeacherHook needs checkpoint=, the weights of the '
                         'teacher: an untrained teacher teaches nothing')

@@ -421,7 +421,7 @@ def teacher_weaker_than_the_student(cfg, tmp_path):
     return dict(student=good)
 
 
-@fault('finite weights', 'weights of the teacher')
+@fault('distillation', '1 weights are NaN or infinite')
 def nan_in_the_teacher(cfg, tmp_path):
 
     def spoil(state):

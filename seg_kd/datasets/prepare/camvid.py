@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seg_kd.datasets.prepare.files import keep, read_array
+from seg_kd.datasets.prepare.files import is_file, keep, read_array, read_text
 from seg_kd.datasets.progress import progress
 from seg_kd.errors import UserError
 
@@ -68,8 +68,8 @@ def convert(source: Path, out: Path) -> None:
     source, out = Path(source), Path(out)
     pairs = list(find_pairs(source))
     for pair in progress(pairs, source.name):
-        keep(out / 'images' / pair.split / pair.image.name,
-             pair.image.read_bytes)
+        name = f'{pair.image.stem}{pair.image.suffix.lower()}'
+        keep(out / 'images' / pair.split / name, pair.image.read_bytes)
         keep(out / 'labels' / pair.split / f'{pair.image.stem}.png',
              lambda: read_label(pair.label))
 
@@ -131,7 +131,8 @@ def folder(source: Path, name: str) -> Path | None:
 
 def paired(images: Path, labels: Path, split_of_name) -> Iterator[Pair]:
     missing = []
-    for image in sorted(p for p in images.iterdir() if p.suffix in IMAGES):
+    for image in sorted(p for p in images.iterdir()
+                        if p.suffix.lower() in IMAGES and is_file(p)):
         names = f'{image.stem}.png', f'{image.stem}_L.png'
         label = next((labels / n for n in names if (labels / n).is_file()), '')
         split = split_of_name(image.stem)
@@ -149,7 +150,7 @@ def read_lists(source: Path) -> dict[str, str]:
     lists = {}
     for split in SPLITS:
         path = source / f'{split}.txt'
-        for line in path.read_text().splitlines() if path.is_file() else ():
+        for line in read_text(path).splitlines() if path.is_file() else ():
             if line.strip():
                 lists[Path(line.split()[0]).stem] = split
     return lists

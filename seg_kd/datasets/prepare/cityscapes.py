@@ -1,4 +1,6 @@
 """Cityscapes: official zips or folders to images and train id maps."""
+import contextlib
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ except ImportError as error:
 
 LABEL = re.compile(r'(.*_gtFine)_(labelIds\.png|polygons\.json)$')
 
+LONGEST = 2**14  # pixels of a side of an image
 TRAIN_IDS = np.full(256, 255, np.uint8)  # of each label id
 for label in labels:
     if 0 <= label.trainId < 255:
@@ -39,13 +42,22 @@ def from_polygons(content: bytes, name: str) -> np.ndarray:
     try:
         annotation = Annotation()
         annotation.fromJsonText(content.decode())
-    except (ValueError, KeyError) as error:
+        known = {o.label for o in annotation.objects} - set(name2label)
+        size = int(annotation.imgWidth), int(annotation.imgHeight)
+    except Exception as error:  # of whatever is in it
         raise UserError(f'{name}: not a polygon file ({error})') from error
-    known = {o.label for o in annotation.objects} - set(name2label)
     known -= {f'{label}group' for label in name2label}
     if known:  # the library would end the program
-        raise UserError(f'{name}: unknown label {sorted(known)[0]!r}')
-    return np.array(createLabelImage(annotation, 'trainIds'))
+        raise UserError(
+            f'{name}: unknown label {sorted(map(str, known))[0]!r}')
+    if not 0 < min(size) <= max(size) <= LONGEST:
+        raise UserError(f'{name}: an image of {size[0]}x{size[1]} pixels')
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # what it would print
+            return np.array(createLabelImage(annotation, 'trainIds'))
+    except (Exception, SystemExit) as error:
+        raise UserError(f'{name}: a polygon cannot be drawn '
+                        f'({error})') from error
 
 
 def convert(sources: Sequence[Path], out: Path) -> None:

@@ -1,9 +1,14 @@
 """Archives read as folders, and files that are whole or absent."""
 import io
+import lzma
 import os
+import stat
 import tarfile
+import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +18,9 @@ from PIL import Image
 from seg_kd.errors import UserError
 
 ENDS = {'.png': b'IEND\xaeB`\x82', '.jpg': b'\xff\xd9'}
+MOST = 64 * 2**20  # bytes of a file in an archive
+WHOLE = 256 * 2**30  # bytes of all of them
+MANY = 10**6  # files in an archive
 
 
 class Entry(NamedTuple):
@@ -22,33 +30,95 @@ class Entry(NamedTuple):
 
 
 def entries(source: Path) -> Iterator[Entry]:
-    """All files of a folder, zip or tar, in the order that is quick."""
+    """All files of a folder, zip or tar, in the order that is quick.
+
+    Nothing is unpacked: what is wanted of it is read. Links, devices and the
+    like are left out.
+
+    Raises:
+        UserError: It is missing or damaged, or holds more than a data set
+            does; then or when an entry is read.
+    """
     source = Path(source)
     if source.is_dir():
-        for path in sorted(p for p in source.rglob('*') if p.is_file()):
-            yield Entry(path.relative_to(source).as_posix(), path.read_bytes)
+        for path in sorted(source.rglob('*')):
+            if is_file(path):
+                yield Entry(
+                    path.relative_to(source).as_posix(), path.read_bytes)
     elif not source.is_file():
-        raise UserError(f'{source} does not exist')
+        raise UserError(f'{source} does not exist, or is no file')
     elif zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive:
-            for info in archive.infolist():
-                yield Entry(info.filename, lambda i=info: archive.read(i))
+        with sound(source), zipfile.ZipFile(source) as archive:
+            yield from of_zip(archive, source)
     elif tarfile.is_tarfile(source):
-        with tarfile.open(source) as archive:
-            for member in archive:
-                if member.isfile():
-                    yield Entry(member.name,
-                                lambda m=member: archive.extractfile(m).read())
+        with sound(source), tarfile.open(source) as archive:
+            yield from of_tar(archive, source)
     else:
         raise UserError(f'{source} is neither a folder nor a zip or tar file '
                         '(or its download was cut off)')
 
 
+def of_zip(archive: zipfile.ZipFile, source: Path) -> Iterator[Entry]:
+    total, infos = 0, archive.infolist()
+    for number, info in enumerate(infos, 1):
+        total += info.file_size
+        check_size(source, info.filename, info.file_size, total, number)
+    for info in infos:
+        if info.is_dir() or stat.S_ISLNK(info.external_attr >> 16):
+            continue
+
+        def read(info: zipfile.ZipInfo = info) -> bytes:
+            with sound(source, info.filename), archive.open(info) as file:
+                return file.read(info.file_size)
+
+        yield Entry(info.filename, read)
+
+
+def of_tar(archive: tarfile.TarFile, source: Path) -> Iterator[Entry]:
+    total = 0  # a tar says what it holds only as it is read
+    for number, member in enumerate(archive, 1):
+        total += member.size
+        check_size(source, member.name, member.size, total, number)
+        if not member.isreg():
+            continue
+
+        def read(member: tarfile.TarInfo = member) -> bytes:
+            with sound(source, member.name):
+                return archive.extractfile(member).read()
+
+        yield Entry(member.name, read)
+
+
+def check_size(source: Path, name: str, size: int, total: int,
+               number: int) -> None:
+    """Raises UserError where an archive says it holds absurdly much."""
+    if size > MOST or total > WHOLE or number > MANY:
+        raise UserError(
+            f'{source} is said to hold {total / 2**30:.3g} GiB in {number} '
+            f'files up to {name}, which has {size / 2**30:.3g}: more than '
+            'this data set; is it the right archive?')
+
+
+@contextmanager
+def sound(source: Path, name: str = '') -> Iterator[None]:
+    """What an archive can be damaged by becomes a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError,
+            EOFError, RuntimeError, NotImplementedError, ValueError,
+            OSError) as error:
+        where = f'{source}: {name}' if name else f'{source}'
+        raise UserError(f'{where} cannot be read ({error}): the archive is '
+                        'damaged or locked; download it again') from error
+
+
 def after(name: str, *anchors: str) -> str:
     """``name`` from the first of the folders ``anchors`` on, or ''."""
-    parts = name.split('/')
-    if '..' in parts:
-        raise UserError(f'an archive entry leaves its folder: {name}')
+    parts = name.replace('\\', '/').split('/')
+    if '..' in parts or '\0' in name:
+        raise UserError(f'an archive entry leaves its folder: {name!r}')
     for i, part in enumerate(parts):
         if part in anchors:
             return '/'.join(parts[i:])
@@ -69,9 +139,32 @@ def present(path: Path) -> bool:
 
 
 def keep(path: Path, make: Callable[[], bytes | np.ndarray]) -> None:
-    """Make a file, see :func:`write`, unless it is there."""
-    if not present(path):
-        write(path, make())
+    """Make a file, see :func:`write`, unless it is there.
+
+    Raises:
+        UserError: What is there, or is made of bytes, is no whole image.
+    """
+    if present(path):
+        return
+    content = make()
+    if isinstance(content, bytes) and path.suffix.lower() in ENDS:
+        check_image(content, path.name)
+    write(path, content)
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is one.
+
+    Raises:
+        UserError: It is named like an image, and is a pipe, or a link to
+            nothing.
+    """
+    if path.is_file():
+        return True
+    if path.suffix.lower() in ENDS:
+        raise UserError(f'{path} is no file'
+                        f'{", but a link to nothing" * path.is_symlink()}')
+    return False
 
 
 def write(path: Path, content: bytes | np.ndarray) -> None:
@@ -90,12 +183,40 @@ def write(path: Path, content: bytes | np.ndarray) -> None:
 
 
 def read_array(content: bytes, name: Path | str) -> np.ndarray:
-    """Decode an image; palette images give their indices."""
+    """Decode an image; palette images give their indices.
+
+    Raises:
+        UserError: It is none, damaged, or larger than any of a data set.
+    """
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            return np.array(image)
-    except OSError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter('error', Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content)) as image:
+                return np.array(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError,
+            Image.DecompressionBombWarning) as error:
         raise UserError(f'{name}: not a readable image ({error})') from error
+
+
+def check_image(content: bytes, name: str) -> None:
+    """Raises UserError where an image is cut off, or its check sum wrong."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content)) as image:
+                image.verify()
+    except (OSError, SyntaxError, ValueError,
+            Image.DecompressionBombError) as error:
+        raise UserError(f'{name}: not a readable image ({error})') from error
+    if ENDS[os.path.splitext(name)[1].lower()] not in content[-64:]:
+        raise UserError(f'{name}: the image is cut off; download it again')
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding='utf-8')
+    except UnicodeDecodeError as error:
+        raise UserError(f'{path} is no text: {error}') from error
 
 
 def write_list(path: Path, names: Sequence[str]) -> None:
@@ -103,5 +224,5 @@ def write_list(path: Path, names: Sequence[str]) -> None:
     text = ''.join(f'{name}\n' for name in names)
     if not path.exists():
         write(path, text.encode())
-    elif path.read_text().split() != text.split():
+    elif read_text(path).split() != text.split():
         raise UserError(f'{path} lists other images; move it away first')

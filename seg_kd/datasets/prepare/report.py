@@ -1,11 +1,11 @@
 """The thorough check of a prepared data set, and what it prints."""
-import json
 from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
 
 from seg_kd.datasets.check import check_dataset, dataset_configs
+from seg_kd.datasets.prepare.synthetic import read_manifest
 from seg_kd.datasets.sources import SOURCES, split_config
 from seg_kd.errors import UserError
 from seg_kd.registry import type_name
@@ -33,7 +33,7 @@ def check_config(cfg: Config, root: str = '') -> None:
 def check_kind(kind: str, root: str) -> None:
     counts, manifest = SOURCES[kind].counts, Path(root, 'synthetic.json')
     if kind == 'synthetic' and manifest.is_file():
-        drawn = json.loads(manifest.read_text())
+        drawn = read_manifest(manifest)
         counts = {split: drawn[split] for split in counts}
     wrong = []
     for split, expected in counts.items():

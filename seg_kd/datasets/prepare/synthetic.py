@@ -4,7 +4,7 @@ from pathlib import Path
 
 import cv2
 
-from seg_kd.datasets.prepare.files import present, write
+from seg_kd.datasets.prepare.files import present, read_text, write
 from seg_kd.datasets.progress import progress
 from seg_kd.datasets.synthetic import draw_scene
 from seg_kd.errors import UserError
@@ -44,7 +44,7 @@ def write_manifest(out: Path, wanted: dict) -> None:
     """Note what is drawn; refuse to mix it with something else."""
     path = out / 'synthetic.json'
     if path.is_file():
-        if json.loads(path.read_text()) != wanted:
+        if read_manifest(path) != wanted:
             raise UserError(f'{out} holds other scenes (see {path}); choose '
                             'another --out or delete the folder')
     elif out.is_dir() and any(out.iterdir()):
@@ -52,6 +52,15 @@ def write_manifest(out: Path, wanted: dict) -> None:
                         'command; choose another --out')
     else:
         write(path, json.dumps(wanted, indent=1).encode())
+
+
+def read_manifest(path: Path) -> dict:
+    try:
+        found = json.loads(read_text(path))
+        return {**found, **{split: int(found[split]) for split in CITIES}}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{path} is damaged ({error}): delete the folder and '
+                        'draw it again') from error
 
 
 def draw_pair(out: Path, split: str, index: int, cities: int, seed: int,

@@ -10,12 +10,15 @@ import numpy as np
 from scipy.io import loadmat
 
 from seg_kd.datasets.prepare.files import (Entry, after, entries, keep,
-                                           present, read_array, write_list)
+                                           present, read_array, read_text,
+                                           write_list)
 from seg_kd.datasets.progress import progress
 from seg_kd.errors import UserError
 
 FOLDERS = 'JPEGImages', 'SegmentationClass', 'ImageSets'
 LISTS = 'ImageSets/Segmentation'
+CLASSES = 21
+MOST = 2**20  # bytes of a label file of SBD, which are compressed
 
 
 def convert(voc: Path, sbd: Path, out: Path) -> None:
@@ -56,12 +59,16 @@ def read_names(out: Path, split: str) -> set[str]:
     if not path.is_file():
         raise UserError(f'{path} is missing; give the archive '
                         'VOCtrainval_11-May-2012.tar or its VOC2012 folder')
-    return set(path.read_text().split())
+    return set(read_text(path).split())
 
 
 def indices(array: np.ndarray, name: Path | str) -> np.ndarray:
-    if array.ndim != 2:
+    if array.ndim != 2 or array.dtype.kind not in 'ui':
         raise UserError(f'{name}: not a palette image of class numbers')
+    bad = sorted(set(np.unique(array).tolist()) - {*range(CLASSES), 255})
+    if bad:
+        raise UserError(f'{name}: label values {bad[:8]} are not among 0 to '
+                        f'{CLASSES - 1} and 255')
     return array.astype(np.uint8)
 
 
@@ -72,7 +79,7 @@ def take_sbd(sbd: Path, out: Path) -> set[str]:
     for entry in progress(entries(sbd), sbd.name):
         path = Path(entry.name)
         if path.name in ('train.txt', 'val.txt'):
-            names += entry.read().decode().split()
+            names += entry.read().decode(errors='replace').split()
         elif path.parent.name == 'cls' and path.suffix == '.mat':
             labels += 1
             keep(out / 'SegmentationClassAug' / f'{path.stem}.png',
@@ -84,9 +91,13 @@ def take_sbd(sbd: Path, out: Path) -> set[str]:
 
 
 def from_mat(entry: Entry) -> np.ndarray:
+    content = entry.read()
     try:
-        mat = loadmat(io.BytesIO(entry.read()), variable_names=['GTcls'])
+        if len(content) > MOST:
+            raise ValueError(f'it has {len(content) / 2**20:.3g} MiB')
+        mat = loadmat(io.BytesIO(content), variable_names=['GTcls'])
         array = mat['GTcls']['Segmentation'][0, 0]
-    except (KeyError, ValueError, TypeError, IndexError, OSError) as error:
-        raise UserError(f'{entry.name}: not a label file of SBD') from error
-    return indices(array, entry.name)
+    except Exception as error:  # scipy's have no common base
+        raise UserError(f'{entry.name}: not a label file of SBD '
+                        f'({error})') from error
+    return indices(np.asarray(array), entry.name)
