@@ -1,9 +1,9 @@
 """The main job on embedded data: a student alone, and the same distilled.
 
 Draws street scenes, few with labels and more without, and trains a small
-MobileNetV2 on them, alone and with Knowledge Adaptation from a teacher that
-comes with the package, three times each; measures both in cities that neither
-has seen. What is there already is used again; what was cut off goes on.
+MobileNetV2 on them, alone and with the recipe (FitNets' hint and KD) from a
+teacher that comes with the package, three times each; measures both in cities
+that nobody has seen. What is there already is used again; what was cut off goes on.
 Writes to data/ and work_dirs/ of this folder.
 """
 import argparse
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from seg_kd import cli, shipped
 
-METHOD, OUT = 'ka_synthetic', 'work_dirs/demo'
+METHOD, OUT = 'recipe', 'work_dirs/demo'
 NETWORKS = dict(teacher='teacher_deeplab_synthetic',
                 alone='student_deeplab_synthetic',
-                distilled='ka_deeplab_synthetic')
+                distilled='recipe_synthetic')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

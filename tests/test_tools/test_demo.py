@@ -13,7 +13,7 @@ def test_it_compares_a_student_alone_and_distilled(tmp_path, monkeypatch,
     assert run_tool('demo', arguments, monkeypatch, tmp_path) == 0
     out, shown = tmp_path / 'work_dirs/demo', capsys.readouterr().out
     table = (out / 'table.txt').read_text()
-    assert re.search(r'\| ka_synthetic +\| +2 +\| +2 \|', table)
+    assert re.search(r'\| recipe +\| +2 +\| +2 \|', table)
     costs = (out / 'costs.txt').read_text()
     rows = re.findall(r'\| +(teacher|alone|distilled) +\| +([\d.]+)', costs)
     assert [name for name, _ in rows] == ['teacher', 'alone', 'distilled']
