@@ -1,4 +1,2 @@
 # MobileNetV2 of half width at stride 16 alone, the embedded street scenes.
 _base_ = '_base_/experiments/synthetic.py'
-
-train_dataloader = dict(unlabelled=None)

@@ -331,7 +331,7 @@ def test_a_student_is_one_base():
     cfg = combine('kd', 'synthetic', 'tiny.py')
     assert cfg.model.backbone.widen_factor == .25
     assert cfg.model.decode_head.num_classes == 19
-    assert cfg.model.data_preprocessor.size == (128, 256)
+    assert cfg.model.data_preprocessor.size == (96, 192)
     other = combine('kd', 'synthetic', 'mobilenetv2_pspnet')
     assert other.model.decode_head.type == 'PSPHead'
     write(small=EXPERIMENT.format(

@@ -3,8 +3,8 @@
 Draws street scenes, few with labels and more without, and trains a small
 MobileNetV2 on them, alone and with the recipe (FitNets' hint and KD) from a
 teacher that comes with the package, three times each; measures both in cities
-that nobody has seen. What is there already is used again; what was cut off goes on.
-Writes to data/ and work_dirs/ of this folder.
+that nobody has seen. What is there already is used again; what was cut off
+goes on. Writes to data/ and work_dirs/ of this folder.
 """
 import argparse
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from seg_kd import cli, shipped
 
-METHOD, OUT = 'recipe', 'work_dirs/demo'
+DATA, METHOD, OUT = 'synthetic_unlabelled', 'recipe', 'work_dirs/demo'
 NETWORKS = dict(teacher='teacher_deeplab_synthetic',
                 alone='student_deeplab_synthetic',
                 distilled='recipe_synthetic')
@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         type=cli.positive,
                         metavar='N',
                         help='of each training; default: as in the configs')
-    cli.add_number(parser, '--jobs', min(2, os.cpu_count() or 1),
+    cli.add_number(parser, '--jobs', min(2,
+                                         os.cpu_count() or 1),
                    'trainings at a time, one thread each')
 
 
@@ -52,8 +53,8 @@ def compare(args: argparse.Namespace) -> None:
     """Trains, and prints the table, as ``seg-kd compare`` does."""
     from seg_kd.commands import compare as command
     words = [
-        METHOD, '--data', 'synthetic', '--seeds', *args.seeds, '--jobs',
-        args.jobs, '--work-dir', OUT
+        METHOD, '--data', DATA, '--seeds', *args.seeds, '--jobs', args.jobs,
+        '--work-dir', OUT
     ]
     if args.max_iters:
         words += ['--max-iters', args.max_iters]
@@ -70,7 +71,7 @@ def show(seed: int) -> None:
     from seg_kd.analysis.comparison import ALONE, Comparison
     from seg_kd.analysis.trained import Trained
     from seg_kd.engine.stages import latest_checkpoint, named_stages
-    job = Comparison('synthetic', OUT)
+    job = Comparison(DATA, OUT)
     models, folders = {}, {}
     teacher = shipped.weights(shipped.SCOPE + NETWORKS['teacher'])
     assert teacher is not None  # it is a part of the package

@@ -26,7 +26,7 @@ def test_methods_and_data():
     assert not {'student', 'ka_camvid'} & set(comparison.methods())
     assert {
         'cityscapes', 'cityscapes_pspnet', 'camvid', 'camvid_grid',
-        'camvid_by_recording', 'synthetic', 'voc'
+        'camvid_by_recording', 'synthetic', 'synthetic_unlabelled', 'voc'
     } == set(comparison.data_sets())
 
 
@@ -123,10 +123,10 @@ def test_the_split_network_has_no_task_to_measure_by():
 def test_nothing_is_trained_before_every_teacher_is_there(
         monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(comparison, 'run_stages', None)
-    status = run_tool('compare', ['kd', '--data', 'synthetic'], monkeypatch,
+    status = run_tool('compare', ['kd', '--data', 'camvid_grid'], monkeypatch,
                       tmp_path)
     assert status == 2
-    assert ('train the teacher first: seg-kd train teacher_deeplab_synthetic'
+    assert ('train the teacher first: seg-kd train teacher_deeplab_camvid'
             in capsys.readouterr().err)
 
 

@@ -10,7 +10,7 @@ from mmengine.logging import HistoryBuffer, MessageHub
 
 from seg_kd.engine import late, loss_guard
 from seg_kd.engine.late import LateHistory, LateInfoHook, note
-from seg_kd.engine.stages import BROKEN, latest_checkpoint
+from seg_kd.engine.records import BROKEN, latest_checkpoint
 from seg_kd.errors import UserError
 from seg_kd.networks import transfer
 

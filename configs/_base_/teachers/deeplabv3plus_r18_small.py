@@ -1,5 +1,5 @@
-# DeepLabV3+ on a ResNet-18 of 3/8 of its width at stride 8, from scratch: small
-# enough to be shipped. 1.9 M parameters.
+# DeepLabV3+ on a ResNet-18 of 3/8 of its width at stride 8, from scratch:
+# small enough to be shipped. 1.9 M parameters.
 # Taps: backbone[0..3] = 24, 48, 96, 192 channels at strides 4, 8, 8, 8;
 # decode_head.bottleneck = 64 channels at stride 8.
 _base_ = '../encoder_decoder.py'
