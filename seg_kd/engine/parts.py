@@ -130,9 +130,10 @@ def _arguments(path: str,
             _value(inner, key, value, None, limits)
         else:
             known = [k for k in takes.known if k not in handed]
-            near = shipped.nearest(key, known)
             typo = shipped.typo_of(key, {*takes.known, *handed} - OF_A_HEAD,
                                    .84)
+            near = (f'; did you mean {typo}?'
+                    if typo else shipped.nearest(key, known))
             if takes.closed or typo:
                 raise UserError(f'{inner}: {name} in the config has no '
                                 f'argument {key!r}{near}')

@@ -245,7 +245,7 @@ def test_by_hand(change, words):
     (dict(hue='red'), 'hue: .* is wanted'),
 ])
 def test_albumentations_are_checked_too(change, words):
-    cfg = copy.deepcopy(config('student_deeplab_synthetic'))
+    cfg = copy.deepcopy(config('student_deeplab'))
     for step in cfg.train_dataloader.dataset.pipeline:
         if step['type'] == 'Albumentations':
             assert step['transforms'][-1]['type'] == 'ColorJitter'
