@@ -479,7 +479,7 @@ def mean_from_0_to_1(cfg, tmp_path):
                                          std=[.229, .224, .225])
 
 
-@fault('finite images', '2.png')
+@fault('train data', '2.png')
 def nan_in_an_image(cfg, tmp_path):
     broken(cfg, 'nan')
 
