@@ -113,8 +113,8 @@ class Watch(TorchDispatchMode):
 
 def works(func, args):
     """Whether an operation needs a kernel."""
-    same = func.overloadpacket.__name__ == 'copy_' and alike(
-        args[0]) == alike(args[1])  # x[i] += 1
+    same = func.overloadpacket.__name__ == 'copy_' and alike(args[0]) == alike(
+        args[1])  # x[i] += 1
     return not same and makes_numbers(func)
 
 

@@ -68,8 +68,8 @@ def build_runner(sources: Sequence[Source],
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     random: list[str] = []
     teacher = teacher_of(cfg, trained=False)
-    named = checkpoint or shipped.weights(
-        teacher.model, teacher.get('checkpoint')) or ''
+    named = checkpoint or shipped.weights(teacher.model,
+                                          teacher.get('checkpoint')) or ''
     if checkpoint is None and not os.path.isfile(named):
         named = f'{folder}/teacher.pth'
         network = build_network(teacher_config(teacher.model, named)[0])

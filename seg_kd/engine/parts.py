@@ -132,8 +132,8 @@ def _arguments(path: str,
             known = [k for k in takes.known if k not in handed]
             typo = shipped.typo_of(key, {*takes.known, *handed} - OF_A_HEAD,
                                    .84)
-            near = (f'; did you mean {typo}?'
-                    if typo else shipped.nearest(key, known))
+            near = (f'; did you mean {typo}?' if typo else shipped.nearest(
+                key, known))
             if takes.closed or typo:
                 raise UserError(f'{inner}: {name} in the config has no '
                                 f'argument {key!r}{near}')

@@ -3,7 +3,6 @@ import glob
 import json
 import os
 import re
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -154,21 +153,13 @@ def newest_whole(folder: str, own: Mapping[str, Tensor]) -> str | None:
 
 
 def what_is_wrong(path: str, own: Mapping[str, Tensor]) -> str | None:
-    """Why a run cannot go on from a checkpoint, in a line; None if it can.
-
-    All its bytes are read: torch itself looks at no checksum.
-    """
+    """Why a run cannot go on from a checkpoint, in a line; None if it can."""
     try:
         content = read_checkpoint(path)
     except UserError as error:
         return str(error)
     except OSError as error:
         return f'checkpoint {path} cannot be read: {error}'
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as file:
-            if file.testzip() is not None:
-                return (f'checkpoint {path} is damaged: {file.testzip()} has '
-                        'another checksum')
     parts = [part for part in _RESUMED if not content.get(part)]
     if parts:
         return f'checkpoint {path} has no {", ".join(parts)}'

@@ -38,7 +38,7 @@ def saved(**changes):
 
 
 @pytest.mark.parametrize('damage, words', [
-    (flipped, 'another checksum'),
+    (flipped, 'check sum'),
     (lambda p: p.write_bytes(p.read_bytes()[:-500]), 'not readable'),
     (lambda p: p.write_bytes(b''), 'not readable'),
     (lambda p: p.unlink(), 'is missing'),

@@ -10,5 +10,5 @@ model = dict(data_preprocessor={{_base_.data_preprocessor}},
              decode_head=dict(num_classes={{_base_.num_classes}}))
 train_dataloader = dict(batch_size=4)
 # One for all runs: the teacher sees each image once.
-teacher = dict(cache=dict(folder='work_dirs/synthetic_teacher_maps',
-                          max_gib=1.))
+teacher = dict(
+    cache=dict(folder='work_dirs/synthetic_teacher_maps', max_gib=1.))
