@@ -63,9 +63,9 @@ LIMITS = {
     **_each('prob momentum betas', PART),
     **_each('begin val_begin', FROM_0),
     **_each(
-        'weight_decay loss_weight decay_mult lr_mult eta_min power max_gib',
+        'lr weight_decay loss_weight decay_mult lr_mult eta_min power max_gib',
         Limit()),
-    **_each('lr max_norm', Limit(above=True)),
+    **_each('max_norm', Limit(above=True)),
     **_each('pad_val seg_pad_val', Limit(-1000, 1000)),
     'num_convs':
     Limit(0, 1000, whole=True),
