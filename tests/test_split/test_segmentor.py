@@ -206,7 +206,7 @@ def test_teacher_by_file(tmp_path, teacher_checkpoint):
 @pytest.mark.parametrize('data, layer, channels', [
     ('cityscapes', 'backbone.layer1', 256),
     ('camvid', 'backbone._blocks.3', 24),
-    ('synthetic', 'backbone.layer1', 32),
+    ('synthetic', 'backbone.layer1', 24),
 ])
 def test_the_config_on_other_data(data, layer, channels):
     """The name of the data is all that changes."""

@@ -27,4 +27,4 @@ def test_it_compares_a_student_alone_and_distilled(tmp_path, monkeypatch,
     monkeypatch.setattr('seg_kd.analysis.pictures.draw_predictions',
                         lambda *args: None)
     assert run_tool('demo', arguments, monkeypatch, tmp_path) == 0
-    assert capsys.readouterr().out.count('nothing to do') == 6
+    assert capsys.readouterr().out.count('nothing to do') == 4
