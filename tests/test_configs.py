@@ -23,8 +23,8 @@ from seg_kd import shipped
 from seg_kd.analysis.comparison import ALONE, Comparison, combine, methods
 from seg_kd.cli import main
 from seg_kd.engine.folds import choose_fold
-from seg_kd.engine.stages import (latest_checkpoint, named_stages, run_stages,
-                                  stage_configs)
+from seg_kd.engine.records import latest_checkpoint
+from seg_kd.engine.stages import named_stages, run_stages, stage_configs
 from seg_kd.errors import UserError
 from seg_kd.registry import MODELS
 from seg_kd.teacher.build import teacher_config

@@ -9,7 +9,7 @@ from conftest import TAPS, build_runner, run_on_two_ranks
 from mmengine.config import Config
 
 from seg_kd import hooks
-from seg_kd.engine.stages import latest_checkpoint
+from seg_kd.engine.records import latest_checkpoint
 from seg_kd.hooks import DistillHook, TeacherHook
 
 LEVELS = dict(student=['backbone[0]', 'backbone[1]'],

@@ -26,8 +26,8 @@ from seg_kd.engine.complete import apply_changes, plain
 from seg_kd.engine.folds import choose_fold
 from seg_kd.engine.records import is_finished, latest_checkpoint
 from seg_kd.engine.settings import check_settings
-from seg_kd.engine.stages import (check_teacher, decisive_settings,
-                                  named_stages, run_stages, stage_configs)
+from seg_kd.engine.stages import (check_teacher, decisive_settings, run_stages,
+                                  stage_configs, stage_folders)
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook
 from seg_kd.registry import HOOKS, config_of_file, is_kind
@@ -225,17 +225,13 @@ class Comparison:
         cfg = self.config(method, seed, fold)
         work_dir = self.work_dir(method, fold, seed)
         run_stages(cfg, work_dir, resume=True)
-        stages = [
-            os.path.join(work_dir, name)
-            for name in list(named_stages(cfg)) or ['']
-        ]
         return dict(experiment=shipped.stem(self.experiment),
                     method=controls.title(method),
                     fold=fold,
                     seed=seed,
                     iterations=cfg.train_cfg.max_iters,
                     settings=fingerprint(cfg),
-                    **outcome(stages),
+                    **outcome(stage_folders(cfg, work_dir)),
                     version=__version__,
                     commit=commit(),
                     date=time.strftime('%Y-%m-%d'),
@@ -245,8 +241,7 @@ class Comparison:
     def share(self, run: tuple[str, str | None, int]) -> float:
         """How far a run is, from 0 to 1, by its last stage."""
         cfg = self.config(run[0], run[2], run[1])
-        stage = (list(named_stages(cfg)) or [''])[-1]
-        folder = os.path.join(self.work_dir(*run), stage)
+        folder = stage_folders(cfg, self.work_dir(*run))[-1]
         steps = read_scalars(folder).get('loss') or [(0, 0.)]
         return min(1., steps[-1][0] / cfg.train_cfg.max_iters)
 

@@ -13,7 +13,8 @@ from mmengine.config import Config
 from torch import Tensor
 
 from seg_kd.distiller import Term
-from seg_kd.engine.stages import fill_in, latest_checkpoint, stage_configs
+from seg_kd.engine.records import latest_checkpoint
+from seg_kd.engine.stages import fill_in, stage_configs
 from seg_kd.errors import UserError
 from seg_kd.hooks.student import dry_image
 from seg_kd.networks.auto_weight import grad_norm

@@ -12,7 +12,8 @@ from seg_kd import shipped
 from seg_kd.benchmark.data import set_data
 from seg_kd.benchmark.timing import times_sign
 from seg_kd.engine.evaluate import teacher_of
-from seg_kd.engine.stages import fill_in, latest_checkpoint, stage_configs
+from seg_kd.engine.records import latest_checkpoint
+from seg_kd.engine.stages import fill_in, stage_configs
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
 from seg_kd.hooks.distill import hooks_of

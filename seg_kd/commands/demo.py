@@ -70,15 +70,16 @@ def show(seed: int) -> None:
     from seg_kd.analysis import costs, pictures
     from seg_kd.analysis.comparison import ALONE, Comparison
     from seg_kd.analysis.trained import Trained
-    from seg_kd.engine.stages import latest_checkpoint, named_stages
+    from seg_kd.engine.records import latest_checkpoint
+    from seg_kd.engine.stages import stage_folders
     job = Comparison(DATA, OUT)
     models, folders = {}, {}
     teacher = shipped.weights(shipped.SCOPE + NETWORKS['teacher'])
     assert teacher is not None  # it is a part of the package
     models['teacher'] = Trained(NETWORKS['teacher'], teacher)
     for title, method in ('alone', ALONE), ('distilled', METHOD):
-        stages = list(named_stages(job.config(method))) or ['']
-        folder = os.path.join(job.work_dir(method, None, seed), stages[-1])
+        work_dir = job.work_dir(method, None, seed)
+        folder = stage_folders(job.config(method), work_dir)[-1]
         trained = latest_checkpoint(folder)
         assert trained is not None  # it has been compared
         folders[title] = folder

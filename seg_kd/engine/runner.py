@@ -30,11 +30,11 @@ from seg_kd.engine.hooks import DataShareHook, LoadHook, SeedHook
 from seg_kd.engine.late import LateInfoHook
 from seg_kd.engine.log import connect
 from seg_kd.engine.loss_guard import LossGuardHook
+from seg_kd.engine.lost_workers import watched
 from seg_kd.engine.processes import join
 from seg_kd.engine.progress import ProgressHook, StageLogProcessor
 from seg_kd.engine.settings import MMENGINES
 from seg_kd.engine.trackers import filled_in
-from seg_kd.engine.workers import watched
 from seg_kd.errors import UserError
 from seg_kd.hooks.student import StudentHook
 from seg_kd.networks.checkpoint import replacing

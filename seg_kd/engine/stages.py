@@ -29,7 +29,7 @@ from mmengine.registry import RUNNERS, init_default_scope
 
 from seg_kd import shipped
 from seg_kd.datasets import check_files
-from seg_kd.engine import disk, lock, processes, provenance, workers
+from seg_kd.engine import disk, lock, lost_workers, processes, provenance
 from seg_kd.engine.complete import (apply_changes, change_hooks,
                                     complete_hooks, named_hooks, plain,
                                     replaced, resolve)
@@ -68,22 +68,22 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
             one that another process is at.
         SystemExit: With status 143, upon SIGTERM: all is saved.
     """
-    check_settings(stage_configs(cfg))  # of all, before anything is written
+    stages = list(stage_configs(cfg))
+    check_settings(stages)  # of all, before anything is written
     processes.join(cfg.get('launcher') or 'none', cfg.get('env_cfg') or {})
     ending = EndingHook()
     with disk.explained(work_dir), processes.reported(), \
             lock.owned(work_dir), ending.listening():
-        _run_stages(cfg, work_dir, resume, ending)
+        _run_stages(cfg, stages, work_dir, resume, ending)
 
 
-def _run_stages(cfg: Config, work_dir: str, resume: bool,
-                ending: EndingHook) -> None:
+def _run_stages(cfg: Config, stages: list[tuple[str, Config]], work_dir: str,
+                resume: bool, ending: EndingHook) -> None:
     name = shipped.stem(cfg.filename or 'config.py')
     here = cfg.filename and os.path.isfile(cfg.filename)
     place = shipped.title(cfg.filename) if here else None
     done: dict[str, str | None] = {}
     history = ''
-    stages = list(stage_configs(cfg))
     for number, (stage, stage_cfg) in enumerate(stages, 1):
         stage_cfg.stage = place_of(stages, number)
         folder = os.path.join(work_dir, stage) if stage else work_dir
@@ -193,6 +193,12 @@ def _change(cfg: Config, changes: dict[str, Any]) -> None:
     named = named_hooks(cfg.get('custom_hooks'), teacher)
     if hooks or named:
         cfg.custom_hooks = change_hooks(named, hooks or {})
+
+
+def stage_folders(cfg: Config, work_dir: str) -> list[str]:
+    """Where the stages of a run go; the run's own where there are none."""
+    return [os.path.join(work_dir, name)
+            for name in named_stages(cfg)] or [work_dir]
 
 
 def _without_task(cfg: Config) -> None:
@@ -374,7 +380,7 @@ def _train(cfg: Config, folder: str, record: dict[str, Any], resume: bool,
                                  unwrap_model(runner.model).state_dict()))
     write_record(folder, record)
     runner.register_hook(ending)
-    with workers.reported():
+    with lost_workers.reported():
         runner.train()
     write_record(folder, {**record, 'finished': True})
     barrier()  # the next stage reads what the main process has written

@@ -14,7 +14,7 @@ from seg_kd.analysis.ledger import ALONE, PAIR, Run
 from seg_kd.analysis.logs import read_scalars, seconds_trained
 from seg_kd.datasets.check import unwrapped
 from seg_kd.engine.dumped import read_dumped
-from seg_kd.engine.stages import latest_checkpoint, read_record
+from seg_kd.engine.records import latest_checkpoint, read_record
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
 from seg_kd.hooks.distill import hooks_of

@@ -30,7 +30,8 @@ from mmengine.fileio import LocalBackend
 
 from seg_kd import cli
 from seg_kd.analysis.logs import read_scalars
-from seg_kd.engine.stages import latest_checkpoint, run_stages
+from seg_kd.engine.records import latest_checkpoint
+from seg_kd.engine.stages import run_stages
 from seg_kd.teacher.cache import map_store
 
 # Numbers of the log that depend on the machine.

@@ -16,7 +16,7 @@ from PIL import Image
 from seg_kd.datasets import check_dataset, make_ready
 from seg_kd.datasets.prepare import camvid, cityscapes, synthetic, voc
 from seg_kd.datasets.prepare.files import Entry
-from seg_kd.engine.stages import latest_checkpoint
+from seg_kd.engine.records import latest_checkpoint
 from seg_kd.errors import UserError
 from seg_kd.registry import DATASETS, TRANSFORMS
 

@@ -7,7 +7,8 @@ import torch
 from conftest import TAPS
 from mmengine.hooks import Hook
 
-from seg_kd.engine.stages import latest_checkpoint, run_stages
+from seg_kd.engine.records import latest_checkpoint
+from seg_kd.engine.stages import run_stages
 from seg_kd.registry import HOOKS
 
 ALONE = dict(val_cfg=None, val_dataloader=None, val_evaluator=None)

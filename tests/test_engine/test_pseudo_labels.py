@@ -11,7 +11,7 @@ from conftest import CLASSES, run_tool
 from mmengine.config import Config
 
 from seg_kd.engine.pseudo_labels import certainty
-from seg_kd.engine.stages import latest_checkpoint
+from seg_kd.engine.records import latest_checkpoint
 from seg_kd.networks.checkpoint import read_checkpoint
 
 

@@ -6,7 +6,7 @@ import torch
 from conftest import TAPS, build_runner, run_on_two_ranks
 from mmengine.hooks import Hook
 
-from seg_kd.engine.stages import latest_checkpoint
+from seg_kd.engine.records import latest_checkpoint
 from seg_kd.errors import UserError
 from seg_kd.hooks.student import StudentHook
 from seg_kd.networks.checkpoint import read_checkpoint

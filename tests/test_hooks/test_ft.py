@@ -3,7 +3,8 @@ import pytest
 import torch
 from conftest import TAPS
 
-from seg_kd.engine.stages import latest_checkpoint, run_stages
+from seg_kd.engine.records import latest_checkpoint
+from seg_kd.engine.stages import run_stages
 from seg_kd.errors import UserError
 from seg_kd.losses import Paraphraser
 

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from seg_kd.datasets import SeededDataset
-from seg_kd.engine import workers
+from seg_kd.engine import lost_workers
 from seg_kd.errors import UserError
 
 
@@ -45,9 +45,9 @@ def left():
 
 
 def loaded(dataset):
-    loader = workers.watched(
+    loader = lost_workers.watched(
         DataLoader(dataset, batch_size=1, num_workers=1, collate_fn=list))
-    with workers.reported():
+    with lost_workers.reported():
         return [batch for batch in loader]
 
 
@@ -65,7 +65,7 @@ def test_a_worker_that_dies(way, words):
 @pytest.mark.parametrize('error', [RuntimeError('mine'), ConnectionError()])
 def test_other_errors_stay_as_they_are(error, monkeypatch):
     monkeypatch.setattr('time.sleep', lambda seconds: None)
-    with pytest.raises(type(error)) as caught, workers.reported():
+    with pytest.raises(type(error)) as caught, lost_workers.reported():
         raise error
     assert caught.value is error
     assert len(loaded(Images(lambda: torch.ones(1)))) == 8
