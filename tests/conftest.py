@@ -71,6 +71,20 @@ def run_tool(tool: str, arguments, monkeypatch, folder: Path) -> int:
         return end.code
 
 
+def printed_by(script: str, seconds: int) -> str:
+    """What a script beside this file prints, in a process of its own."""
+    folder = Path(__file__).parent
+    done = subprocess.run([sys.executable, folder / script],
+                          capture_output=True,
+                          text=True,
+                          timeout=seconds,
+                          env={
+                              **os.environ, 'PYTHONPATH': str(folder.parent)
+                          })
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
 def run_on_two_ranks(config: Config, saver: str, folder: Path) -> None:
     """Trains ``config`` as ``tools/train.py`` does under torchrun, in
     ``folder``; ``saver`` is the source of a module with further hooks."""

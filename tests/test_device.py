@@ -1,27 +1,13 @@
 """On a GPU no loss makes the host wait, nor launches many kernels."""
 import json
-import os
-import subprocess
-import sys
 
 import pytest
-
-FOLDER = os.path.dirname(__file__)
+from conftest import printed_by
 
 
 @pytest.fixture(scope='module')
 def measured():
-    script = os.path.join(FOLDER, 'stand_in_gpu.py')
-    done = subprocess.run([sys.executable, script],
-                          capture_output=True,
-                          text=True,
-                          timeout=600,
-                          env={
-                              **os.environ, 'PYTHONPATH':
-                              os.path.dirname(FOLDER)
-                          })
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout)
+    found = json.loads(printed_by('stand_in_gpu.py', 600))
     assert len(found) > 45
     return found
 

@@ -1,16 +1,13 @@
 """On a GPU no step of a shipped config makes the host wait."""
 import importlib.util
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
+from conftest import printed_by
 
 from seg_kd import shipped
 
-FOLDER = os.path.dirname(__file__)
 # What waits all the same, and why; docs/performance.md says it, too.
 FIRST = {
     'item at seg_kd/hooks/student.py': 'does any label of the batch count?',
@@ -27,17 +24,8 @@ MEASURED = 'item at seg_kd/distiller.py', 'copy to cpu at seg_kd/distiller.py'
 
 @pytest.fixture(scope='module')
 def measured():
-    script = os.path.join(FOLDER, 'stand_in_step.py')
-    done = subprocess.run([sys.executable, script],
-                          capture_output=True,
-                          text=True,
-                          timeout=900,
-                          env={
-                              **os.environ, 'PYTHONPATH':
-                              os.path.dirname(FOLDER)
-                          })
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout[done.stdout.index('{\n'):])
+    found = printed_by('stand_in_step.py', 900)
+    return json.loads(found[found.index('{\n'):])
 
 
 @pytest.fixture(scope='module')

@@ -72,6 +72,20 @@ def note(hub: MessageHub, values: Mapping[str, Any]) -> None:
             hub.update_scalar(name, value)
 
 
+def settled(name: str) -> property:
+    """An array of a history, in which all values have come when it is read."""
+
+    def get(history: 'LateHistory') -> np.ndarray:
+        if history._late:
+            history._join()
+        return getattr(history, name)
+
+    def put(history: 'LateHistory', values: np.ndarray) -> None:
+        setattr(history, name, values)
+
+    return property(get, put)
+
+
 class LateHistory(HistoryBuffer):
     """A history whose last values may still be on their way.
 
@@ -96,25 +110,9 @@ class LateHistory(HistoryBuffer):
         ones = np.ones(len(found), int)
         self._counts = np.append(self._counts, ones)[-self.max_length:]
 
-    @property
-    def _log_history(self) -> np.ndarray:
-        if self._late:
-            self._join()
-        return self._logs
-
-    @_log_history.setter
-    def _log_history(self, values: np.ndarray) -> None:
-        self._logs = values
-
-    @property
-    def _count_history(self) -> np.ndarray:
-        if self._late:
-            self._join()
-        return self._counts
-
-    @_count_history.setter
-    def _count_history(self, values: np.ndarray) -> None:
-        self._counts = values
+    # MMEngine's names of its two arrays
+    _log_history = settled('_logs')
+    _count_history = settled('_counts')
 
     def __reduce__(self):
         return HistoryBuffer, (*self.data, self.max_length)

@@ -49,13 +49,13 @@ def move(folder: str, kept: str) -> None:
 
 def _take(path: str) -> list[str]:
     """Gives the folders that had to be made for it, the innermost last."""
-    folder = os.path.dirname(os.path.abspath(path))
+    folder = above = os.path.dirname(os.path.abspath(path))
     new = []
-    while not os.path.isdir(folder):
-        new.insert(0, folder)
-        folder = os.path.dirname(folder)
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    with _alone(os.path.dirname(os.path.abspath(path))):
+    while not os.path.isdir(above):
+        new.insert(0, above)
+        above = os.path.dirname(above)
+    os.makedirs(folder, exist_ok=True)
+    with _alone(folder):
         owner = read(path)
         if owner is not None:
             _refuse(path, owner)

@@ -251,16 +251,15 @@ class Queue(nn.Module):
         used = rows[:, -1]
         rows = rows[used.argsort(stable=True, descending=True)]  # those first
         count = used.sum(dtype=torch.long)
-        kept = count.clamp(max=size)  # the newest
+        newest = count.clamp(max=size)  # which stay
         place = (numbers(size, rows.device) - self.written) % size
-        new = place < kept
-        rows = rows[(place + (count - kept)).clamp(max=len(rows) - 1)]
-        parts_of = (self.student, rows[:, :dim]), (self.teacher, rows[:,
-                                                                      dim:-2])
-        for buffer, written in parts_of:
+        new = place < newest
+        rows = rows[(place + (count - newest)).clamp(max=len(rows) - 1)]
+        vectors = rows[:, :dim], rows[:, dim:-2]
+        for buffer, written in zip((self.student, self.teacher), vectors):
             torch.where(new.unsqueeze(1), written, buffer, out=buffer)
         torch.where(new, rows[:, -2].long(), self.classes, out=self.classes)
-        end = self.written + kept
+        end = self.written + newest
         torch.where(end < 2 * size, end, size + end % size, out=self.written)
 
 
