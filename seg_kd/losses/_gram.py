@@ -143,11 +143,13 @@ class Rows:
 
     def sum(self, weight: Tensor | None = None) -> Tensor:
         """Sum of all rows, times their weights ``(M, 1)``: ``(1, C)``."""
-        total = self.matrix.new_zeros((1, self.width), dtype=torch.double)
+        sums = []
         for tile in self.tiles():
             x = self[tile] if weight is None else self[tile] * weight[tile]
-            total += x.sum(0, keepdim=True, dtype=torch.double)
-        return total.to(self.dtype)
+            sums.append(x.sum(0, keepdim=True, dtype=torch.double))
+        if not sums:
+            return self.zeros(1, self.width)
+        return reduce(add, sums).to(self.dtype)
 
     def lengths(self) -> Tensor:
         """Lengths of all rows: ``(..., M, 1)``."""
@@ -284,14 +286,15 @@ def pair_tiles(x: Rows) -> Iterator[tuple[slice, slice, int]]:
 
 def add_product(total: Tensor, weight: Tensor, x: Rows, rows: slice,
                 columns: slice) -> None:
-    """``total += W x``, for one tile of a symmetric matrix ``W``."""
-    total[rows] += weight @ x[columns]
+    """``total += W x``, for one tile of symmetric matrices ``W (..., M, M)``.
+    """
+    total[..., rows, :] += weight @ x[columns]
     if rows != columns:
-        total[columns] += weight.T @ x[rows]
+        total[..., columns, :] += weight.mT @ x[rows]
 
 
 def add_sums(total: Tensor, tile: Tensor, rows: slice, columns: slice) -> None:
-    """``total += W 1``, for one tile of a symmetric matrix ``W``."""
-    total[rows] += tile.sum(1, keepdim=True)
+    """``total += W 1``, for one tile of symmetric matrices ``W``."""
+    total[..., rows, :] += tile.sum(-1, keepdim=True)
     if rows != columns:
-        total[columns] += tile.sum(0).unsqueeze(1)
+        total[..., columns, :] += tile.sum(-2).unsqueeze(-1)

@@ -78,21 +78,22 @@ class HCLLoss(Loss):
         value, gradient = half_squares(student.detach(), teacher, valid,
                                        Cells(grids, valid, count))
         weights = sum(2.**-k for k in range(len(grids) + 1))
-        mean = (count * (weights * student.shape[1] / 2)).reciprocal()
+        mean = 2 / (weights * student.shape[1]) / count
         return mean * with_gradient(student, value, gradient)
 
 
 @constant
 def blocks(grids: tuple[int, ...], device: torch.device,
            dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Of all pairs of rows the weight, 0 between two grids, and which grid.
+    """Which pairs of rows are of one grid, and their weight.
 
     Shape:
-        Both ``(G, G)``.
+        Both ``(G, G)``; 0 between two grids.
     """
     number = torch.arange(len(grids)).repeat_interleave(torch.tensor(grids))
-    weight = (number == number[:, None]) * 2.**-(number + 1)
-    return weight.to(device, dtype), number.expand(len(number), -1).to(device)
+    same = number == number[:, None]
+    weight = same * 2.**-(number + 1)
+    return same.to(device, dtype), weight.to(device, dtype)
 
 
 class Cells:
@@ -116,14 +117,9 @@ class Cells:
         # mean of valid positions: 1 / share, squared; it counts share
         self.factor = inverse(share)
         if grids:
-            weight, number = blocks(grids, valid.device, count.dtype)
-            ends = [sum(grids[:k]) for k in range(len(grids) + 1)]
-            totals = torch.stack([
-                share[:, start:end, start:end].sum()
-                for start, end in zip(ends, ends[1:])
-            ])
-            self.factor *= weight * count
-            self.factor *= inverse(totals)[number]
+            same, weight = blocks(grids, valid.device, count.dtype)
+            totals = same @ (share.sum(0) * same) @ same
+            self.factor *= inverse(totals).mul_(weight).mul_(count)
 
 
 @constant
@@ -148,7 +144,7 @@ def averages(size: int, grids: tuple[int, ...], device: torch.device,
 def half_squares(student: Tensor, teacher: Tensor, valid: Tensor,
                  cells: Cells) -> tuple[Tensor, Tensor]:
     """Half the sum of all squares; its gradient with respect to student."""
-    value = student.new_zeros((), dtype=torch.double)
+    squares = []
     gradient = torch.empty_like(student, memory_format=torch.contiguous_format)
     for s, t, skip, factor, out in parts(student, teacher, ~valid.unsqueeze(1),
                                          cells.factor.unsqueeze(1), gradient):
@@ -157,10 +153,10 @@ def half_squares(student: Tensor, teacher: Tensor, valid: Tensor,
             gap = out[..., tile, :, :]
             torch.sub(s[..., tile, :, :], t[..., tile, :, :], out=gap)
             gap.masked_fill_(skip, 0.)
-            value += gap.square().sum()
+            squares.append(gap.square().sum(dtype=torch.double))
             means = cells.rows @ gap @ cells.columns.T
             slope = means * factor
-            value += (slope * means).sum()
+            squares.append((slope * means).sum(dtype=torch.double))
             gap += cells.rows.T @ (slope @ cells.columns)
             gap.masked_fill_(skip, 0.)
-    return value / 2, gradient
+    return reduce(add, squares) / 2, gradient

@@ -10,7 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from seg_kd.losses._functional import check_least, inverse, keep, with_gradient
+from seg_kd.losses._functional import (check_least, constant, inverse, keep,
+                                       with_gradient)
 from seg_kd.losses._gram import Rows, add_product, add_sums, pair_tiles
 from seg_kd.losses._relation import RelationLoss, count_of, kept
 from seg_kd.losses.instances import GRID, Instances, choose, subset
@@ -109,6 +110,9 @@ def differentiable(term: Callable, student: Tensor, teacher: Tensor,
     return with_gradient(student, *term(student.detach(), teacher, there))
 
 
+# What follows holds both networks in one tensor, the student first: a GPU is
+# asked for half as many kernels.
+
 # -- distances -------------------------------------------------------------
 
 
@@ -123,49 +127,51 @@ def distance(student: Tensor,
     distances above 0, and :math:`(s_i - s_j) / d_{ij}` is that of d.
     """
     count = count_of(student, there)
-    s, t = Distances(student, there, count), Distances(teacher, there, count)
-    for rows, columns, times in pair_tiles(s.rows):
-        for x in (s, t):
-            x.count_in(x.between(rows, columns)[0], times)
+    both = Distances([student, teacher], there, count)
+    for rows, columns, times in pair_tiles(both.rows[0]):
+        both.count_in(both.between(rows, columns)[0], times)
+    vectors = both.rows[0]
     value, moment = student.new_zeros(2, dtype=torch.double)
     # weights of s_i - s_j: through the distance itself, and through the mean
-    sums = s.rows.zeros(2, len(student), 1)
-    grads = s.rows.zeros(2, *student.shape)
-    for rows, columns, times in pair_tiles(s.rows):
-        x, x_inverse = s.between(rows, columns)
-        y, _ = t.between(rows, columns)
-        gap = (x * s.scale).sub_(y.mul_(t.scale))
+    sums = vectors.zeros(2, len(student), 1)
+    grads = vectors.zeros(2, *student.shape)
+    for rows, columns, times in pair_tiles(vectors):
+        length, one_over = both.between(rows, columns)
+        gap = difference(length * both.scale)
         slope = gap.clamp(-1, 1)
         value.add_(huber(gap, slope), alpha=times)
-        moment.add_(x.mul_(slope).sum(dtype=torch.double), alpha=times)
-        for k, weight in enumerate((slope.mul_(x_inverse), x_inverse)):
-            add_sums(sums[k], weight, rows, columns)
-            add_product(grads[k], weight, s.rows, rows, columns)
-    share = moment * s.scale / s.count.clamp(min=1)
+        moment.add_(length[0].mul_(slope).sum(dtype=torch.double), alpha=times)
+        weight = torch.stack([slope.mul_(one_over[0]), one_over[0]])
+        add_sums(sums, weight, rows, columns)
+        add_product(grads, weight, vectors, rows, columns)
+    share = moment * both.scale[0, 0, 0] / both.count[0].clamp(min=1)
     sums, grads = (x[0].sub_(x[1].mul_(share)) for x in (sums, grads))
+    for tile in vectors.tiles():
+        grads[tile] = sums[tile] * vectors[tile] - grads[tile]
     pairs = count**2
-    for tile in s.rows.tiles():
-        grads[tile] = sums[tile] * s.rows[tile] - grads[tile]
-    return value / pairs, grads.mul_(2 / pairs * s.scale)
+    return value / pairs, grads.mul_(2 / pairs * both.scale[0, 0, 0])
 
 
 class Distances:
-    """Between the rows of a matrix, tile by tile."""
+    """Between the rows of each of two matrices ``(M, .)``, tile by tile."""
 
-    def __init__(self, matrix: Tensor, there: Tensor | None,
+    def __init__(self, matrices: Sequence[Tensor], there: Tensor | None,
                  count: Tensor | int) -> None:
-        mean = (Rows(matrix).sum() / count).to(matrix.dtype)
         # far from 0 they would cancel
-        self.rows = Rows(kept(matrix - mean, there))
-        self.squares = self.rows.lengths().square().to(self.rows.dtype)
-        self.terms = kept(self.squares, there, math.inf)
+        means = [(Rows(x).sum() / count).to(x.dtype) for x in matrices]
+        self.rows = [
+            Rows(kept(x - mean, there)) for x, mean in zip(matrices, means)
+        ]
+        lengths = torch.stack([x.lengths() for x in self.rows])
+        self.squares = lengths.square_().to(self.rows[0].dtype)  # (2, M, 1)
+        self.bounds = bounds(self.squares, matrices, there)
         self.last: tuple[tuple[slice, slice], tuple[Tensor, Tensor]] | None
         self.last = None
-        self.total = matrix.new_zeros((), dtype=torch.double)
-        self.count = matrix.new_zeros((), dtype=torch.long)
+        self.total = self.squares.new_zeros(2, dtype=torch.double)
+        self.count = self.squares.new_zeros(2, dtype=torch.long)
 
     def between(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
-        """Distances, and 1 over them or 0.
+        """Distances, and 1 over them or 0: both ``(2, R, C)``.
 
         The last tile is kept until it is asked for once more.
         """
@@ -178,38 +184,63 @@ class Distances:
         return found
 
     def _between(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
-        both = self.squares[rows] + self.squares[columns].T
-        square = torch.addmm(both,
-                             self.rows[rows],
-                             self.rows[columns].T,
-                             alpha=-2)
+        square = self.squares[:, rows] + self.squares[:, columns].mT
+        for out, x in zip(square, self.rows):
+            out.addmm_(x[rows], x[columns].T, alpha=-2)
         if rows == columns:  # an instance and itself
-            square.fill_diagonal_(0.)
-        if self.terms is not self.squares:
-            both = self.terms[rows] + self.terms[columns].T
-        return root(square, both, self.rows.width)
+            square.diagonal(dim1=1, dim2=2).zero_()
+        return root(square, self.bounds[:, rows] + self.bounds[:, columns].mT)
 
     def count_in(self, tile: Tensor, times: int) -> None:
-        self.total.add_(tile.sum(dtype=torch.double), alpha=times)
-        self.count.add_(tile.count_nonzero(), alpha=times)
+        self.total.add_(tile.sum((1, 2), dtype=torch.double), alpha=times)
+        self.count.add_(tile.count_nonzero((1, 2)), alpha=times)
 
     @cached_property
     def scale(self) -> Tensor:
-        """1 over the mean of those above 0, when all are counted in."""
-        return inverse(self.total / self.count.clamp(min=1))
+        """1 over the mean of those above 0, when all are counted in.
+
+        Shape:
+            ``(2, 1, 1)``.
+        """
+        mean = self.total / self.count.clamp(min=1)
+        return inverse(mean).to(self.squares.dtype).view(2, 1, 1)
 
 
-def root(square: Tensor, terms: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Distance, and 1 over it; both 0 where the square is but rounding.
+def bounds(squares: Tensor, matrices: Sequence[Tensor],
+           there: Tensor | None) -> Tensor:
+    """For each row what the square of a distance is but rounding below.
 
-    Args:
-        square: Of the distance.
-        terms: The sum of squares of which it was the difference.
-        width: Length of the vectors: rounding grows with its root.
+    That is the sum of both rows' bounds.
+
+    Shape:
+        ``(2, M, 1)``.
     """
-    noise = (16 + width**.5) * torch.finfo(square.dtype).eps
-    one_over = keep(square.rsqrt(), square > noise * terms)
+    widths = tuple(x.shape[1] for x in matrices)
+    found = squares * noise(widths, squares.dtype, squares.device)
+    return found if there is None else keep(found, there.unsqueeze(1),
+                                            math.inf)
+
+
+@constant
+def noise(widths: tuple[int, ...], dtype: torch.dtype,
+          device: torch.device) -> Tensor:
+    """Of a square of a distance, relative to the terms of which it is left.
+
+    Rounding grows with the root of the vectors' length.
+    """
+    found = [(16 + width**.5) * torch.finfo(dtype).eps for width in widths]
+    return torch.tensor(found, dtype=dtype, device=device).view(-1, 1, 1)
+
+
+def root(square: Tensor, bound: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance, and 1 over it; both 0 where the square is but rounding."""
+    one_over = keep(square.rsqrt(), square > bound)
     return square.mul_(one_over), one_over
+
+
+def difference(both: Tensor) -> Tensor:
+    """The student's less the teacher's."""
+    return both[0].sub_(both[1])
 
 
 def huber(gap: Tensor, slope: Tensor) -> Tensor:
@@ -232,19 +263,20 @@ def angle(student: Tensor,
     the student's is a sum of its instances, too: ``mix``.
     """
     count = count_of(student, there)
-    s, t = Corners(student, there, count), Corners(teacher, there, count)
+    corners = Corners([student, teacher], there, count)
     value = student.new_zeros((), dtype=torch.double)
-    mix = torch.zeros_like(s.products)
+    mix = torch.zeros_like(corners.products[0])
     chunk = CHUNK if student.device.type == 'cpu' else 64 * CHUNK
     step = max(1, chunk // max(1, len(student))**2)
     for start in range(0, len(student), step):
         at = slice(start, start + step)
-        cosine, one_over = s.at(at)
-        gap = cosine - t.at(at)[0]
+        cosine = corners.at(at)
+        gap = cosine[0] - cosine[1]
         slope = gap.clamp(-1, 1)
         value += huber(gap, slope)
+        one_over = corners.one_over[0, at]
         weight = slope * one_over.unsqueeze(2) * one_over.unsqueeze(1)
-        radial = (slope * cosine).sum(2) * one_over.square()
+        radial = (slope * cosine[0]).sum(2) * one_over.square()
         weight.diagonal(dim1=1, dim2=2).sub_(radial)
         arms = weight.sum(2)  # of a corner, what moves each instance
         mix += weight.sum(0)
@@ -257,25 +289,30 @@ def angle(student: Tensor,
 
 
 class Corners:
-    """Angles between the rows of a matrix."""
+    """Angles between the rows of each of two matrices.
 
-    def __init__(self, matrix: Tensor, there: Tensor | None,
+    Attributes:
+        products: ``(2, M, M)``, between rows, less their mean.
+        one_over: ``(2, M, M)``, 1 over their distances.
+    """
+
+    def __init__(self, matrices: Sequence[Tensor], there: Tensor | None,
                  count: Tensor | int) -> None:
-        x = matrix.double()
-        x = kept(x - x.sum(0, keepdim=True) / count, there)
-        self.products = x @ x.T
-        self.squares = self.products.diagonal()
-        both = self.squares.unsqueeze(1) + self.squares
-        square = both - 2 * self.products
-        if there is not None:
-            terms = kept(self.squares, there, math.inf)
-            both = terms.unsqueeze(1) + terms
-        self.one_over = root(square, both, matrix.shape[1])[1]
+        centred = [x.double() for x in matrices]
+        centred = [
+            kept(x - x.sum(0, keepdim=True) / count, there) for x in centred
+        ]
+        self.products = torch.stack([x @ x.T for x in centred])
+        self.squares = self.products.diagonal(dim1=1, dim2=2).unsqueeze(2)
+        square = self.squares + self.squares.mT - 2 * self.products
+        bound = bounds(self.squares, matrices, there)
+        self.one_over = root(square, bound + bound.mT)[1]
 
-    def at(self, corner: slice) -> tuple[Tensor, Tensor]:
-        """Cosines ``(I, M, M)``, and 1 over the distances ``(I, M)``."""
-        one_over, rows = self.one_over[corner], self.products[corner]
-        cosine = self.products - rows.unsqueeze(1) - rows.unsqueeze(2)
-        cosine += self.squares[corner][:, None, None]
-        cosine *= one_over.unsqueeze(1)
-        return cosine.mul_(one_over.unsqueeze(2)), one_over
+    def at(self, corner: slice) -> Tensor:
+        """Cosines ``(2, I, M, M)``."""
+        one_over, rows = self.one_over[:, corner], self.products[:, corner]
+        cosine = self.products.unsqueeze(1) - rows.unsqueeze(
+            2) - rows.unsqueeze(3)
+        cosine += self.squares[:, corner].unsqueeze(3)
+        cosine *= one_over.unsqueeze(2)
+        return cosine.mul_(one_over.unsqueeze(3))
