@@ -4,6 +4,7 @@
 all that a config says. The task's loss sees the labelled images only;
 distillation counts every pixel of the others.
 """
+import glob
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -29,8 +30,9 @@ def mix_in(dataloader: dict[str, Any]) -> dict[str, Any]:
     """The config of a loader with its ``unlabelled=`` worked in.
 
     ``dict(img_path=..., ratio=1.)``: to a batch of ``batch_size`` labelled
-    images come ``ratio`` times as many of the folder ``img_path``, which is
-    relative to where the program runs or to the ``data_root``.
+    images come ``ratio`` times as many of ``img_path``, a folder or a pattern
+    of files such as ``'more/2024-*/*.jpg'``, which is relative to where the
+    program runs or to the ``data_root``.
 
     Args:
         dataloader: With ``dataset`` built.
@@ -59,7 +61,7 @@ def mix_in(dataloader: dict[str, Any]) -> dict[str, Any]:
                         "'InfiniteSampler')")
     folder, root = options['img_path'], getattr(dataset, 'data_root', None)
     inside = os.path.join(root or '', folder)
-    if not os.path.isdir(folder) and os.path.isdir(inside):
+    if not is_there(folder) and is_there(inside):
         folder = inside
     mixed = WithUnlabelled(dataset, folder, options.get('suffixes', SUFFIXES))
     others = round(ratio * labelled)
@@ -84,8 +86,8 @@ class WithUnlabelled(Wrapper):
     Args:
         dataset: Of images with labels, with a ``pipeline`` and
             ``get_data_info`` as ``BaseSegDataset`` has them.
-        img_path: Folder of images, searched with all that is in it; relative
-            to where the program runs.
+        img_path: Folder of images, searched with all that is in it, or a
+            pattern of files; relative to where the program runs.
         suffixes: Endings of image files, in lower case.
 
     Raises:
@@ -189,18 +191,28 @@ def without_labels_too(pipeline: Any, ignore_index: int) -> None:
 
 
 def images_in(folder: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
-    """Paths of all images in a folder and below it, sorted.
+    """Paths of all images in a folder and below it, or of a pattern; sorted.
 
     Raises:
         UserError: There is no such folder, or no image in it.
     """
-    if not os.path.isdir(folder):
+    if not is_there(folder):
         raise UserError(f'the folder of unlabelled images {folder} is missing')
-    found = files_in(folder, suffixes)
+    if os.path.isdir(folder):
+        found = files_in(folder, suffixes)
+    else:
+        found = sorted(name for name in glob.iglob(folder, recursive=True)
+                       if name.lower().endswith(suffixes))
     if not found:
         raise UserError(f'no image in {folder}, the folder of unlabelled '
                         f'images; its files end in {", ".join(suffixes)}')
     return found
+
+
+def is_there(folder: str) -> bool:
+    """Is it a folder, or a pattern that a file goes by?"""
+    return os.path.isdir(folder) or glob.has_magic(folder) and any(
+        glob.iglob(folder, recursive=True))
 
 
 def files_in(folder: str, suffixes: tuple[str, ...]) -> list[str]:

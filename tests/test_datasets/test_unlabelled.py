@@ -52,6 +52,13 @@ def test_behind_the_labelled_come_the_others_without_a_label(mixed):
     assert last.gt_sem_seg.data.shape[1:] == mixed[9]['inputs'].shape[1:]
 
 
+def test_a_pattern_in_place_of_a_folder(data_root, more):
+    some = WithUnlabelled(labelled(data_root), str(more / '*' / '[12]*'))
+    assert [path[-5:] for path in some.files] == ['1.PNG', '2.PNG']
+    with pytest.raises(UserError, match='other.* is missing'):
+        WithUnlabelled(labelled(data_root), str(more / 'other*'))
+
+
 def test_labels_that_hold_other_ignored_values(data_root, more):
     base = labelled(data_root, ignore_index=7)
     sample = WithUnlabelled(base, str(more))[6]
