@@ -235,8 +235,7 @@ class Comparison:
                     version=__version__,
                     commit=commit(),
                     date=time.strftime('%Y-%m-%d'),
-                    machine=f'{platform.machine()}, {os.cpu_count()} cores, '
-                    f'{torch.get_num_threads()} threads a run')
+                    machine=machine())
 
     def share(self, run: tuple[str, str | None, int]) -> float:
         """How far a run is, from 0 to 1, by its last stage."""
@@ -254,6 +253,17 @@ def fingerprint(cfg: Config) -> str:
             del part[key]
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def machine() -> str:
+    """What it ran on."""
+    parts = [
+        platform.machine(), f'{os.cpu_count()} cores',
+        f'{torch.get_num_threads()} threads a run'
+    ]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    return ', '.join(parts)
 
 
 def commit() -> str | None:

@@ -98,7 +98,7 @@ def train_apart(comparison: Comparison, run: Run) -> dict[str, Any]:
             try:
                 return comparison.train(*run)
             except UserError as error:
-                raise UserError(f'{run}: {error} (see {path})') from None
+                raise UserError(f'{error} (see {path})') from None
             finally:
                 sys.stdout.flush()
 

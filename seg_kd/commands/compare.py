@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     folder = args.work_dir or os.path.join(
         'work_dirs', f'compare_{shipped.stem(args.data)}')
     path = args.ledger or os.path.join(folder, 'ledger.jsonl')
-    failed = []
+    failed = None
     if not args.table:
         methods = args.methods or comparison.methods()
         names = [
@@ -85,7 +85,11 @@ def run(args: argparse.Namespace) -> None:
         if r['experiment'] == shipped.stem(args.data)
     ]
     shown = controls.with_controls(args.methods, args.controls)
-    compared = ledger.compare(runs, [controls.title(m) for m in shown] or None)
+    try:
+        compared = ledger.compare(runs, [controls.title(m) for m in shown]
+                                  or None)
+    except UserError as error:  # of runs that did not end: say so first
+        raise failed or error from None
     text = str(ledger.table(compared))
     if len({run['fold'] for run in runs}) > 1:
         text += f'\n{ledger.by_fold(compared)}'
@@ -99,12 +103,16 @@ def run(args: argparse.Namespace) -> None:
         written = f'{written}, and {folder}/budgets.png'
     print(f'\n{text}\n\n{written}')
     if failed:
-        raise UserError(f'{len(failed)} runs did not end: {failed[0]}')
+        raise failed
 
 
 def train(args: argparse.Namespace, names: list[str], folder: str,
-          path: str) -> list[Exception]:
-    """Trains what is missing, and notes it in the ledger; what went wrong."""
+          path: str) -> UserError | None:
+    """Trains what is missing, and notes it in the ledger.
+
+    Returns:
+        What there is to say of runs that did not end.
+    """
     from seg_kd.analysis import comparison, ledger
     from seg_kd.analysis.many_runs import Run, train_all
     folds = args.folds or [None]
@@ -120,7 +128,9 @@ def train(args: argparse.Namespace, names: list[str], folder: str,
     for run, outcome in train_all(job, runs, args.jobs, args.minutes):
         if isinstance(outcome, Exception):
             print(f'{run}: {outcome}', flush=True)
-            failed.append(outcome)
+            failed.append(f'{run}: {outcome}')
         elif not any(ledger.same(outcome, old) for old in known):
             ledger.append(path, outcome)
-    return failed
+    if not failed:
+        return None
+    return UserError(f'{len(failed)} runs did not end: {failed[0]}')

@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--scenes',
                         type=cli.positive,
                         nargs=3,
-                        default=(64, 256, 64),
+                        default=(24, 320, 64),
                         metavar=('LABELLED', 'UNLABELLED', 'VAL'),
-                        help='to draw, default 64, 256 and 64')
+                        help='to draw, default 24, 320 and 64')
     parser.add_argument('--max-iters',
                         type=cli.positive,
                         metavar='N',

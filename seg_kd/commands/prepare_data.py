@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sub = command('camvid', 'CamVid in 11 classes, from any usual layout')
     sub.add_argument('source', help='the folder that was downloaded')
     sub = command('synthetic', 'draw street scenes')
-    for name, default, text in (('--train', 64, 'scenes with labels'),
-                                ('--extra', 256, 'scenes without'),
+    for name, default, text in (('--train', 24, 'scenes with labels'),
+                                ('--extra', 320, 'scenes without'),
                                 ('--val', 64, 'scenes of other cities'),
                                 ('--cities', 4, 'that take turns'),
                                 ('--seed', 0, 'what is drawn depends on it')):

@@ -53,7 +53,7 @@ def test_two_at_a_time_with_a_thread_and_a_log_each(pretended, tmp_path):
     assert good['threads'] == 1 and good['process'] != os.getpid()
     assert isinstance(bad, UserError) and isinstance(worse, MemoryError)
     log = tmp_path / 'runs' / 'bad_seed1.log'
-    assert str(bad) == f'bad, a, seed 1: no such layer (see {log})'
+    assert str(bad) == f'no such layer (see {log})'
     assert log.read_text() == 'training bad\n'
 
 

@@ -1,4 +1,4 @@
-# Embedded street scenes: 400 train and 100 val images of 256x128, in
+# Embedded street scenes: 24 train and 64 val images of 256x128, in
 # Cityscapes' layout and train ids (train and motorcycle never appear).
 # Draw them with: python tools/prepare_data.py synthetic
 _base_ = './cityscapes.py'

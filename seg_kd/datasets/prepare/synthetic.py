@@ -15,9 +15,9 @@ VERSION = 2  # of the drawing code; raise it when scenes change
 
 
 def convert(out: Path,
-            train: int = 64,
+            train: int = 24,
             val: int = 64,
-            extra: int = 256,
+            extra: int = 320,
             cities: int = 4,
             seed: int = 0,
             size: tuple[int, int] = (256, 128)) -> None:
