@@ -2,6 +2,7 @@
 
 Every map is non-square, one label in eight is ignored, dropout is on.
 """
+import gc
 import os
 import subprocess
 import sys
@@ -31,6 +32,14 @@ SIZE = (64, 96)
 @pytest.fixture(autouse=True, scope='session')
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def garbage_of_this_file_only():
+    """Each data set that is built collects garbage, a third of a second among
+    all that was ever imported; what is there before a file is left out."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope='session')
