@@ -1,5 +1,6 @@
 """The engine, on a tiny experiment: both stages of knowledge adaptation."""
 import json
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -342,6 +343,17 @@ def test_a_start_that_failed_does_not_lock_its_folder(plain_config, tmp_path,
     run_stages(plain_config, work, resume)
     assert 'before its first checkpoint' in capsys.readouterr().out
     assert latest_checkpoint(work)
+
+
+def test_a_training_that_fails_leaves_no_worker(plain_config):
+    """The garbage collector would wait for each for seconds."""
+    plain_config.train_dataloader.num_workers = 1
+    plain_config.custom_hooks = [dict(type='Kill', at=1)]
+    runner = build_runner(plain_config)
+    before = multiprocessing.active_children()
+    with pytest.raises(InterruptedError):
+        runner.train()
+    assert multiprocessing.active_children() == before
 
 
 def test_a_run_with_its_best_checkpoint_only_is_kept(plain_config, tmp_path):
