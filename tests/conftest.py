@@ -2,9 +2,7 @@
 
 Every map is non-square, one label in eight is ignored, dropout is on.
 """
-import os
-import subprocess
-import sys
+import gc
 from pathlib import Path
 
 import cv2
@@ -31,6 +29,14 @@ SIZE = (64, 96)
 @pytest.fixture(autouse=True, scope='session')
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def garbage_of_this_file_only():
+    """Each data set that is built collects garbage, a third of a second among
+    all that was ever imported; what is there before a file is left out."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope='session')
@@ -69,47 +75,6 @@ def run_tool(tool: str, arguments, monkeypatch, folder: Path) -> int:
         return cli.main([tool.replace('_', '-'), *map(str, arguments)])
     except SystemExit as end:
         return end.code
-
-
-def printed_by(script: str, seconds: int) -> str:
-    """What a script beside this file prints, in a process of its own."""
-    folder = Path(__file__).parent
-    done = subprocess.run([sys.executable, folder / script],
-                          capture_output=True,
-                          text=True,
-                          timeout=seconds,
-                          env={
-                              **os.environ, 'PYTHONPATH': str(folder.parent)
-                          })
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
-def run_on_two_ranks(config: Config, saver: str, folder: Path) -> None:
-    """Trains ``config`` as ``tools/train.py`` does under torchrun, in
-    ``folder``; ``saver`` is the source of a module with further hooks."""
-    config.custom_imports = dict(imports=['rank_saver'],
-                                 allow_failed_imports=False)
-    config.pop('work_dir', None)  # then it is work_dirs/two_ranks
-    config.dump(str(folder / 'two_ranks.py'))
-    (folder / 'rank_saver.py').write_text(saver)
-    root = Path(__file__).parents[1]
-    done = subprocess.run(
-        [
-            sys.executable, '-m', 'torch.distributed.run', '--standalone',
-            '--nproc_per_node=2',
-            str(root / 'tools/train.py'), 'two_ranks.py', '--launcher',
-            'pytorch'
-        ],
-        cwd=folder,
-        env={
-            **os.environ, 'PYTHONPATH':
-            os.pathsep.join([str(folder), str(root)]),
-            'OMP_NUM_THREADS': '1'
-        },
-        capture_output=True,
-        text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def forget_instances() -> None:

@@ -2,7 +2,7 @@
 import json
 
 import pytest
-from conftest import printed_by
+from processes import printed_by
 
 
 @pytest.fixture(scope='module')

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from conftest import printed_by
+from processes import printed_by
 
 from seg_kd import shipped
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from processes import together
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 import seg_kd
 from seg_kd.errors import UserError
@@ -286,51 +288,37 @@ def test_errors_keep_what_caused_them():
                          IMAGE)
 
 
-RANK = '''
-import sys, torch
-from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
-sys.path.insert(0, sys.argv[4])
-import test_distiller as t
-
-rank, count, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-torch.set_num_threads(1)
-distributed.init_process_group('gloo', init_method=f'file://{folder}/rdzv',
-                               rank=rank, world_size=count)
-distiller = t.built('fitnet', weight='auto', auto_iters=2)
-for net in (distiller.student, distiller.teachers['teacher'].network):
-    net.norm.momentum = 0.
-distiller.student.norm.eval()
-model = DistributedDataParallel(distiller.joined())
-model.train(); distiller.student.norm.eval()
-optimizer = torch.optim.SGD(model.parameters(), lr=.1)
-for k in range(4):
-    images, labels = t.batch(4, seed=k)
-    part = slice(rank * 4 // count, (rank + 1) * 4 // count)
-    losses = model(images[part], labels[part])
-    optimizer.zero_grad()
-    sum(losses.values()).backward()
-    optimizer.step()
-torch.save([distiller.student.state_dict(), distiller.state_dict()],
-           f'{folder}/{count}_{rank}.pth')
-distributed.destroy_process_group()
-'''
+def train_on_one_of(count, rank, folder):
+    torch.set_num_threads(1)
+    distributed.init_process_group('gloo',
+                                   init_method=f'file://{folder}/{count}',
+                                   rank=rank,
+                                   world_size=count)
+    distiller = built('fitnet', weight='auto', auto_iters=2)
+    for net in (distiller.student, distiller.teachers['teacher'].network):
+        net.norm.momentum = 0.
+    distiller.student.norm.eval()
+    model = DistributedDataParallel(distiller.joined())
+    model.train()
+    distiller.student.norm.eval()
+    optimizer = torch.optim.SGD(model.parameters(), lr=.1)
+    for k in range(4):
+        images, labels = batch(4, seed=k)
+        part = slice(rank * 4 // count, (rank + 1) * 4 // count)
+        losses = model(images[part], labels[part])
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+    torch.save([distiller.student.state_dict(),
+                distiller.state_dict()], f'{folder}/{count}_{rank}.pth')
+    distributed.destroy_process_group()
 
 
 def test_two_processes_end_as_one(tmp_path):
     """The same batch in halves; each image has as many valid pixels."""
     for count in (1, 2):
-        (tmp_path / 'rdzv').unlink(missing_ok=True)
-        ranks = [
-            subprocess.Popen([
-                sys.executable, '-c', RANK,
-                str(rank),
-                str(count),
-                str(tmp_path),
-                str(Path(__file__).parent)
-            ]) for rank in range(count)
-        ]
-        assert [process.wait(timeout=300) for process in ranks] == [0] * count
+        together(train_on_one_of,
+                 *((count, rank, tmp_path) for rank in range(count)))
     one, *two = (torch.load(tmp_path / f'{name}.pth')
                  for name in ('1_0', '2_0', '2_1'))
     for states in two:

@@ -1,13 +1,11 @@
 """docs/extend.md, run as it stands there."""
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from processes import run_command
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / 'docs/extend.md').read_text(encoding='utf-8')
@@ -41,19 +39,9 @@ def test_every_kind_is_there():
 
 
 def test_it_runs(project):
-    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-    main = ('import sys; sys.path.remove(""); from seg_kd.cli import main; '
-            'sys.exit(main())')
     output = ''
     for command in COMMANDS[1].splitlines():
-        done = subprocess.run(
-            [sys.executable, '-c', main, *command.split()[1:]],
-            cwd=project,
-            env=env,
-            capture_output=True,
-            text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        output += done.stdout
+        output += run_command(project, *command.split()[1:])
     assert re.search(r'loss_cosine: 0\.\d+ .*cosine_weight: \d', output)
     assert re.search(r'loss_boundary: 0\.\d+', output)
     assert re.search(r'student: .*mIoU.*\nteacher: .*mIoU', output)

@@ -5,8 +5,9 @@ HND has a student of its own and stands beside them.
 
 import pytest
 import torch
-from conftest import TAPS, build_runner, run_on_two_ranks
+from conftest import TAPS, build_runner
 from mmengine.config import Config
+from processes import run_on_two_ranks
 
 from seg_kd import hooks
 from seg_kd.engine.records import latest_checkpoint

@@ -61,10 +61,12 @@ def train_all(comparison: Comparison,
             yield run, comparison.train(*run)
         return
     os.environ['OMP_NUM_THREADS'] = os.environ['MKL_NUM_THREADS'] = '1'
+    # one process imports everything, the others are forks of it
+    multiprocessing.set_forkserver_preload([__name__])
     waiting, working, ended = list(runs), {}, 0
     started = time.monotonic()
-    with ProcessPoolExecutor(jobs,
-                             multiprocessing.get_context('spawn')) as pool:
+    with ProcessPoolExecutor(
+            jobs, multiprocessing.get_context('forkserver')) as pool:
         while working or (any(map(comparison.ready, waiting))
                           and time.monotonic() < end):
             while len(working) < jobs and time.monotonic() < end:

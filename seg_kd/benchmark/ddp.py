@@ -1,4 +1,5 @@
 """One process and two: images a second, and what they say to each other."""
+import multiprocessing
 import os
 from collections.abc import Sequence
 from statistics import median
@@ -69,12 +70,15 @@ def launch(count: int, sources: Sequence[Source], images: Sequence[int],
     """What the first of ``count`` processes has measured."""
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # it chats on stderr
     os.environ['CUDA_VISIBLE_DEVICES'] = ''  # for the processes started here
+    # forks of one that has imported everything, here and the next time
+    multiprocessing.set_forkserver_preload([__name__])
     with TemporaryDirectory() as folder:
         settings = LaunchConfig(min_nodes=1,
                                 max_nodes=1,
                                 nproc_per_node=count,
                                 run_id=os.path.basename(folder),
                                 max_restarts=0,
+                                start_method='forkserver',
                                 rdzv_backend='c10d',
                                 rdzv_endpoint='localhost:0')
         return elastic_launch(settings, worker)(sources, images, runs,
@@ -86,7 +90,7 @@ def worker(sources: Sequence[Source], images: Sequence[int], runs: int,
     """One process of a run: times, collectives and buckets of a step."""
     torch.set_num_threads(1)
     for source in sources:  # as these processes were started; no warning
-        source.cfg.env_cfg.mp_cfg = dict(mp_start_method='spawn',
+        source.cfg.env_cfg.mp_cfg = dict(mp_start_method='forkserver',
                                          opencv_num_threads=0)
     if int(os.environ['WORLD_SIZE']) > 1:
         sources[0].cfg.launcher = 'pytorch'

@@ -198,15 +198,17 @@ class DistillRunner(Runner):
         # Each checkpoint has the config as text: laying that out takes longer
         # than writing the weights of a small student.
         object.__setattr__(self.cfg, '_format_python_code', False)
-        with advised():
-            model = super().train()
-        self._end_workers()
-        return model
+        try:
+            with advised():
+                return super().train()
+        finally:
+            self._end_workers()
 
     def test(self):
-        metrics = super().test()
-        self._end_workers()
-        return metrics
+        try:
+            return super().test()
+        finally:
+            self._end_workers()
 
     def _end_workers(self) -> None:
         """Ends the loaders' worker processes.

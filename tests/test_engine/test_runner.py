@@ -1,17 +1,20 @@
 """The engine, on a tiny experiment: both stages of knowledge adaptation."""
 import json
+import multiprocessing
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import build_runner, run_on_two_ranks, watch
+from conftest import build_runner, save_weights, watch
 from mmengine.config import Config
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
+from mmengine.model import BaseModule
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from processes import run_torchrun
 
 from seg_kd.engine.advice import advised
 from seg_kd.engine.records import COPY, RECORD, latest_checkpoint
@@ -19,7 +22,7 @@ from seg_kd.engine.stages import run_stages
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, FitNetHook, TeacherHook
 from seg_kd.networks.checkpoint import read_checkpoint
-from seg_kd.registry import DATASETS, HOOKS
+from seg_kd.registry import DATASETS, HOOKS, MODELS
 
 
 def final(work_dir, stage='distill'):
@@ -202,7 +205,7 @@ def test_two_processes_end_with_equal_weights(ka_config, tmp_path):
     watch(ka_config)
     for stage in (ka_config, ka_config.stages[0]):
         stage.custom_hooks = [*stage.custom_hooks, dict(type='RankSaver')]
-    run_on_two_ranks(ka_config, RANK_SAVER, tmp_path)
+    run_torchrun(ka_config, RANK_SAVER, tmp_path)
     for stage in ('translator', 'distill'):
         folder = tmp_path / 'work_dirs/two_ranks' / stage
         one, other = (torch.load(folder / f'rank{i}.pth') for i in (0, 1))
@@ -342,6 +345,17 @@ def test_a_start_that_failed_does_not_lock_its_folder(plain_config, tmp_path,
     assert latest_checkpoint(work)
 
 
+def test_a_training_that_fails_leaves_no_worker(plain_config):
+    """The garbage collector would wait for each for seconds."""
+    plain_config.train_dataloader.num_workers = 1
+    plain_config.custom_hooks = [dict(type='Kill', at=1)]
+    runner = build_runner(plain_config)
+    before = multiprocessing.active_children()
+    with pytest.raises(InterruptedError):
+        runner.train()
+    assert multiprocessing.active_children() == before
+
+
 def test_a_run_with_its_best_checkpoint_only_is_kept(plain_config, tmp_path):
     plain_config.custom_hooks = [dict(type='Kill', at=2)]
     with pytest.raises(InterruptedError):
@@ -417,10 +431,32 @@ def test_channels_last_computes_the_same(ka_config, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+@MODELS.register_module()
+class TwoLayers(BaseModule):
+    """A backbone that dynamo has soon traced."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.layers = torch.nn.ModuleList(
+            torch.nn.Sequential(torch.nn.Conv2d(*channels, 3, 4, 1),
+                                torch.nn.BatchNorm2d(channels[1]),
+                                torch.nn.ReLU(inplace=True))
+            for channels in ((3, 8), (8, width)))
+
+    def forward(self, x):
+        first = self.layers[0](x)
+        return first, self.layers[1](first)
+
+
 @pytest.mark.filterwarnings("ignore")  # of dynamo about mmseg
 def test_compiled_step_is_the_same(ka_config, tmp_path):
     """torch.compile around the whole step, hooks and teacher included."""
     ka_config.pop('stages')
+    ka_config.model.backbone = dict(type='TwoLayers', width=32)
+    source = ka_config.custom_hooks[0]
+    source.model.backbone = dict(type='TwoLayers', width=64)
+    source.model.decode_head.in_index = 1
+    source.checkpoint = save_weights(source.model, tmp_path)
     ka_config.train_cfg.max_iters = 2
     ka_config.custom_hooks[1].translator = None
     states = []

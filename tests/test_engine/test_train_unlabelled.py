@@ -3,8 +3,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import TAPS, build_runner, run_on_two_ranks
+from conftest import TAPS, build_runner
 from mmengine.hooks import Hook
+from processes import run_on_two_ranks
 
 from seg_kd.engine.records import latest_checkpoint
 from seg_kd.errors import UserError

@@ -3,8 +3,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import TAPS, build_runner, run_on_two_ranks
+from conftest import TAPS, build_runner
 from mmengine.config import Config
+from processes import run_on_two_ranks
 from torch.utils.data import ConcatDataset
 
 from seg_kd.errors import UserError

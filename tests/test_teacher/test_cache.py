@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import SIZE, build_runner, run_on_two_ranks
+from conftest import SIZE, build_runner
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from processes import run_on_two_ranks
 from torch import nn
 from torch.utils.data import DataLoader
 
