@@ -61,12 +61,14 @@ def train_all(comparison: Comparison,
             yield run, comparison.train(*run)
         return
     os.environ['OMP_NUM_THREADS'] = os.environ['MKL_NUM_THREADS'] = '1'
-    # one process imports everything, the others are forks of it
+    # One process imports everything, the others are forks of it; but a fork
+    # cannot use a GPU that was looked for before, as imports do.
+    gpu = torch.backends.cuda.is_built()
     multiprocessing.set_forkserver_preload([__name__])
+    start = multiprocessing.get_context('spawn' if gpu else 'forkserver')
     waiting, working, ended = list(runs), {}, 0
     started = time.monotonic()
-    with ProcessPoolExecutor(
-            jobs, multiprocessing.get_context('forkserver')) as pool:
+    with ProcessPoolExecutor(jobs, start) as pool:
         while working or (any(map(comparison.ready, waiting))
                           and time.monotonic() < end):
             while len(working) < jobs and time.monotonic() < end:
