@@ -17,6 +17,7 @@ from mmengine.registry import (HOOKS, LOG_PROCESSORS, LOOPS, METRICS, MODELS,
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from seg_kd import shipped
+from seg_kd.engine.complete import replaced
 from seg_kd.engine.parts import (PLAIN, check_loader, check_loop, check_plain,
                                  check_typed, wrong)
 from seg_kd.errors import UserError
@@ -58,15 +59,25 @@ def check_settings(stages: Iterable[tuple[str, Config]]) -> None:
     Args:
         stages: Name and complete config of each.
     """
+    earlier: list[str] = []
+
+    def known(stage: str) -> str:
+        if stage not in earlier:
+            raise UserError(f"'stage:{stage}' names no stage before this one"
+                            f'{shipped.nearest(stage, earlier)}')
+        return f'stage:{stage}'
+
     for name, cfg in stages:
         if name and (name in ('.', '..') or set(name) & set('/\\')):
             raise UserError(f'stages.{name}: a name is wanted that can be '
                             'that of a folder, without / and \\')
         try:
             _check(cfg._cfg_dict)
+            replaced(cfg._cfg_dict, 'stage:', known)
         except UserError as error:
             where = f'stage {name!r}: ' if name else ''
             raise UserError(f'{where}{error}') from error
+        earlier.append(name)
 
 
 def _check(cfg: Values) -> None:
