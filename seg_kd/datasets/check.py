@@ -2,15 +2,18 @@
 
 Every finding is a :class:`UserError` that says what to do.
 """
+import logging
 import os.path as osp
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
@@ -18,6 +21,7 @@ from PIL import Image
 from seg_kd.datasets.progress import progress
 from seg_kd.datasets.sources import advice
 from seg_kd.datasets.transforms import histogram
+from seg_kd.datasets.unlabelled import SUFFIXES, files_in
 from seg_kd.errors import UserError
 from seg_kd.registry import class_of, type_name
 
@@ -160,12 +164,20 @@ def check_dataset(cfg: dict, full: bool = False) -> dict:
             class_of(cfg, DATASETS) or BaseSegDataset, BaseSegDataset):
         return {}
     dataset, infos = list_files(cfg)
+    is_list = osp.isfile(dataset.ann_file)
+    others = [] if is_list else other_images(dataset)
+    named = f'{len(others)} images there end otherwise, such as ' \
+            f'{osp.basename(others[0])}' if others else ''
     if not infos:
-        is_list = osp.isfile(dataset.ann_file)
         raise UserError(
             f'no image in {dataset.data_prefix["img_path"]}'
-            f'{f" by the list {dataset.ann_file}" if is_list else ""}; see '
-            'img_suffix and data_prefix of the data set')
+            f'{f" by the list {dataset.ann_file}" if is_list else ""}'
+            f'{f" ends in {dataset.img_suffix!r}; {named}" if others else ""};'
+            ' see img_suffix and data_prefix of the data set')
+    if others:
+        _say_once(f'{dataset.data_prefix["img_path"]}: {len(infos)} images '
+                  f'end in {dataset.img_suffix!r}; {named}: they are left out '
+                  '(img_suffix of the data set says which ones count)')
     check_pairs(infos)
     check_depth(infos)
     report = dict(images=len(dataset))
@@ -173,6 +185,31 @@ def check_dataset(cfg: dict, full: bool = False) -> dict:
         report.update(open_files(dataset, infos),
                       classes=dataset.metainfo.get('classes'))
     return report
+
+
+def other_images(dataset: Any) -> list[str]:
+    """Paths of images in its folder that end otherwise than it wants.
+
+    None where it has another way to choose its images than the format.
+    """
+    suffix = dataset.img_suffix
+    folder = dataset.data_prefix.get('img_path')
+    own = type(dataset).load_data_list is not BaseSegDataset.load_data_list
+    if own or not folder or not suffix.startswith('.'):
+        return []
+    labels = dataset.data_prefix.get('seg_map_path')
+    known = [suffix]
+    if labels and osp.realpath(labels).startswith(osp.realpath(folder)):
+        known.append(dataset.seg_map_suffix)  # beside, or below them
+    return [
+        path for path in files_in(folder, SUFFIXES)
+        if not path.endswith(tuple(known))
+    ]
+
+
+@cache
+def _say_once(line: str) -> None:
+    print_log(line, 'current', logging.WARNING)
 
 
 def list_files(cfg: dict) -> tuple[Any, list[dict]]:
