@@ -44,10 +44,10 @@ class LoadHook(Hook):
     Where the other weights fit in part, a warning says how many do, and which
     layers do not; where none fits, or one is NaN, the run is refused.
 
-    Of the distillation parts, what both have is taken over, so a method goes on with the parts that an
-    earlier stage trained under the same name. What only one has is no error:
-    the checkpoint's is left out, the model's starts afresh, and the log says
-    so in one line. A weight that was measured (:class:`AutoWeight`) belongs
+    Of the distillation parts, what both have is taken over, so a method goes
+    on with the parts that an earlier stage trained under the same name. What
+    only one has is no error: the checkpoint's is left out, the model's starts
+    afresh, and the log says so in one line. A weight that was measured (:class:`AutoWeight`) belongs
     to its stage and is measured again.
     :class:`~seg_kd.engine.DistillRunner` adds this hook by itself.
     """

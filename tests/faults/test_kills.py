@@ -152,10 +152,12 @@ def check(config, ranks, folder, kill, whole):
         allowed.append(0)  # in the last moment
     if kill.seconds is not None:  # or before anything has begun
         allowed += [0, -kill.how]
+    if kill.rank == ALL:  # or that of another was seen first
+        allowed.append(2)
     assert statuses[kill.rank] in allowed, (statuses, said)
     others = [143, 2] if statuses[kill.rank] == 143 else [2]
     if kill.seconds is not None or kill.rank == ALL or finished(folder):
-        others += allowed
+        others += [*allowed, 0]
     assert set(statuses) <= {*others, statuses[kill.rank]}, (statuses, said)
     assert not any(end.orphans for end in ends), (statuses, said)
     seconds = [end.seconds for end in ends]
