@@ -306,6 +306,13 @@ def above_0(text: str) -> float:
 
 def folder(text: str) -> str:
     """For ``type=``: one to write into, which may not be there yet."""
+    try:
+        named = text and '\0' not in text and text.encode()
+    except UnicodeEncodeError:
+        named = False
+    if not named:
+        raise argparse.ArgumentTypeError(f'{text!r} cannot name a folder: a '
+                                         'text in UTF-8 is wanted')
     if os.path.exists(text) and not os.path.isdir(text):
         raise argparse.ArgumentTypeError(f'{text} is a file, not a folder')
     return text

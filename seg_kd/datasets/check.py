@@ -3,6 +3,7 @@
 Every finding is a :class:`UserError` that says what to do.
 """
 import logging
+import os
 import os.path as osp
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from PIL import Image
 from seg_kd.datasets.progress import progress
 from seg_kd.datasets.sources import advice
 from seg_kd.datasets.transforms import histogram
-from seg_kd.datasets.unlabelled import SUFFIXES, files_in
+from seg_kd.datasets.unlabelled import SUFFIXES, check_file, files_in
 from seg_kd.errors import UserError
 from seg_kd.registry import class_of, type_name
 
@@ -72,6 +73,9 @@ def check_label(path: str | None,
                         f'numbers, this has shape {label.shape}: give each '
                         'colour the number of its class, see '
                         'docs/own_data.md')
+    if label.dtype.kind not in 'uib':
+        raise UserError(f'{path}: class numbers are whole numbers, these are '
+                        f'{label.dtype}')
     if label.shape != tuple(shape[:2]):
         raise UserError(f'{path}: size {label.shape[::-1]} differs from the '
                         f"image's {tuple(shape[1::-1])} (width, height)")
@@ -179,6 +183,8 @@ def check_dataset(cfg: dict, full: bool = False) -> dict:
                   f'end in {dataset.img_suffix!r}; {named}: they are left out '
                   '(img_suffix of the data set says which ones count)')
     check_pairs(infos)
+    for info in infos:
+        check_file(info['img_path'])
     check_depth(infos)
     report = dict(images=len(dataset))
     if full:
@@ -191,6 +197,9 @@ def other_images(dataset: Any) -> list[str]:
     """Paths of images in its folder that end otherwise than it wants.
 
     None where it has another way to choose its images than the format.
+
+    Raises:
+        UserError: One is no file.
     """
     suffix = dataset.img_suffix
     folder = dataset.data_prefix.get('img_path')
@@ -220,6 +229,8 @@ def list_files(cfg: dict) -> tuple[Any, list[dict]]:
             dict(cfg, pipeline=[], serialize_data=False, _scope_='mmseg'))
     except ValueError as error:  # such as of classes and palette
         raise UserError(f'{type_name(cfg)}: {error}') from error
+    except OSError as error:  # such as a link to itself
+        raise UserError(f'{error.filename}: {error.strerror}') from error
     return dataset, [dataset.get_data_info(i) for i in range(len(dataset))]
 
 
@@ -243,13 +254,26 @@ def check_pairs(infos: list[dict]) -> None:
     for what, name in (('image', 'img_path'), ('label', 'seg_map_path')):
         missing = [i for i in infos if name in i and not osp.isfile(i[name])]
         if missing:
-            shown = ', '.join(i[name] for i in missing[:3])
+            shown = ', '.join(i[name] + like(i[name]) for i in missing[:3])
             more = f' and {len(missing) - 3} more' if missing[3:] else ''
             raise UserError(
                 f'{len(missing)} of {len(infos)} images have no '
                 f'{what} file: missing {shown}{more}; an image and '
                 'its label have one name but for img_suffix and '
                 'seg_map_suffix')
+
+
+def like(path: str) -> str:
+    """``' (there is 1.PNG)'``, a file beside that is called nearly so."""
+    folder, name = osp.split(path)
+    stem = osp.splitext(name)[0].lower()
+    if not osp.isdir(folder):
+        return ''
+    near = [
+        other for other in sorted(os.listdir(folder))
+        if osp.splitext(other)[0].lower() == stem and other != name
+    ]
+    return f' (there is {near[0]})' if near else ''
 
 
 def check_depth(infos: list[dict], most: int = 100) -> None:
@@ -293,6 +317,15 @@ def open_files(dataset: BaseSegDataset, infos: list[dict]) -> dict:
     return dict(sizes=sizes, pixels=pixels)
 
 
+def turned(path: str) -> bool:
+    """Whether an image is to be turned or mirrored when it is shown."""
+    try:
+        with Image.open(path) as file:
+            return file.getexif().get(0x112, 1) != 1
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
 def open_pair(info: dict, dataset: BaseSegDataset | None = None) -> tuple:
     """(width, height) of one pair, and its pixels per label value.
 
@@ -314,6 +347,11 @@ def open_pair(info: dict, dataset: BaseSegDataset | None = None) -> tuple:
     except (OSError, SyntaxError, ValueError,
             Image.DecompressionBombError) as error:  # Pillow's, all of them
         raise UserError(f'{path}: {error}') from error
+    if label.shape != image.shape[:2] and turned(info['img_path']):
+        raise UserError(f'{path}: size {label.shape[1::-1]} differs from the '
+                        f"image's {size} (width, height), which its EXIF "
+                        'orientation turns: save the image as it is to be '
+                        'seen, without EXIF')
     if dataset is None:
         check_label(path, label, image.shape)
     else:

@@ -47,8 +47,8 @@ class LoadHook(Hook):
     Of the distillation parts, what both have is taken over, so a method goes
     on with the parts that an earlier stage trained under the same name. What
     only one has is no error: the checkpoint's is left out, the model's starts
-    afresh, and the log says so in one line. A weight that was measured (:class:`AutoWeight`) belongs
-    to its stage and is measured again.
+    afresh, and the log says so in one line. A weight that was measured
+    (:class:`AutoWeight`) belongs to its stage and is measured again.
     :class:`~seg_kd.engine.DistillRunner` adds this hook by itself.
     """
 

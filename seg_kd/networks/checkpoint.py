@@ -93,7 +93,27 @@ def _read(file: str | BinaryIO, path: str, trust: bool,
     if not isinstance(state, dict):
         raise UserError(f'checkpoint {path}: its state_dict is a '
                         f'{type(state).__name__}, not weights by name')
+    _check_content(checkpoint, path)
     return checkpoint
+
+
+def _check_content(checkpoint: dict[str, Any], path: str) -> None:
+    """Raises UserError at what no training saves, and nobody could load."""
+    meta = checkpoint.get('meta')
+    if not isinstance(meta, (dict, torch.Tensor, type(None))):
+        raise UserError(f'checkpoint {path}: its meta is a '
+                        f'{type(meta).__name__}, not a dict')
+    for name, weight in checkpoint.get('state_dict', checkpoint).items():
+        if not isinstance(name, str):
+            raise UserError(f'checkpoint {path}: its weights have no names, '
+                            f'but {name!r}')
+        if isinstance(weight, torch.Tensor) and (weight.layout != torch.strided
+                                                 or weight.is_meta
+                                                 or weight.is_complex()
+                                                 or weight.is_quantized):
+            raise UserError(f'checkpoint {path}: {name} is no plain tensor of '
+                            'numbers (sparse, complex, quantized, or without '
+                            'memory): no network here takes it')
 
 
 def _check_sums(file: str | BinaryIO, path: str) -> None:
