@@ -205,6 +205,14 @@ def look_up(cfg: Config, path: str) -> Any:
                         'config does not have') from None
 
 
+def look_up_or(cfg: Config, path: str) -> Any:
+    """The setting at a path as :func:`locate` gives it; None without one."""
+    try:
+        return reduce(inner, path.split('.'), cfg._cfg_dict)
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+
+
 def inner(node: Any, part: str) -> Any:
     """One step of a path: an entry of a dict, or of a list by its number."""
     return node[part if isinstance(node, dict) else int(part)]

@@ -327,7 +327,7 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any],
             f'{source} does not fit {type(model).__name__}: '
             f'{len(missing)} of {len(own)} weights are missing'
             f'{_listed(missing)}; {len(shapes)} have another shape'
-            f'{_listed(shapes)}; give the checkpoint of this very model')
+            f'{_listed(shapes, 4)}; give the checkpoint of this very model')
     bad = [k for k in own if k in state and not state[k].isfinite().all()]
     if bad:
         raise UserError(f'{source}: {len(bad)} weights are NaN or infinite'
