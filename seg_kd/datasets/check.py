@@ -68,6 +68,9 @@ def check_label(path: str | None,
 
     ``shape`` is ``(H, W)`` of its image.
     """
+    if label.ndim < 2:
+        raise UserError(f'{path}: one pixel wide or high, of which '
+                        'MMSegmentation makes no label map')
     if label.ndim != 2:
         raise UserError(f'{path}: a label map has one channel of class '
                         f'numbers, this has shape {label.shape}: give each '

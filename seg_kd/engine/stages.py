@@ -6,7 +6,9 @@ changes to the rest of the config. In a stage
 - ``'stage:NAME'`` stands for the last checkpoint of an earlier one;
 - ``custom_hooks = dict(KAHook=dict(type='TranslatorHook'))`` puts another hook
   in the place of the one of that type or name, without ``type`` it changes
-  settings of it, and None leaves it out; a list replaces all hooks;
+  settings of it, and None leaves it out; a list replaces all hooks; where one
+  of the changes trains parts of its own alone, as a translator, the hooks that
+  need the student and are not changed are left out;
 - ``task=False``: the student learns from the teacher alone. All losses of its
   heads have weight 0, and what lies above its tapped maps stays as it is;
 - ``train_cfg=dict(max_iters=0.1)`` is a tenth of the config's own iterations.
