@@ -26,7 +26,7 @@ from seg_kd.engine.complete import apply_changes, plain
 from seg_kd.engine.folds import choose_fold
 from seg_kd.engine.needs import check_layers, check_teacher
 from seg_kd.engine.records import is_finished, latest_checkpoint
-from seg_kd.engine.settings import check_settings
+from seg_kd.engine.settings import check_references, check_settings
 from seg_kd.engine.stages import (decisive_settings, run_stages, stage_configs,
                                   stage_folders)
 from seg_kd.errors import UserError
@@ -207,6 +207,7 @@ class Comparison:
             for fold in folds:
                 stages = list(stage_configs(self.config(method, fold=fold)))
                 check_settings(stages)
+                check_references(stages)
                 for _, cfg in stages:
                     check_teacher(cfg)
                     if self.student or method not in known:

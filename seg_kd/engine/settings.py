@@ -64,6 +64,23 @@ def check_settings(stages: Iterable[tuple[str, Config]]) -> None:
     Args:
         stages: Name and complete config of each.
     """
+    for name, cfg in stages:
+        if name and (name in ('.', '..') or set(name) & set('/\\')):
+            raise UserError(f'stages.{name}: a name is wanted that can be '
+                            'that of a folder, without / and \\')
+        try:
+            _check(cfg._cfg_dict)
+        except UserError as error:
+            where = f'stage {name!r}: ' if name else ''
+            raise UserError(f'{where}{error}') from error
+
+
+def check_references(stages: Iterable[tuple[str, Config]]) -> None:
+    """Raises UserError where ``'stage:NAME'`` is none before its stage.
+
+    Args:
+        stages: Name and complete config of each, all of them, in order.
+    """
     earlier: list[str] = []
 
     def known(stage: str) -> str:
@@ -73,11 +90,7 @@ def check_settings(stages: Iterable[tuple[str, Config]]) -> None:
         return f'stage:{stage}'
 
     for name, cfg in stages:
-        if name and (name in ('.', '..') or set(name) & set('/\\')):
-            raise UserError(f'stages.{name}: a name is wanted that can be '
-                            'that of a folder, without / and \\')
         try:
-            _check(cfg._cfg_dict)
             replaced(cfg._cfg_dict, 'stage:', known)
         except UserError as error:
             where = f'stage {name!r}: ' if name else ''
@@ -219,7 +232,7 @@ def _check_saves(cfg: Values) -> None:
     where = 'default_hooks.checkpoint.'
     for key, low in (('interval', 1), ('max_keep_ckpts', 2)):
         value = hook.get(key, -1)
-        if isinstance(value, int) and value != -1 and value < low:
+        if isinstance(value, int) and value != -1 and value < 1:
             raise wrong(where + key, f'a whole number from {low} on, or -1,',
                         value)
     name = hook.get('filename_tmpl')

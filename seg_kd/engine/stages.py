@@ -39,7 +39,8 @@ from seg_kd.engine.needs import check_ahead, check_stage
 from seg_kd.engine.records import (checkpoints, latest_checkpoint,
                                    newest_whole, noted_checkpoint, read_record,
                                    weight_files, write_record)
-from seg_kd.engine.settings import check_settings, check_shape
+from seg_kd.engine.settings import (check_references, check_settings,
+                                    check_shape)
 from seg_kd.errors import UserError
 from seg_kd.networks.unwrap import unwrap_model
 
@@ -70,6 +71,7 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
     """
     stages = list(stage_configs(cfg))
     check_settings(stages)  # of all, before anything is written
+    check_references(stages)
     processes.join(cfg.get('launcher') or 'none', cfg.get('env_cfg') or {})
     ending = EndingHook()
     with ending.listening(), disk.explained(work_dir), \

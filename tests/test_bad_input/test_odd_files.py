@@ -93,7 +93,7 @@ def test_a_label_of_parts(data, labels):
         check_dataset(data, full=True)
 
 
-# -- weights --------------------------------------------------------------------
+# -- weights ---------------------------------------------------------------
 
 ONES = torch.ones(3, 3)
 CONTENTS = [
@@ -127,7 +127,7 @@ def test_classes_that_are_none(meta):
     assert class_names(dict(meta=meta)) is None
 
 
-# -- command lines ----------------------------------------------------------------
+# -- command lines ---------------------------------------------------------
 
 
 @pytest.mark.parametrize('text', ['', 'a\0b', NOT_UTF8])

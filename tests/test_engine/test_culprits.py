@@ -55,7 +55,7 @@ def test_what_may_be_infinite_and_what_not():
     assert set(bad_weights(model)) == {'0.running_var', '1.bias'}
 
 
-# -- float16 ------------------------------------------------------------------
+# -- float16 ---------------------------------------------------------------
 
 
 class Steep(torch.autograd.Function):
@@ -139,7 +139,7 @@ def test_a_row_of_them_names_its_term(half, wrapper, at):
     assert 'BFloat16OptimWrapper' in text and '\n' not in text
 
 
-# -- the teacher --------------------------------------------------------------
+# -- the teacher -----------------------------------------------------------
 
 
 @MODELS.register_module()

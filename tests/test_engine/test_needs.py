@@ -60,7 +60,7 @@ def test_what_cannot_be_built_without_weights(ka_config):
         check_ahead(name, cfg)
 
 
-# -- KA and another method in one config ---------------------------------------
+# -- KA and another method in one config -----------------------------------
 
 
 def kinds(cfg: Config) -> list[str]:
