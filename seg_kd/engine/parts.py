@@ -8,8 +8,7 @@ from typing import Any
 import albumentations
 import torch
 from mmengine.registry import (DATA_SAMPLERS, DATASETS, EVALUATOR, FUNCTIONS,
-                               HOOKS,
-                               LOOPS, METRICS, MODELS, OPTIM_WRAPPERS,
+                               HOOKS, LOOPS, METRICS, MODELS, OPTIM_WRAPPERS,
                                OPTIMIZERS, PARAM_SCHEDULERS, TRANSFORMS,
                                VISBACKENDS, VISUALIZERS, WEIGHT_INITIALIZERS,
                                Registry)
@@ -201,8 +200,8 @@ def _value(path: str,
 
 def _named(path: str, key: str, value: Any) -> None:
     """What is known of a setting by its name alone."""
-    if key in TEXTS and not isinstance(value, str) and (
-            value is not None or key == 'constructor'):
+    if key in TEXTS and not isinstance(value, str) and (value is not None or
+                                                        key == 'constructor'):
         raise wrong(path, 'a text', value)
     if key in FLAGS and not isinstance(value, (bool, type(None))):
         raise wrong(path, 'True or False', value)
@@ -339,9 +338,8 @@ def wrong(path: str, words: str, value: Any) -> UserError:
 def unknown(path: str, kind: Any, registry: Registry) -> UserError:
     """The error of a ``type`` that the registry does not know."""
     if not isinstance(kind, str):
-        return UserError(
-            f'{path}.type: the name of a class of the registry '
-            f'{registry.name!r} is wanted, not {kind!r}')
+        return UserError(f'{path}.type: the name of a class of the registry '
+                         f'{registry.name!r} is wanted, not {kind!r}')
     return UserError(
         f'{path}.type: unknown {registry.name} {kind!r}'
         f'{shipped.nearest(kind, names_in(registry.name))}; what you '

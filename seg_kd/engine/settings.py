@@ -13,9 +13,9 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import (HOOKS, LOG_PROCESSORS, LOOPS, METRICS,
-                               MODEL_WRAPPERS, MODELS,
-                               OPTIM_WRAPPERS, PARAM_SCHEDULERS, TRANSFORMS,
-                               VISUALIZERS, init_default_scope)
+                               MODEL_WRAPPERS, MODELS, OPTIM_WRAPPERS,
+                               PARAM_SCHEDULERS, TRANSFORMS, VISUALIZERS,
+                               init_default_scope)
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from seg_kd import shipped
@@ -237,8 +237,9 @@ def _check_saves(cfg: Values) -> None:
                         value)
     name = hook.get('filename_tmpl')
     if name and not re.fullmatch(r'(iter|epoch)_\{\}\.pth', name):
-        raise wrong(f'{where}filename_tmpl', "'iter_{}.pth' or "
-                    "'epoch_{}.pth', by which a run finds them again,", name)
+        raise wrong(
+            f'{where}filename_tmpl', "'iter_{}.pth' or "
+            "'epoch_{}.pth', by which a run finds them again,", name)
     folder = hook.get('out_dir')
     if folder and '://' not in folder and os.path.isfile(folder):
         raise UserError(f'{where}out_dir: {folder} is a file, not a folder')
