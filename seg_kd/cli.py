@@ -184,8 +184,9 @@ def _not_built(error: Exception) -> str | None:
             kind = frame.f_locals.get('obj_cls') or kind
     if kind is None:
         return None
+    said = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
     return (f'{getattr(kind, "__name__", kind)} in the config cannot be '
-            f'built: {type(error).__name__}: {error}; --traceback shows where')
+            f'built: {type(error).__name__}: {said}; --traceback shows where')
 
 
 def _wrong_arguments(error: TypeError) -> str | None:
@@ -306,6 +307,13 @@ def above_0(text: str) -> float:
 
 def folder(text: str) -> str:
     """For ``type=``: one to write into, which may not be there yet."""
+    try:
+        named = text and '\0' not in text and text.encode()
+    except UnicodeEncodeError:
+        named = False
+    if not named:
+        raise argparse.ArgumentTypeError(f'{text!r} cannot name a folder: a '
+                                         'text in UTF-8 is wanted')
     if os.path.exists(text) and not os.path.isdir(text):
         raise argparse.ArgumentTypeError(f'{text} is a file, not a folder')
     return text
@@ -390,14 +398,18 @@ def set_option(cfg: Config, option: str) -> None:
     Raises:
         UserError: It fits nothing in the config.
     """
-    from seg_kd.engine.complete import assign, locate
+    from seg_kd.engine.complete import assign, locate, look_up_or
     from seg_kd.engine.settings import check_option
     key, sign, text = option.partition('=')
     if not sign or not all(key.split('.')):
         raise UserError(f'--cfg-options {option}: KEY=VALUE is wanted')
     try:
         check_option(cfg, key)
-        assign(cfg, locate(cfg, key), _value(text))
+        path, value = locate(cfg, key), _value(text)
+        if value == {} and look_up_or(cfg, path):
+            raise UserError(f'--cfg-options {option}: an empty dict changes '
+                            f'nothing; {key}=None leaves it out')
+        assign(cfg, path, value)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError,
             SyntaxError, AssertionError) as error:
         raise UserError(f'--cfg-options {option}: {type(error).__name__}: '

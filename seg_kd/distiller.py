@@ -116,7 +116,7 @@ class Term:
         if '.' in self.name or 'loss' in self.name:
             raise UserError(f'{self.name!r} cannot name a term: no dots, and '
                             'not the word loss')
-        if isinstance(weight, str) and weight != 'auto':
+        if weight != 'auto' and not isinstance(weight, (int, float)):
             raise UserError(f'the weight of {self.name!r} is a number or '
                             f"'auto', not {weight!r}")
         if lr_mult < 0 or connector_iters < 0:

@@ -86,7 +86,7 @@ def config_of_file(path: str) -> Config:
         return found
     except UserError:
         raise
-    except Exception as error:  # it is code: it can fail in any way
+    except (Exception, SystemExit) as error:  # it is code: in any way
         raise UserError(f'config {path} cannot be read: '
                         f'{type(error).__name__}: {error}') from error
 

@@ -24,10 +24,11 @@ from seg_kd.analysis.logs import read_scalars, seconds_trained
 from seg_kd.engine.class_iou import PREFIX
 from seg_kd.engine.complete import apply_changes, plain
 from seg_kd.engine.folds import choose_fold
+from seg_kd.engine.needs import check_layers, check_teacher
 from seg_kd.engine.records import is_finished, latest_checkpoint
-from seg_kd.engine.settings import check_settings
-from seg_kd.engine.stages import (check_teacher, decisive_settings, run_stages,
-                                  stage_configs, stage_folders)
+from seg_kd.engine.settings import check_references, check_settings
+from seg_kd.engine.stages import (decisive_settings, run_stages, stage_configs,
+                                  stage_folders)
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook
 from seg_kd.registry import HOOKS, config_of_file, is_kind
@@ -199,14 +200,18 @@ class Comparison:
 
     def check(self, methods: Sequence[str], folds: Sequence) -> None:
         """Before anything is trained: configs and teachers are there."""
+        known = (ALONE, *shipped.names(shipped.METHODS))  # to fit
         for method in methods:
             if controls.split(method)[1] == 'own':  # its teacher comes first
                 continue
             for fold in folds:
                 stages = list(stage_configs(self.config(method, fold=fold)))
                 check_settings(stages)
+                check_references(stages)
                 for _, cfg in stages:
                     check_teacher(cfg)
+                    if self.student or method not in known:
+                        check_layers(cfg)
 
     def ready(self, run: tuple[str, str | None, int]) -> bool:
         """Is what it learns from trained? That of the student alone."""

@@ -59,7 +59,7 @@ def read(path: str) -> list[Run]:
     if not os.path.isfile(path):
         raise UserError(f'there is no ledger {path}')
     runs = []
-    with open(path, encoding='utf-8') as f:
+    with open(path, encoding='utf-8', errors='replace') as f:
         for number, line in enumerate(f, 1):
             if not line.strip():
                 continue

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cli.add_config_arguments(parser, work_dir=False)
     parser.add_argument('checkpoint', help='checkpoint of the student')
     parser.add_argument('--out',
+                        type=cli.folder,
                         metavar='DIR',
                         help='for student.py and student.pth; default, if '
                         'nothing else is wanted: student/ by the checkpoint')

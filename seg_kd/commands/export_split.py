@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cli.add_config_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint of the split network')
     parser.add_argument('--out',
+                        type=cli.folder,
                         required=True,
                         metavar='DIR',
                         help='folder for device.pt2, server.pt2, split.json')

@@ -14,11 +14,14 @@ ROOTS = dict(cityscapes='data/cityscapes',
              voc='data/VOCdevkit/VOC2012',
              camvid='data/camvid',
              synthetic='data/synthetic')
+LARGEST = 8192  # of a drawn image's sides
 
 
 def image_size(text: str) -> tuple[int, int]:
-    width, height = text.lower().split('x')
-    return int(width), int(height)
+    width, height = map(int, text.lower().split('x'))
+    if max(width, height) > LARGEST:
+        raise ValueError
+    return width, height
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                                   formatter_class=cli.ShortHelp)
         if name in ROOTS:
             sub.add_argument('--out',
+                             type=cli.folder,
                              default=ROOTS[name],
                              metavar='DIR',
                              help='where it goes, default %(default)s')
@@ -62,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cli.add_config_arguments(sub)
     sub.add_argument('images', help='folder of images')
     sub.add_argument('--out',
+                     type=cli.folder,
                      required=True,
                      metavar='DIR',
                      help='where the data set goes')

@@ -2,15 +2,19 @@
 
 Every finding is a :class:`UserError` that says what to do.
 """
+import logging
+import os
 import os.path as osp
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
@@ -18,6 +22,7 @@ from PIL import Image
 from seg_kd.datasets.progress import progress
 from seg_kd.datasets.sources import advice
 from seg_kd.datasets.transforms import histogram
+from seg_kd.datasets.unlabelled import SUFFIXES, check_file, files_in
 from seg_kd.errors import UserError
 from seg_kd.registry import class_of, type_name
 
@@ -63,11 +68,17 @@ def check_label(path: str | None,
 
     ``shape`` is ``(H, W)`` of its image.
     """
+    if label.ndim < 2:
+        raise UserError(f'{path}: one pixel wide or high, of which '
+                        'MMSegmentation makes no label map')
     if label.ndim != 2:
         raise UserError(f'{path}: a label map has one channel of class '
                         f'numbers, this has shape {label.shape}: give each '
                         'colour the number of its class, see '
                         'docs/own_data.md')
+    if label.dtype.kind not in 'uib':
+        raise UserError(f'{path}: class numbers are whole numbers, these are '
+                        f'{label.dtype}')
     if label.shape != tuple(shape[:2]):
         raise UserError(f'{path}: size {label.shape[::-1]} differs from the '
                         f"image's {tuple(shape[1::-1])} (width, height)")
@@ -160,19 +171,57 @@ def check_dataset(cfg: dict, full: bool = False) -> dict:
             class_of(cfg, DATASETS) or BaseSegDataset, BaseSegDataset):
         return {}
     dataset, infos = list_files(cfg)
+    is_list = osp.isfile(dataset.ann_file)
+    others = [] if is_list else other_images(dataset)
+    named = f'{len(others)} images there end otherwise, such as ' \
+            f'{osp.basename(others[0])}' if others else ''
     if not infos:
-        is_list = osp.isfile(dataset.ann_file)
         raise UserError(
             f'no image in {dataset.data_prefix["img_path"]}'
-            f'{f" by the list {dataset.ann_file}" if is_list else ""}; see '
-            'img_suffix and data_prefix of the data set')
+            f'{f" by the list {dataset.ann_file}" if is_list else ""}'
+            f'{f" ends in {dataset.img_suffix!r}; {named}" if others else ""};'
+            ' see img_suffix and data_prefix of the data set')
+    if others:
+        _say_once(f'{dataset.data_prefix["img_path"]}: {len(infos)} images '
+                  f'end in {dataset.img_suffix!r}; {named}: they are left out '
+                  '(img_suffix of the data set says which ones count)')
     check_pairs(infos)
+    for info in infos:
+        check_file(info['img_path'])
     check_depth(infos)
     report = dict(images=len(dataset))
     if full:
         report.update(open_files(dataset, infos),
                       classes=dataset.metainfo.get('classes'))
     return report
+
+
+def other_images(dataset: Any) -> list[str]:
+    """Paths of images in its folder that end otherwise than it wants.
+
+    None where it has another way to choose its images than the format.
+
+    Raises:
+        UserError: One is no file.
+    """
+    suffix = dataset.img_suffix
+    folder = dataset.data_prefix.get('img_path')
+    own = type(dataset).load_data_list is not BaseSegDataset.load_data_list
+    if own or not folder or not suffix.startswith('.'):
+        return []
+    labels = dataset.data_prefix.get('seg_map_path')
+    known = [suffix]
+    if labels and osp.realpath(labels).startswith(osp.realpath(folder)):
+        known.append(dataset.seg_map_suffix)  # beside, or below them
+    return [
+        path for path in files_in(folder, SUFFIXES)
+        if not path.endswith(tuple(known))
+    ]
+
+
+@cache
+def _say_once(line: str) -> None:
+    print_log(line, 'current', logging.WARNING)
 
 
 def list_files(cfg: dict) -> tuple[Any, list[dict]]:
@@ -183,6 +232,8 @@ def list_files(cfg: dict) -> tuple[Any, list[dict]]:
             dict(cfg, pipeline=[], serialize_data=False, _scope_='mmseg'))
     except ValueError as error:  # such as of classes and palette
         raise UserError(f'{type_name(cfg)}: {error}') from error
+    except OSError as error:  # such as a link to itself
+        raise UserError(f'{error.filename}: {error.strerror}') from error
     return dataset, [dataset.get_data_info(i) for i in range(len(dataset))]
 
 
@@ -206,13 +257,26 @@ def check_pairs(infos: list[dict]) -> None:
     for what, name in (('image', 'img_path'), ('label', 'seg_map_path')):
         missing = [i for i in infos if name in i and not osp.isfile(i[name])]
         if missing:
-            shown = ', '.join(i[name] for i in missing[:3])
+            shown = ', '.join(i[name] + like(i[name]) for i in missing[:3])
             more = f' and {len(missing) - 3} more' if missing[3:] else ''
             raise UserError(
                 f'{len(missing)} of {len(infos)} images have no '
                 f'{what} file: missing {shown}{more}; an image and '
                 'its label have one name but for img_suffix and '
                 'seg_map_suffix')
+
+
+def like(path: str) -> str:
+    """``' (there is 1.PNG)'``, a file beside that is called nearly so."""
+    folder, name = osp.split(path)
+    stem = osp.splitext(name)[0].lower()
+    if not osp.isdir(folder):
+        return ''
+    near = [
+        other for other in sorted(os.listdir(folder))
+        if osp.splitext(other)[0].lower() == stem and other != name
+    ]
+    return f' (there is {near[0]})' if near else ''
 
 
 def check_depth(infos: list[dict], most: int = 100) -> None:
@@ -256,6 +320,15 @@ def open_files(dataset: BaseSegDataset, infos: list[dict]) -> dict:
     return dict(sizes=sizes, pixels=pixels)
 
 
+def turned(path: str) -> bool:
+    """Whether an image is to be turned or mirrored when it is shown."""
+    try:
+        with Image.open(path) as file:
+            return file.getexif().get(0x112, 1) != 1
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
 def open_pair(info: dict, dataset: BaseSegDataset | None = None) -> tuple:
     """(width, height) of one pair, and its pixels per label value.
 
@@ -277,6 +350,11 @@ def open_pair(info: dict, dataset: BaseSegDataset | None = None) -> tuple:
     except (OSError, SyntaxError, ValueError,
             Image.DecompressionBombError) as error:  # Pillow's, all of them
         raise UserError(f'{path}: {error}') from error
+    if label.shape != image.shape[:2] and turned(info['img_path']):
+        raise UserError(f'{path}: size {label.shape[1::-1]} differs from the '
+                        f"image's {size} (width, height), which its EXIF "
+                        'orientation turns: save the image as it is to be '
+                        'seen, without EXIF')
     if dataset is None:
         check_label(path, label, image.shape)
     else:

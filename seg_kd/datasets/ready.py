@@ -60,10 +60,20 @@ class NamingPipeline(Compose):
                 found = super().__call__(data)
         except UserError:
             raise
-        except Exception:
+        except Exception as error:
             if 'img_path' in files:
                 open_pair(files)  # it says so where they are at fault
+            if isinstance(error, KeyError):
+                raise UserError(
+                    f'{files.get("img_path")}: a transform of the pipeline '
+                    f'misses {error}: are they all there, and in this order, '
+                    'LoadImageFromFile, LoadAnnotations, ..., PackSegInputs?'
+                ) from error
             raise
+        if isinstance(found, dict) and 'img' in found and \
+                'inputs' not in found:
+            raise UserError(f'{files.get("img_path")}: the pipeline does not '
+                            'end with PackSegInputs')
         inputs = found.get('inputs') if isinstance(found, dict) else None
         if isinstance(inputs, Tensor) and inputs.is_floating_point() and \
                 not inputs.isfinite().all():

@@ -216,11 +216,44 @@ def is_there(folder: str) -> bool:
 
 
 def files_in(folder: str, suffixes: tuple[str, ...]) -> list[str]:
-    """Paths of the files with these endings, below a folder too, sorted."""
-    return sorted(
-        os.path.join(where, name)
-        for where, _, names in os.walk(folder, followlinks=True)
-        for name in names if name.lower().endswith(suffixes))
+    """Paths of the files with these endings, below a folder too, sorted.
+
+    Hidden ones do not count, nor what is reached a second time, by a link to
+    a folder above.
+
+    Raises:
+        UserError: A name is not UTF-8, or it is no file.
+    """
+    found: list[str] = []
+    seen = set()
+    for where, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [
+            check_file(os.path.join(where, name)) for name in names
+            if name.lower().endswith(suffixes) and name[0] != '.'
+        ]
+    return sorted(found)
+
+
+def check_file(path: str) -> str:
+    """The path itself.
+
+    Raises:
+        UserError: OpenCV would crash at it, or wait for ever: its name is not
+            UTF-8, or it is a pipe, or a link to nothing.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UserError(f'{os.fsencode(path)!r}: the name of this file is not '
+                        'UTF-8: rename it') from None
+    if not os.path.isfile(path):
+        raise UserError(f'{path} is no file, or a link to none')
+    return path
 
 
 @DATA_SAMPLERS.register_module()

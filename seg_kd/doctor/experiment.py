@@ -24,9 +24,10 @@ from seg_kd.distiller import Distiller
 from seg_kd.doctor.files import Files
 from seg_kd.doctor.finding import Finding
 from seg_kd.engine.evaluate import load_student, plain_hooks
+from seg_kd.engine.needs import check_teacher
 from seg_kd.engine.records import latest_checkpoint
 from seg_kd.engine.settings import check_settings
-from seg_kd.engine.stages import check_teacher, fill_in, stage_configs
+from seg_kd.engine.stages import fill_in, stage_configs
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
 from seg_kd.hooks.distill import hooks_of

@@ -9,12 +9,12 @@ from torch import Tensor
 from seg_kd.doctor.checks.numbers import losses, networks
 from seg_kd.doctor.experiment import Experiment
 from seg_kd.doctor.finding import Finding, green, listed, red, yellow
-from seg_kd.doctor.first_bad import bad_images, bad_weights, finite
 from seg_kd.engine.dumped import parse_dumped
 from seg_kd.engine.hooks import SeedHook
 from seg_kd.errors import UserError
 from seg_kd.hooks.student import StudentHook
 from seg_kd.networks.checkpoint import read_checkpoint
+from seg_kd.networks.finite import bad_images, bad_weights, finite
 
 KEYS = 'config', 'stage', 'iteration', 'culprit', 'batch', 'model'
 

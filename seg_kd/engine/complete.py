@@ -22,7 +22,7 @@ from mmengine.config import Config, ConfigDict
 from seg_kd import shipped
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
-from seg_kd.registry import HOOKS, is_kind, type_name
+from seg_kd.registry import HOOKS, class_of, is_kind, type_name
 
 REFERENCE = 'config:'
 TEACHER = 'teacher'  # the name of the hook that is put before the others
@@ -111,10 +111,14 @@ def known(entries: dict[str, Any]) -> list[str]:
 def change_hooks(hooks: dict[str, Any], changes: dict[str, Any]) -> list:
     """Another hook in the place of one, or settings of it; None: without it.
 
+    Where one of the changes is a hook that trains parts of its own alone,
+    such as KA's translator, the hooks that are not changed and need the
+    student are left out, and so are teachers that only these learn from.
+
     Raises:
         UserError: It is unclear which one is meant.
     """
-    changed = dict(hooks)
+    changed, own = dict(hooks), set()
     for name, change in changes.items():
         key = pick(name, hooks, 'custom_hooks')
         if change is None and key is not None:
@@ -129,7 +133,29 @@ def change_hooks(hooks: dict[str, Any], changes: dict[str, Any]) -> list:
         else:
             changed[key] = ConfigDict(
                 Config._merge_a_into_b(plain(change), hooks[key]))
-    return list(changed.values())
+        own.add(key or name)
+    return list(_needed(changed, own).values())
+
+
+def _needed(hooks: dict[str, Any], own: set[str]) -> dict[str, Any]:
+    """Without what has no part in a stage that needs no student."""
+    learn = {
+        key: class_of(hook, HOOKS)
+        for key, hook in hooks.items() if is_kind(hook, HOOKS, DistillHook)
+    }
+    if all(learn[key].needs_student for key in own & learn.keys()):
+        return hooks
+    out = {
+        key
+        for key, kind in learn.items() if kind.needs_student and key not in own
+    }
+    used = {hooks[key].get('teacher_name') for key in learn.keys() - out}
+    out |= {
+        key
+        for key, hook in hooks.items() if is_kind(hook, HOOKS, TeacherHook)
+        and None not in used and hook.get('name', 'teacher') not in used
+    }
+    return {key: hook for key, hook in hooks.items() if key not in out}
 
 
 # -- references ------------------------------------------------------------
@@ -177,6 +203,14 @@ def look_up(cfg: Config, path: str) -> Any:
     except (KeyError, IndexError, TypeError, ValueError):
         raise UserError(f'{REFERENCE + path!r} stands for a setting that the '
                         'config does not have') from None
+
+
+def look_up_or(cfg: Config, path: str) -> Any:
+    """The setting at a path as :func:`locate` gives it; None without one."""
+    try:
+        return reduce(inner, path.split('.'), cfg._cfg_dict)
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
 
 
 def inner(node: Any, part: str) -> Any:

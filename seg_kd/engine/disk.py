@@ -24,6 +24,7 @@ WRITING = {
     errno.EEXIST: 'is there, and is no folder',
     errno.EISDIR: 'is a folder',
     errno.EIO: 'cannot be read or written: the disk itself fails',
+    errno.ENAMETOOLONG: 'has too long a name',
     errno.ESTALE: 'is on a network disk that has gone',
 }
 

@@ -8,9 +8,9 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS, init_default_scope
 from torch import nn
 
+from seg_kd.engine.needs import check_teacher, require_checkpoint
 from seg_kd.engine.settings import check_settings
-from seg_kd.engine.stages import (check_teacher, require_checkpoint,
-                                  stage_configs)
+from seg_kd.engine.stages import stage_configs
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
 from seg_kd.hooks.distill import hooks_of

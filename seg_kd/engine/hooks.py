@@ -1,15 +1,18 @@
 """Hooks that every run of :class:`~seg_kd.engine.DistillRunner` has."""
 import logging
 import random
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from torch import Tensor
 
+from seg_kd.errors import UserError
 from seg_kd.networks.auto_weight import AutoWeight
-from seg_kd.networks.checkpoint import DISTILL
+from seg_kd.networks.checkpoint import DISTILL, weights
 from seg_kd.networks.unwrap import unwrap_model
 from seg_kd.registry import HOOKS
 
@@ -38,11 +41,14 @@ class SeedHook(Hook):
 class LoadHook(Hook):
     """Fits the ``distill.*`` weights of a ``load_from`` to the model.
 
-    What both have is taken over, so a method goes on with the parts that an
-    earlier stage trained under the same name. What only one has is no error:
-    the checkpoint's is left out, the model's starts afresh, and the log says
-    so in one line. A weight that was measured (:class:`AutoWeight`) belongs
-    to its stage and is measured again.
+    Where the other weights fit in part, a warning says how many do, and which
+    layers do not; where none fits, or one is NaN, the run is refused.
+
+    Of the distillation parts, what both have is taken over, so a method goes
+    on with the parts that an earlier stage trained under the same name. What
+    only one has is no error: the checkpoint's is left out, the model's starts
+    afresh, and the log says so in one line. A weight that was measured
+    (:class:`AutoWeight`) belongs to its stage and is measured again.
     :class:`~seg_kd.engine.DistillRunner` adds this hook by itself.
     """
 
@@ -62,8 +68,64 @@ class LoadHook(Hook):
         kept = {k for k in found & own.keys() if not k.startswith(measured)}
         for key in found - kept:
             del state[key]
+        check_fit(whole, state, runner._load_from)
         state.update({key: own[key] for key in own.keys() - kept})
         report(kept=kept, left_out=found - kept, new=own.keys() - kept)
+
+
+def check_fit(model: Mapping[str, Tensor], state: Mapping[str, Any],
+              path: str) -> None:
+    """Says which weights of a network a checkpoint does not have.
+
+    Args:
+        model: The network's state dict.
+        state: The checkpoint's.
+        path: Of the checkpoint.
+
+    Raises:
+        UserError: It has none of them, or one is not finite.
+    """
+    counter = 'num_batches_tracked'  # which older checkpoints lack
+    own = {
+        key: weight
+        for key, weight in model.items()
+        if not key.startswith(DISTILL) and not key.endswith(counter)
+    }
+    given = weights(dict(state_dict=state))
+    fit = [k for k in own if k in given and given[k].shape == own[k].shape]
+    if own and not fit:
+        first = ', '.join(list(given)[:3]) or 'nothing'
+        raise UserError(
+            f'load_from {path}: none of its {len(given)} tensors fits the '
+            f'model, which begins with {next(iter(own))}; it has {first}: is '
+            'it the checkpoint of another network?')
+    bad = [k for k in fit if not given[k].isfinite().all()]
+    if bad:
+        raise UserError(
+            f'load_from {path}: {len(bad)} weights are NaN or infinite, such '
+            f'as {bad[0]}; take a checkpoint from before the training went '
+            'bad')
+    missing = own.keys() - set(fit)
+    if missing:
+        print_log(
+            f'load_from {path}: {len(fit)} of {len(own)} tensors of the model '
+            f'fit; not those of {", ".join(parts_of(missing, own))}, which '
+            'start afresh', 'current', logging.WARNING)
+
+
+def parts_of(some: Set[str], every: Iterable[str], most: int = 6) -> list[str]:
+    """The largest parts of a model whose names are all among ``some``."""
+    found: list[str] = []
+    for key in every:
+        names = key.split('.')
+        above = ['.'.join(names[:k + 1]) for k in range(len(names))]
+        if key in some and not set(above) & set(found):
+            found.append(
+                next(part for part in above
+                     if all(other in some for other in every
+                            if f'{other}.'.startswith(f'{part}.'))))
+    more = [f'{len(found) - most} more'] if len(found) > most else []
+    return found[:most] + more
 
 
 def report(**parts: Any) -> None:

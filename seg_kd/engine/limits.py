@@ -81,6 +81,10 @@ LIMITS = {
     WORKERS,
     'seed':
     Limit(0, 2**32 - 1, whole=True),
+    'window_size':
+    Limit(1, 10**9, whole=True, texts=('epoch', 'global')),
+    'opencv_num_threads':
+    Limit(-1, 2**16, whole=True),
     'max_keep_ckpts':
     Limit(-1, whole=True),
 }

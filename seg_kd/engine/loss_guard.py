@@ -10,6 +10,7 @@ import torch
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 
+from seg_kd.engine import culprits
 from seg_kd.engine.records import BROKEN, latest_checkpoint
 from seg_kd.errors import UserError
 from seg_kd.networks.checkpoint import write_checkpoint
@@ -18,15 +19,21 @@ from seg_kd.networks.transfer import Fetched, on_gpu
 from seg_kd.networks.unwrap import unwrap_model
 from seg_kd.registry import HOOKS
 
+SKIPPED = 50  # steps on end
+LOWER = ('Lower the learning rate or the weight of the term, or set '
+         'optim_wrapper.clip_grad=dict(max_norm=1.)')
+
 
 @HOOKS.register_module()
 class LossGuardHook(Hook):
     """Stops before bad weights reach a checkpoint: the last one stays good.
 
-    At once where a loss, or a weight that would be saved, is infinite or NaN.
-    Also where the loss has exploded: for ``patience`` iterations on end the
-    sum was more than ``factor`` times its median over the ``window``
-    iterations before them. On a GPU a loss is looked at when the next
+    At once where a loss, a weight or a running statistic of a normalization
+    that would be saved is infinite or NaN. Also where the loss has exploded:
+    for ``patience`` iterations on end the sum was more than ``factor`` times
+    its median over the ``window`` iterations before them. And where float16
+    leaves out one step after the other, 50 on end; one now and then is how
+    the scale of the loss is found. On a GPU a loss is looked at when the next
     iteration has been enqueued, or something is to be validated or saved: so
     the GPU always has work.
 
@@ -56,7 +63,9 @@ class LossGuardHook(Hook):
                             f'{patience}')
         self.factor, self.patience, self.window = factor, patience, window
         self.at = Iteration()  # the one that a stop is about
+        self._skipped = 0  # iterations since the last step of the optimizer
         self._unread: deque[Iteration] = deque()
+        self._handle: Any = None  # where a GradScaler may leave out steps
 
     def before_train(self, runner) -> None:
         """Makes room for copies of all that an iteration changes."""
@@ -70,6 +79,10 @@ class LossGuardHook(Hook):
             k: torch.empty_like(t)
             for k, t in self._now.items()
         } for _ in range(1 + any(map(on_gpu, self._now.values()))))
+        if hasattr(runner.optim_wrapper, 'loss_scaler'):
+            self._skipped = 0
+            self._handle = runner.optim_wrapper.optimizer \
+                .register_step_post_hook(self._stepped)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None):
         self._room.rotate()
@@ -88,6 +101,23 @@ class LossGuardHook(Hook):
         self._check_finite(runner, leave=int(losses.late))
         if self.factor and self.every_n_train_iters(runner, self.patience):
             self._check_growth(runner, outputs)
+        if self._handle is not None:
+            self._skipped += 1
+            counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+            if self._skipped > SKIPPED * counts:
+                self._stop_skipping(runner)
+
+    def _stepped(self, *_: Any) -> None:
+        """GradScaler has called the optimizer: it knows what is finite."""
+        self._skipped = -1  # of this iteration, which is counted next
+
+    def _stop_skipping(self, runner) -> NoReturn:
+        terms = culprits.overflowing(runner, self.at.batch) or ['loss']
+        self._stop(
+            runner, f'no step for {SKIPPED} iterations, as the gradient of '
+            f'{", ".join(terms)} overflows float16, now in the batch',
+            terms[0], 'Lower the weight of the term, or leave float16: '
+            "optim_wrapper.type='BFloat16OptimWrapper' or 'OptimWrapper'")
 
     def _check_finite(self, runner, leave: int = 0) -> None:
         """Of all iterations but the last ones, which may not be there yet."""
@@ -100,15 +130,20 @@ class LossGuardHook(Hook):
             if bad:
                 self.at = iteration
                 terms = [n for n in bad if n != 'loss']
+                wrong, advice = culprits.bad_teacher(
+                    runner, iteration.batch) or ('', LOWER)
                 self._stop(
-                    runner, f'not finite: {", ".join(terms) or "the sum"} in '
-                    'the batch', (terms or bad)[0])
+                    runner, f'not finite: {", ".join(terms) or "the sum"}'
+                    f'{wrong and f", as {wrong},"} in the batch',
+                    (terms or bad)[0], advice)
 
     def before_val(self, runner) -> None:
         self._check_finite(runner)
 
     def after_train(self, runner) -> None:
         self._check_finite(runner)
+        if self._handle is not None:
+            self._handle.remove()
 
     def _check_growth(self, runner, outputs: dict) -> None:
         scalars = runner.message_hub.log_scalars
@@ -138,16 +173,19 @@ class LossGuardHook(Hook):
         if self.at.batch is None:  # not in a training
             return
         self._check_finite(runner)
-        bad = [
-            name for name, finite in finite_parameters(runner.model).items()
-            if not finite
-        ]
+        bad = culprits.bad_weights(runner.model)
         if bad:
+            measured = bad[0].endswith(culprits.STATISTICS)
+            what = 'running statistics' if measured else 'weights'
             self._stop(
-                runner, f'not finite: the weights, such as {bad[0]}, by the '
-                'gradients in the batch', 'loss')
+                runner, f'not finite: the {what}, such as {bad[0]}, by the '
+                f'{"maps" if measured else "gradients"} in the batch', 'loss')
 
-    def _stop(self, runner, what: str, culprit: str) -> NoReturn:
+    def _stop(self,
+              runner,
+              what: str,
+              culprit: str,
+              advice: str = LOWER) -> NoReturn:
         """Saves what ``seg-kd doctor --replay`` takes, and ends the run.
 
         Raises:
@@ -173,10 +211,8 @@ class LossGuardHook(Hook):
         good = f'the last good checkpoint is {last}' if last else \
             'there is no checkpoint yet'
         raise UserError(
-            f'iteration {self.at.number}: {what}{saved}; {good}. Lower the '
-            'learning rate or the weight of the term, or set '
-            'optim_wrapper.clip_grad=dict(max_norm=1.); then start again in '
-            'another --work-dir')
+            f'iteration {self.at.number}: {what}{saved}; {good}. {advice}; '
+            'then start again in another --work-dir')
 
     def _weights(self, model: nn.Module) -> dict[str, Tensor]:
         """The model's as the iteration began with them."""
@@ -219,16 +255,6 @@ def largest(value: Any) -> Any:
 def tensors(model: nn.Module) -> dict[str, Tensor]:
     model = unwrap_model(model)
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
-
-
-def finite_parameters(model: nn.Module) -> dict[str, bool]:
-    """Whether each of them is; it waits once for a GPU."""
-    named = dict(unwrap_model(model).named_parameters())
-    if not named:
-        return {}
-    norms = torch._foreach_norm([p.detach() for p in named.values()])
-    found = torch.stack([n.float() for n in norms]).isfinite().tolist()
-    return dict(zip(named, found))
 
 
 def ignored(model: nn.Module) -> int:

@@ -7,8 +7,8 @@ from typing import Any
 
 import albumentations
 import torch
-from mmengine.registry import (DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS,
-                               LOOPS, METRICS, MODELS, OPTIM_WRAPPERS,
+from mmengine.registry import (DATA_SAMPLERS, DATASETS, EVALUATOR, FUNCTIONS,
+                               HOOKS, LOOPS, METRICS, MODELS, OPTIM_WRAPPERS,
                                OPTIMIZERS, PARAM_SCHEDULERS, TRANSFORMS,
                                VISBACKENDS, VISUALIZERS, WEIGHT_INITIALIZERS,
                                Registry)
@@ -71,6 +71,12 @@ PLAIN = {  # sections of a config that are no class, and what they take
 CLIPS = dict(norm=torch.nn.utils.clip_grad_norm_,
              value=torch.nn.utils.clip_grad_value_)
 FOLDERS = 'img_path', 'img_path2', 'seg_map_path', 'depth_map_path'
+FILLED = ('loss_decode', 'dataset', 'datasets', 'pipeline', 'sampler',
+          'batch_sampler', 'optimizer')  # of which a list is not empty
+TEXTS = 'img_suffix', 'seg_map_suffix', 'ann_file', 'constructor'
+FLAGS = 'cudnn_benchmark', 'enable', 'deterministic', 'diff_rank_seed'
+METHODS = 'fork', 'spawn', 'forkserver'
+SCORES = 'mIoU', 'mDice', 'mFscore'
 MODES = 'whole', 'slide', 'slide_flip'  # that EncoderDecoder tests in
 
 
@@ -80,6 +86,8 @@ def check_typed(path: str,
                 default: str | None = None) -> None:
     """A part of a config that names a class, or a list of such."""
     if isinstance(node, (list, tuple)):
+        if not node and path.rpartition('.')[2] in FILLED:
+            raise wrong(path, 'at least one', node)
         for i, inner in enumerate(node):
             check_typed(f'{path}[{i}]', inner, registry, default)
         return
@@ -95,7 +103,7 @@ def check_typed(path: str,
         registry = EVALUATOR
     found = class_in(registry, kind)
     if found is None:
-        raise UserError(_unknown(path, kind, registry))
+        raise unknown(path, kind, registry)
     kinds = [found]
     limits = SCHEDULE_LIMITS if registry is PARAM_SCHEDULERS else LIMITS
     if isinstance(found, type) and issubclass(found, DistillHook):
@@ -157,8 +165,13 @@ def _value(path: str,
     """One setting; ``parameter`` is what takes it, where that is known."""
     if isinstance(value, str) and value.startswith('stage:'):
         return  # will be a checkpoint
-    if key in limits and not limits[key].allows(value):
-        raise wrong(path, str(limits[key]), value)
+    limit = limits.get(key)
+    if limit is None and limits is TERM_LIMITS and key.endswith('_weight'):
+        limit = Limit()
+    if limit and not limit.allows(value) or key == 'lr' and isinstance(
+            value, (list, tuple)):
+        raise wrong(path, str(limit), value)
+    _named(path, key, value)
     known = parameter is not None and key not in MISANNOTATED
     words = wanted(value, parameter) if known else None
     if words:
@@ -185,6 +198,36 @@ def _value(path: str,
             _value(f'{path}.{name}', str(name), inner, None, limits)
 
 
+def _named(path: str, key: str, value: Any) -> None:
+    """What is known of a setting by its name alone."""
+    if key in TEXTS and not isinstance(value, str) and (value is not None or
+                                                        key == 'constructor'):
+        raise wrong(path, 'a text', value)
+    if key in FLAGS and not isinstance(value, (bool, type(None))):
+        raise wrong(path, 'True or False', value)
+    if key == 'classes' and not isinstance(value,
+                                           (str, list, tuple, type(None))):
+        raise wrong(path, 'a list of names', value)
+    if key == 'mp_start_method' and value not in METHODS:
+        raise wrong(path, f'one of {", ".join(METHODS)}', value)
+    if key == 'iou_metrics':
+        given = value if isinstance(value, (list, tuple)) else [value]
+        if not given or any(name not in SCORES for name in given):
+            raise wrong(path, f'one or more of {", ".join(SCORES)}', value)
+    if key == 'test_cfg' and isinstance(value, dict) and \
+            str(value.get('mode')).startswith('slide'):
+        for name in ('crop_size', 'stride'):
+            if not value.get(name):
+                raise UserError(f'{path} has no {name}, which mode='
+                                f'{value["mode"]!r} needs')
+    if path.endswith('data_preprocessor.size') and isinstance(
+            value, (list, tuple)) and len(value) != 2:
+        raise wrong(path, 'height and width', value)
+    if path.endswith('data_preprocessor.std') and \
+            not Limit(above=True).allows(value):
+        raise wrong(path, 'numbers above 0', value)
+
+
 def _finite(path: str, value: Any) -> None:
     """Raises UserError at a NaN: no setting means one."""
     if isinstance(value, float) and math.isnan(value):
@@ -207,6 +250,10 @@ def check_loader(path: str, node: Any) -> None:
     for key, registry in (('sampler', DATA_SAMPLERS), ('dataset', DATASETS),
                           ('batch_sampler', DATA_SAMPLERS)):
         check_typed(f'{path}.{key}', node.get(key), registry)
+    collate = node.get('collate_fn')
+    if isinstance(collate, dict) and class_in(FUNCTIONS,
+                                              collate.get('type')) is None:
+        raise unknown(f'{path}.collate_fn', collate.get('type'), FUNCTIONS)
     if node.get('unlabelled'):
         check_plain(f'{path}.unlabelled', node['unlabelled'],
                     PLAIN['unlabelled'])
@@ -288,10 +335,12 @@ def wrong(path: str, words: str, value: Any) -> UserError:
     return UserError(f'{path}: {words} is wanted, not {reprlib.repr(value)}')
 
 
-def _unknown(path: str, kind: Any, registry: Registry) -> str:
+def unknown(path: str, kind: Any, registry: Registry) -> UserError:
+    """The error of a ``type`` that the registry does not know."""
     if not isinstance(kind, str):
-        return (f'{path}.type: the name of a class of the registry '
-                f'{registry.name!r} is wanted, not {kind!r}')
-    return (f'{path}.type: unknown {registry.name} {kind!r}'
-            f'{shipped.nearest(kind, names_in(registry.name))}; what you '
-            'wrote yourself must be imported by custom_imports')
+        return UserError(f'{path}.type: the name of a class of the registry '
+                         f'{registry.name!r} is wanted, not {kind!r}')
+    return UserError(
+        f'{path}.type: unknown {registry.name} {kind!r}'
+        f'{shipped.nearest(kind, names_in(registry.name))}; what you '
+        'wrote yourself must be imported by custom_imports')

@@ -39,6 +39,7 @@ from seg_kd.errors import UserError
 from seg_kd.hooks.student import StudentHook
 from seg_kd.networks.checkpoint import replacing
 from seg_kd.networks.classes import check_num_classes
+from seg_kd.networks.taps import resolve
 from seg_kd.networks.unwrap import unwrap_model
 from seg_kd.registry import DATASETS, MODEL_WRAPPERS, RUNNERS, is_kind
 
@@ -91,6 +92,7 @@ class DistillRunner(Runner):
     def build_visualizer(self, visualizer=None):
         if isinstance(visualizer, dict):
             stage = self.cfg.get('stage') or {}
+            visualizer = {'type': 'Visualizer', **visualizer}
             visualizer = filled_in(visualizer, self.work_dir,
                                    stage.get('name', ''))
         return super().build_visualizer(visualizer)
@@ -130,7 +132,8 @@ class DistillRunner(Runner):
                      ProgressHook(), ValidationHook(), self.student_hook):
             if not any(type(other) is type(hook) for other in self.hooks):
                 self.register_hook(hook)
-        self.call_hook('before_wrap_model')
+        with advised():
+            self.call_hook('before_wrap_model')
         self.model = self.wrap_model(self.cfg.get('model_wrapper_cfg'),
                                      self.model)
         self.call_hook('after_wrap_model')
@@ -191,6 +194,8 @@ class DistillRunner(Runner):
     def build_model(self, model):
         model = super().build_model(model)
         mend_class_weights(model)
+        for layer in self.cfg.get('activation_checkpointing') or []:
+            resolve(model, layer)
         on_gpu.ready(model, get_device())
         return model
 
@@ -203,6 +208,16 @@ class DistillRunner(Runner):
                 return super().train()
         finally:
             self._end_workers()
+
+    def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
+        """As the base class does; a name that no model zoo has is said."""
+        try:
+            return super().load_checkpoint(filename, *args, **kwargs)
+        except KeyError as error:
+            if '://' not in filename:
+                raise
+            raise UserError(f'{filename}: no such weights are known: '
+                            f'{error}') from error
 
     def test(self):
         try:

@@ -7,18 +7,21 @@ name (:mod:`seg_kd.engine.limits`). What is not certain to be wrong passes.
 """
 import inspect
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import (HOOKS, LOG_PROCESSORS, LOOPS, METRICS, MODELS,
-                               OPTIM_WRAPPERS, PARAM_SCHEDULERS, TRANSFORMS,
-                               VISUALIZERS, init_default_scope)
+from mmengine.registry import (HOOKS, LOG_PROCESSORS, LOOPS, METRICS,
+                               MODEL_WRAPPERS, MODELS, OPTIM_WRAPPERS,
+                               PARAM_SCHEDULERS, TRANSFORMS, VISUALIZERS,
+                               init_default_scope)
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from seg_kd import shipped
+from seg_kd.engine.complete import replaced
 from seg_kd.engine.parts import (PLAIN, check_loader, check_loop, check_plain,
-                                 check_typed, wrong)
+                                 check_typed, unknown, wrong)
 from seg_kd.errors import UserError
 from seg_kd.registry import class_in, type_name
 
@@ -39,6 +42,9 @@ TOP = {
 # Hooks that a run has unless its config says None.
 MMENGINES = ('runtime_info', 'timer', 'sampler_seed', 'logger',
              'param_scheduler', 'checkpoint')
+TOO_LATE = dict(launcher='use --launcher',
+                custom_imports='put it into the config file')
+TOGETHER = 'dataloader', 'cfg', 'evaluator'
 DICTS = ('model', 'train_cfg', 'val_cfg', 'test_cfg', 'train_dataloader',
          'val_dataloader', 'test_dataloader', 'optim_wrapper', 'default_hooks',
          'randomness', 'env_cfg', 'auto_scale_lr', 'log_processor', 'teacher',
@@ -69,6 +75,29 @@ def check_settings(stages: Iterable[tuple[str, Config]]) -> None:
             raise UserError(f'{where}{error}') from error
 
 
+def check_references(stages: Iterable[tuple[str, Config]]) -> None:
+    """Raises UserError where ``'stage:NAME'`` is none before its stage.
+
+    Args:
+        stages: Name and complete config of each, all of them, in order.
+    """
+    earlier: list[str] = []
+
+    def known(stage: str) -> str:
+        if stage not in earlier:
+            raise UserError(f"'stage:{stage}' names no stage before this one"
+                            f'{shipped.nearest(stage, earlier)}')
+        return f'stage:{stage}'
+
+    for name, cfg in stages:
+        try:
+            replaced(cfg._cfg_dict, 'stage:', known)
+        except UserError as error:
+            where = f'stage {name!r}: ' if name else ''
+            raise UserError(f'{where}{error}') from error
+        earlier.append(name)
+
+
 def _check(cfg: Values) -> None:
     _check_top(cfg)
     scope = cfg.get('default_scope') or 'mmseg'
@@ -83,8 +112,21 @@ def _check(cfg: Values) -> None:
         check_loader(f'{kind}_dataloader', cfg.get(f'{kind}_dataloader'))
         check_loop(f'{kind}_cfg', cfg.get(f'{kind}_cfg'))
         check_typed(f'{kind}_evaluator', cfg.get(f'{kind}_evaluator'), METRICS)
+    for kind in ('val', 'test'):
+        there = {f'{kind}_{k}': cfg.get(f'{kind}_{k}') for k in TOGETHER}
+        without = [key for key, value in there.items() if value is None]
+        if 0 < len(without) < len(there):
+            raise UserError(f'{", ".join(there)} go together: all of them, or '
+                            f'none; {" and ".join(without)} is missing')
     check_typed('optim_wrapper', cfg.get('optim_wrapper'), OPTIM_WRAPPERS,
                 'OptimWrapper')
+    wrapper = (cfg.get('model_wrapper_cfg') or {}).get('type')
+    if wrapper and class_in(MODEL_WRAPPERS, wrapper) is None:
+        raise unknown('model_wrapper_cfg', wrapper, MODEL_WRAPPERS)
+    scaled = cfg.get('auto_scale_lr') or {}
+    if scaled.get('enable') and not scaled.get('base_batch_size'):
+        raise UserError('auto_scale_lr needs base_batch_size, the batch for '
+                        'which the learning rate is meant')
     check_typed('param_scheduler', cfg.get('param_scheduler'),
                 PARAM_SCHEDULERS)
     for name, hook in (cfg.get('default_hooks') or {}).items():
@@ -132,6 +174,9 @@ def _check_top(cfg: Values) -> None:
             if near:
                 raise UserError(f'the config sets {key!r}, which nobody '
                                 f'reads; did you mean {near}?')
+        if key == 'compile' and not isinstance(value,
+                                               (bool, dict, type(None))):
+            raise wrong(key, 'True, False or a dict', value)
         if key in BOOLS and not isinstance(value, (bool, type(None))):
             raise wrong(key, 'True or False', value)
         if key in TEXTS and not isinstance(value, (str, type(None))):
@@ -153,6 +198,9 @@ def check_launcher(name: str) -> str:
 def check_option(cfg: Values, key: str) -> None:
     """Raises UserError where an option would be a key that nobody reads."""
     top, *inner = key.split('.')
+    if top in TOO_LATE:
+        raise UserError(f'{top} is set too late on the command line: '
+                        f'{TOO_LATE[top]}')
     if top in cfg or top in TOP:
         return
     there = [
@@ -175,11 +223,26 @@ def _paths(node: Any, above: str = '') -> list[str]:
 
 
 def _check_saves(cfg: Values) -> None:
-    """Raises UserError where a run of iterations would count its epochs."""
+    """Raises UserError where a run would save nothing that it can go on from.
+    """
     hook = (cfg.get('default_hooks') or {}).get('checkpoint')
     loop = cfg.get('train_cfg')
     if not isinstance(hook, dict) or not isinstance(loop, dict):
         return
+    where = 'default_hooks.checkpoint.'
+    for key, low in (('interval', 1), ('max_keep_ckpts', 2)):
+        value = hook.get(key, -1)
+        if isinstance(value, int) and value != -1 and value < 1:
+            raise wrong(where + key, f'a whole number from {low} on, or -1,',
+                        value)
+    name = hook.get('filename_tmpl')
+    if name and not re.fullmatch(r'(iter|epoch)_\{\}\.pth', name):
+        raise wrong(
+            f'{where}filename_tmpl', "'iter_{}.pth' or "
+            "'epoch_{}.pth', by which a run finds them again,", name)
+    folder = hook.get('out_dir')
+    if folder and '://' not in folder and os.path.isfile(folder):
+        raise UserError(f'{where}out_dir: {folder} is a file, not a folder')
     kind = loop.get('type') or ('' if loop.get('by_epoch', True) else
                                 'IterBasedTrainLoop')  # yapf: disable
     counts = class_in(LOOPS, kind) if kind else None

@@ -6,7 +6,9 @@ changes to the rest of the config. In a stage
 - ``'stage:NAME'`` stands for the last checkpoint of an earlier one;
 - ``custom_hooks = dict(KAHook=dict(type='TranslatorHook'))`` puts another hook
   in the place of the one of that type or name, without ``type`` it changes
-  settings of it, and None leaves it out; a list replaces all hooks;
+  settings of it, and None leaves it out; a list replaces all hooks; where one
+  of the changes trains parts of its own alone, as a translator, the hooks that
+  need the student and are not changed are left out;
 - ``task=False``: the student learns from the teacher alone. All losses of its
   heads have weight 0, and what lies above its tapped maps stays as it is;
 - ``train_cfg=dict(max_iters=0.1)`` is a tenth of the config's own iterations.
@@ -28,19 +30,18 @@ from mmengine.dist import barrier
 from mmengine.registry import RUNNERS, init_default_scope
 
 from seg_kd import shipped
-from seg_kd.datasets import check_files
 from seg_kd.engine import disk, lock, lost_workers, processes, provenance
 from seg_kd.engine.complete import (apply_changes, change_hooks,
                                     complete_hooks, named_hooks, plain,
                                     replaced, resolve)
 from seg_kd.engine.ending import EndingHook
+from seg_kd.engine.needs import check_ahead, check_stage
 from seg_kd.engine.records import (checkpoints, latest_checkpoint,
                                    newest_whole, noted_checkpoint, read_record,
                                    weight_files, write_record)
-from seg_kd.engine.settings import check_settings, check_shape
+from seg_kd.engine.settings import (check_references, check_settings,
+                                    check_shape)
 from seg_kd.errors import UserError
-from seg_kd.hooks import TeacherHook
-from seg_kd.hooks.distill import hooks_of
 from seg_kd.networks.unwrap import unwrap_model
 
 _RUNS = itertools.count()
@@ -70,10 +71,11 @@ def run_stages(cfg: Config, work_dir: str, resume: bool = False) -> None:
     """
     stages = list(stage_configs(cfg))
     check_settings(stages)  # of all, before anything is written
+    check_references(stages)
     processes.join(cfg.get('launcher') or 'none', cfg.get('env_cfg') or {})
     ending = EndingHook()
-    with disk.explained(work_dir), processes.reported(), \
-            lock.owned(work_dir), ending.listening():
+    with ending.listening(), disk.explained(work_dir), \
+            processes.reported(), lock.owned(work_dir):
         _run_stages(cfg, stages, work_dir, resume, ending)
 
 
@@ -99,6 +101,8 @@ def _run_stages(cfg: Config, stages: list[tuple[str, Config]], work_dir: str,
         if not processes.on_main(
                 partial(_finished, folder, record, resume,
                         _decisive(stage_cfg))):
+            for name_and_cfg in stages[number:]:
+                check_ahead(*name_and_cfg)
             _train(stage_cfg, folder, record, resume, ending)
         if stage:
             done[stage] = latest_checkpoint(folder)
@@ -209,34 +213,6 @@ def _without_task(cfg: Config) -> None:
             losses = (head or {}).get('loss_decode') or []
             for loss in losses if isinstance(losses, list) else [losses]:
                 loss['loss_weight'] = 0.
-
-
-def require_checkpoint(path: str, hint: str = '') -> None:
-    """Raises UserError where a file of weights is missing.
-
-    It says which others are there; what has a scheme is not looked for.
-    """
-    if '://' in path or os.path.exists(path):
-        return
-    folder = os.path.dirname(path) or '.'
-    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    there = [name for name in names if name.endswith('.pth')]
-    found = f'; {folder} has {", ".join(there)}' if there else ''
-    raise UserError(f'{path} does not exist{found}{hint}')
-
-
-def check_teacher(cfg: Config | dict) -> None:
-    """Raises UserError where the teacher's weights have to be trained yet."""
-    for hook in hooks_of(cfg, TeacherHook):
-        hint, model = '', hook.get('model')
-        if isinstance(model, str) and not model.startswith('mmseg::'):
-            name = model.removeprefix(shipped.SCOPE)
-            if name != model:
-                name = shipped.stem(name)
-            fold = f' --fold {cfg["fold"]}' if cfg.get('fold') else ''
-            hint = f'; train the teacher first: seg-kd train {name}{fold}'
-        if hook.get('checkpoint'):
-            require_checkpoint(hook['checkpoint'], hint)
 
 
 def fill_in(cfg: Config,
@@ -361,14 +337,7 @@ def _train(cfg: Config, folder: str, record: dict[str, Any], resume: bool,
     if cfg.get('visualizer'):  # one instance a stage: each has its own folder
         cfg.visualizer.pop('name', None)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    for part in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
-        if not cfg.get(part):
-            raise UserError(f'{cfg.filename} has no {part}: there is nothing '
-                            'to train')
-    for loader in (cfg.train_dataloader, cfg.get('val_dataloader')):
-        if loader:  # before a teacher is fetched for nothing
-            check_files(loader.dataset)
-    check_teacher(cfg)
+    check_stage(cfg)
     record['made_of'] = processes.on_main(lambda: _made_of(cfg, folder))
     goes_on = processes.on_main(lambda: resume and bool(checkpoints(folder)))
     if goes_on:

@@ -3,6 +3,7 @@ from typing import Any
 
 import torch
 
+from seg_kd.datasets import WithUnlabelled
 from seg_kd.distiller import Term
 from seg_kd.errors import UserError
 from seg_kd.hooks.distill import DistillHook
@@ -44,7 +45,8 @@ class CRDHook(DistillHook):
 
     With ``instances='image'`` the loss keeps a vector of every image of the
     training data. They are counted here, and known by their path: an image
-    that a data set repeats, or that two data sets share, is one image. So the
+    that a data set repeats, or that two data sets share, is one image; those
+    without labels (``unlabelled=`` of the loader) count, too. So the
     pipeline must end with ``PackSegInputs``, which keeps ``img_path``.
 
     Args:
@@ -67,7 +69,8 @@ def image_paths(dataset: Any) -> list[str]:
     """
     if hasattr(dataset, 'datasets'):  # ConcatDataset
         return [path for d in dataset.datasets for path in image_paths(d)]
-    if hasattr(dataset, 'dataset'):  # RepeatDataset, SeededDataset
+    if hasattr(dataset, 'dataset') and not isinstance(
+            dataset, WithUnlabelled):  # RepeatDataset, SeededDataset
         return image_paths(dataset.dataset)
     if not hasattr(dataset, 'get_data_info'):
         raise UserError(

@@ -52,6 +52,14 @@ class StudentHook(Hook):
         check_hooks(teachers, hooks)
         if not hooks:
             return
+        alone = [h for h in hooks if not h.needs_student]
+        needing = [h for h in hooks if h.needs_student]
+        if alone and needing:
+            raise UserError(
+                f'{type(needing[0]).__name__} needs the student, which the '
+                f'stage of {type(alone[0]).__name__} does without: leave it '
+                f'out there, custom_hooks=dict({type(needing[0]).__name__}='
+                'None)')
         for hook in hooks:
             hook.prepare(runner)
         student = runner.model.to(get_device())
@@ -66,7 +74,7 @@ class StudentHook(Hook):
         self._describe(teachers, image)
         for hook in teachers:
             hook.make_faster(image)
-        if not all(hook.needs_student for hook in hooks):
+        if alone:
             runner.model = NoStudent(student.data_preprocessor)
         runner.model.distill = self.distiller.parts
 
@@ -176,10 +184,13 @@ def check_hooks(teachers: Sequence[TeacherHook],
                         'custom_hooks, or remove the teacher')
 
 
-def dry_image(student: nn.Module) -> Tensor:
+def dry_image(student: nn.Module, device: str | None = None) -> Tensor:
     """One grey image of the size that training uses, else 512 x 512."""
     size = getattr(student.data_preprocessor, 'size', None) or (512, 512)
-    return torch.zeros(1, image_channels(student), *size, device=get_device())
+    return torch.zeros(1,
+                       image_channels(student),
+                       *size,
+                       device=device or get_device())
 
 
 def stack_labels(samples: Sequence,

@@ -93,7 +93,28 @@ def _read(file: str | BinaryIO, path: str, trust: bool,
     if not isinstance(state, dict):
         raise UserError(f'checkpoint {path}: its state_dict is a '
                         f'{type(state).__name__}, not weights by name')
+    if not trust:
+        _check_content(checkpoint, path)
     return checkpoint
+
+
+def _check_content(checkpoint: dict[str, Any], path: str) -> None:
+    """Raises UserError at what no training saves, and nobody could load."""
+    meta = checkpoint.get('meta')
+    if not isinstance(meta, (dict, torch.Tensor, type(None))):
+        raise UserError(f'checkpoint {path}: its meta is a '
+                        f'{type(meta).__name__}, not a dict')
+    for name, weight in checkpoint.get('state_dict', checkpoint).items():
+        if not isinstance(name, str):
+            raise UserError(f'checkpoint {path}: its weights have no names, '
+                            f'but {name!r}')
+        if isinstance(weight, torch.Tensor) and (weight.layout != torch.strided
+                                                 or weight.is_meta
+                                                 or weight.is_complex()
+                                                 or weight.is_quantized):
+            raise UserError(f'checkpoint {path}: {name} is no plain tensor of '
+                            'numbers (sparse, complex, quantized, or without '
+                            'memory): no network here takes it')
 
 
 def _check_sums(file: str | BinaryIO, path: str) -> None:
@@ -311,7 +332,7 @@ def load_weights(model: nn.Module, checkpoint: dict[str, Any],
             f'{source} does not fit {type(model).__name__}: '
             f'{len(missing)} of {len(own)} weights are missing'
             f'{_listed(missing)}; {len(shapes)} have another shape'
-            f'{_listed(shapes)}; give the checkpoint of this very model')
+            f'{_listed(shapes, 4)}; give the checkpoint of this very model')
     bad = [k for k in own if k in state and not state[k].isfinite().all()]
     if bad:
         raise UserError(f'{source}: {len(bad)} weights are NaN or infinite'

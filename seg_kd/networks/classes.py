@@ -9,9 +9,11 @@ from seg_kd.errors import UserError
 
 def class_names(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
     """Classes that the checkpoint was trained on, if it says so."""
-    meta = checkpoint.get('meta', {})
-    names = meta.get('dataset_meta', {}).get('classes', meta.get('CLASSES'))
-    return None if names is None else tuple(names)
+    meta = checkpoint.get('meta') or {}
+    data = meta.get('dataset_meta')
+    names = data.get('classes') if isinstance(data, dict) else None
+    names = meta.get('CLASSES') if names is None else names
+    return tuple(names) if isinstance(names, (list, tuple)) else None
 
 
 def check_class_names(trained_on: Sequence[str] | None, data: Sequence[str],

@@ -42,8 +42,9 @@ def image_channels(network: nn.Module) -> int:
 
     As its pre-processing says, or else its first convolution.
     """
-    mean, _, _ = normalization(getattr(network, 'data_preprocessor', None))
-    if len(mean) > 1:
-        return len(mean)
+    preprocessor = getattr(network, 'data_preprocessor', None)
+    if getattr(preprocessor, '_enable_normalize', False) and \
+            len(preprocessor.mean) > 1:
+        return len(preprocessor.mean)
     convs = (m for m in network.modules() if isinstance(m, nn.Conv2d))
     return next((conv.in_channels for conv in convs), 3)

@@ -72,6 +72,8 @@ def select(output: Any, path: str) -> Tensor:
     if isinstance(output, (tuple, list)):
         if index is None and len(output) == 1:
             index = 0
+        if not output:
+            raise UserError(f'layer {name!r} {verb} no map at all')
         if index is None or not -len(output) <= index < len(output):
             raise UserError(f'layer {name!r} {verb} {len(output)} maps: '
                             f'{path!r} must be one of {name}[0]{tail} to '

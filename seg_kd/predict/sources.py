@@ -6,7 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from seg_kd.datasets.unlabelled import SUFFIXES, files_in
+from seg_kd.datasets.unlabelled import SUFFIXES, check_file, files_in
 from seg_kd.errors import UserError
 
 VIDEOS = '.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg'
@@ -55,7 +55,8 @@ def _of(path: str) -> Iterator[Source]:
         raise UserError(f'{path} is neither an image nor a video; they end in '
                         f'{", ".join(known)}')
     else:
-        yield Source(path, os.path.splitext(os.path.basename(path))[0])
+        yield Source(check_file(path),
+                     os.path.splitext(os.path.basename(path))[0])
 
 
 def read_image(path: str) -> np.ndarray | None:

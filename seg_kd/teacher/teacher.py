@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from seg_kd.errors import UserError
+from seg_kd.networks.finite import FirstBad, finite
 from seg_kd.networks.taps import Taps, parse
-from seg_kd.teacher.precision import CastWeights
+from seg_kd.teacher.precision import CastWeights, Precision
 from seg_kd.teacher.side_stream import SideStream
 from seg_kd.teacher.task_gradients import TaskGradients
 
@@ -163,6 +164,45 @@ class Teacher:
     def maps(self, images: Tensor) -> Maps:
         """The tapped maps alone, without cache and stream."""
         return self._run(images, None, gradients=False)[0]
+
+    @torch.no_grad()
+    def not_finite(self, images: Tensor) -> tuple[str, str] | None:
+        """Where a map of these images becomes NaN or infinite, if one does.
+
+        Without cache and stream. It waits for a GPU, often.
+
+        Returns:
+            What is wrong, with the first such layer, and what to do.
+        """
+        where = self._first_bad(images)
+        if where is None:
+            return None
+        precision = self.precision
+        self.precision = Precision('float32')
+        try:
+            always = self._first_bad(images)
+        finally:
+            self.precision = precision
+        if always is None:
+            return (f'the teacher overflows in {where}, in mixed precision '
+                    'and not in float32',
+                    "Set precision='float32' in TeacherHook, or 'bfloat16'")
+        return (f'the teacher is not finite from {always} on, in float32 too',
+                f'It is the teacher, not the student: see {self.source} '
+                '(seg-kd doctor looks at its weights), or take another '
+                'checkpoint=')
+
+    def _first_bad(self, images: Tensor) -> str | None:
+        """The first layer that is not finite where a tapped map is not."""
+        # hooks of the taps come after those that look
+        with self.taps.detached(), \
+                torch.compiler.set_stance('force_eager'), \
+                FirstBad().watching(teacher=self.network) as first:
+            maps = self._run(images, None, gradients=False)[0]
+        bad = [path for path, kept in maps.items() if not finite(kept)]
+        if not bad:
+            return None
+        return (first.layer or f'teacher {bad[0]}').removeprefix('teacher ')
 
     def _run(self,
              images: Tensor,

@@ -4,7 +4,8 @@ A training runs in a child process, forked from one that has imported all: a
 child costs a second, and a kill is a kill. In it every rename, unlink and
 write of a file of the run is counted, and so is every iteration, of training
 and of validation, and every map that the teacher's cache stores. A
-:class:`Kill` sends a signal at one of these events, before or after it.
+:class:`Kill` sends a signal at one of these events, before or after it, or
+when so many seconds have passed.
 """
 import builtins
 import gc
@@ -13,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -36,6 +38,7 @@ from seg_kd.teacher.cache import map_store
 
 # Numbers of the log that depend on the machine.
 CLOCK = 'time', 'data_time', 'eta', 'data_share', 'memory'
+ALL = -1  # the signal goes to all ranks, as that of SLURM
 
 
 @dataclass
@@ -43,15 +46,18 @@ class Kill:
     """A signal at an event, or an error of the disk.
 
     Args:
-        number: Of the event, counted from 0; or its name, for the first.
+        number: Of the event, counted from 0; or its name, for the first;
+            None where it is a time that counts.
         how: The signal; an error's number, negative, such as -errno.ENOSPC.
         after: After it, or in the midst of it, rather than before.
-        rank: Whose event it is, and who gets the signal.
+        rank: Whose event it is, and who gets the signal; :data:`ALL`.
+        seconds: From the start.
     """
-    number: int | str
+    number: int | str | None = None
     how: int = signal.SIGKILL
     after: bool = False
     rank: int = 0
+    seconds: float | None = None
 
 
 @dataclass
@@ -110,6 +116,10 @@ class Events:
 
     def tap(self) -> None:
         """From here on, in this process."""
+        if self.kill is not None and self.kill.seconds is not None:
+            clock = threading.Timer(self.kill.seconds, self._strike)
+            clock.daemon = True
+            clock.start()
         for call in ('replace', 'rename', 'remove', 'unlink', 'link'):
             self._tap(os, call, lambda p, *_: self._mine(p))
         self._tap(builtins,
@@ -174,9 +184,10 @@ def train(config: Config,
     for rank in range(ranks):
         child = os.fork()
         if child == 0:
-            _child(config, folder, resume,
-                   kill if kill is not None and kill.rank == rank else None,
-                   rank, ranks, port, before)
+            _child(
+                config, folder, resume, kill
+                if kill is not None and kill.rank in (rank, ALL) else None,
+                rank, ranks, port, before)
         children[rank] = child
     ends: dict[int, End] = {}
     while len(ends) < ranks:

@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from seg_kd.analysis import controls
 from seg_kd.analysis.comparison import ALONE, Comparison
-from seg_kd.engine.stages import check_teacher
+from seg_kd.engine.needs import check_teacher
 from seg_kd.errors import UserError
 from seg_kd.hooks.softened import soften
 from seg_kd.networks.checkpoint import read_checkpoint

@@ -151,3 +151,18 @@ def test_two_processes_share_both_kinds(config, tmp_path):
     assert sorted(labelled[:6]) == sorted(labelled[6:]) == list(range(6))
     others = [i for i in drawn if i >= 6]
     assert sorted(others[:5]) == sorted(others[5:10]) == list(range(6, 11))
+
+
+def test_crd_counts_images_without_labels(config):
+    """Each has a vector of its own, which its draws write."""
+    config.train_cfg.max_iters = 2
+    config.custom_hooks[1:] = [
+        dict(type='CRDHook', instances='image', k=32, **TAPS)
+    ]
+    runner = build_runner(config)
+    bank = runner.model.distill.crd.contrast.student
+    before = bank.clone()
+    assert len(bank) == 6 + 5
+    runner.train()
+    written = (bank != before).any(1)
+    assert written[:6].any() and written[6:].any()

@@ -19,9 +19,9 @@ from seg_kd.datasets import with_workers
 from seg_kd.distiller import Term
 from seg_kd.doctor.experiment import Experiment, built_optimizer, copied
 from seg_kd.doctor.finding import Finding, check, green, red, yellow
-from seg_kd.doctor.first_bad import bad_weights, tensors
 from seg_kd.hooks import TeacherHook
 from seg_kd.hooks.distill import hooks_of
+from seg_kd.networks.finite import bad_weights, tensors
 from seg_kd.networks.unwrap import unwrap_model
 from seg_kd.teacher.cache.cache import cache_size
 from seg_kd.teacher.cache.replay import NotExact

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from seg_kd.doctor.experiment import Experiment, Missing, copied
 from seg_kd.doctor.finding import Finding, check, green, listed, red
-from seg_kd.doctor.first_bad import (FirstBad, bad_images, bad_weights, finite,
-                                     tensors)
+from seg_kd.networks.finite import (FirstBad, bad_images, bad_weights, finite,
+                                    tensors)
 
 
 @check

@@ -41,11 +41,20 @@ class TeacherCache:
         strides: By layer path.
         store: Where the maps are kept.
         dtype: What they are rounded to.
+        explain: Of an image whose maps are not finite: what is wrong, and
+            what to do.
     """
 
-    def __init__(self, forward: Forward, image: Callable[[int], Tensor],
-                 strides: dict[str, int], store: MapStore,
-                 dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        forward: Forward,
+        image: Callable[[int], Tensor],
+        strides: dict[str, int],
+        store: MapStore,
+        dtype: torch.dtype,
+        explain: Callable[[Tensor], tuple[str, str] | None] = lambda _: None
+    ) -> None:
+        self.explain = explain
         self.forward, self.image, self.strides = forward, image, strides
         self.store, self.dtype = store, dtype
 
@@ -70,9 +79,16 @@ class TeacherCache:
         """
         if index in self.store:
             return self.store.read(index)
+        image = self.image(index)
+        found = self.forward(image)
+        if not all(kept.isfinite().all() for kept in found.values()):
+            wrong, advice = self.explain(image) or ('its maps are not finite',
+                                                    'See seg-kd doctor')
+            raise UserError(f'image {index} of the training data: {wrong}. '
+                            f'{advice}')
         made = {
             path: self._rounded(path, kept[0])
-            for path, kept in self.forward(self.image(index)).items()
+            for path, kept in found.items()
         }
         self.store.write(index, made)
         return made
@@ -142,7 +158,8 @@ def build(teacher: Teacher, runner, identity: Sequence[str],
                                     'teacher_cache')
     store = MapStore(os.path.join(folder, name), shapes, len(dataset), max_gib,
                      kind)
-    return TeacherCache(teacher.maps, images, found, store, kind)
+    return TeacherCache(teacher.maps, images, found, store, kind,
+                        teacher.not_finite)
 
 
 def plan(
