@@ -1,6 +1,6 @@
-# As camvid_by_recording.py here, without 0006R0, where one image in eight of
-# the other two recordings has a label: 46 of 367. To each batch come as many of
-# all of them without labels.
+# As camvid_by_recording.py here, without 0006R0; of the other two recordings
+# one image in eight has a label, 46 of 367. To each batch come as many of all
+# of them without labels.
 _base_ = './camvid_by_recording.py'
 
 train_dataloader = dict(
