@@ -75,8 +75,8 @@ class MeterHook(Hook):
                  tensors=alive(torch.Tensor),
                  log=max(len(h.data[0]) for h in logs),
                  files=len(files),
-                 checkpoint=max((f.stat().st_size for f in files), default=0) /
-                 MIB))
+                 checkpoint=max(
+                     (f.stat().st_size for f in files), default=0) / MIB))
         self.times.clear()
 
 
@@ -118,17 +118,15 @@ def test_nothing_grows(watched, tmp_path, monkeypatch):
 def left() -> dict:
     """What a training could leave behind."""
     kinds = MMLogger, MessageHub, Visualizer
-    return dict(handles=handles(),
-                threads=threading.active_count(),
-                tasks=len(os.listdir('/proc/self/task')),
-                processes=multiprocessing.active_children(),
-                instances=[len(kind._instance_dict) for kind in kinds],
-                signals=[
-                    signal.getsignal(s)
-                    for s in (signal.SIGTERM, signal.SIGINT)
-                ],
-                modules=alive(nn.Module),
-                tensors=alive(torch.Tensor))
+    return dict(
+        handles=handles(),
+        threads=threading.active_count(),
+        tasks=len(os.listdir('/proc/self/task')),
+        processes=multiprocessing.active_children(),
+        instances=[len(kind._instance_dict) for kind in kinds],
+        signals=[signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)],
+        modules=alive(nn.Module),
+        tensors=alive(torch.Tensor))
 
 
 def test_a_second_training_in_one_process(ka_config, tmp_path):

@@ -29,8 +29,7 @@ from mmengine.registry import RUNNERS, init_default_scope
 
 from seg_kd import shipped
 from seg_kd.datasets import check_files
-from seg_kd.engine import (disk, lock, log, lost_workers, processes,
-                           provenance)
+from seg_kd.engine import disk, lock, log, lost_workers, processes, provenance
 from seg_kd.engine.complete import (apply_changes, change_hooks,
                                     complete_hooks, named_hooks, plain,
                                     replaced, resolve)

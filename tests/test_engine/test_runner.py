@@ -283,8 +283,9 @@ def test_rates_of_the_distillation_parts(ka_config):
 
 
 def test_a_rate_that_the_config_names_counts_before_the_terms_own():
-    terms = SimpleNamespace(name='ka', lr_mult=10.), SimpleNamespace(
-        name='kd', lr_mult=5.)
+    terms = SimpleNamespace(name='ka',
+                            lr_mult=10.), SimpleNamespace(name='kd',
+                                                          lr_mult=5.)
     given = {'distill.ka.': dict(lr_mult=2.)}
     wrapper = with_rates(dict(paramwise_cfg=dict(custom_keys=given)),
                          SimpleNamespace(terms=terms))
