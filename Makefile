@@ -81,8 +81,10 @@ $(TOOLS)/.ready: Makefile
 
 # Known flaws of what the locks name. Asks a service on the network.
 audit: $(TOOLS)/.ready
-	@$(TOOLS)/bin/pip-audit --disable-pip --no-deps --progress-spinner off \
-		--requirement requirements.lock --requirement torch.lock
+	@$(TOOLS)/bin/pip-audit --strict --disable-pip --progress-spinner off \
+		--requirement requirements.lock
+	@$(TOOLS)/bin/pip-audit --strict --disable-pip --progress-spinner off \
+		--no-deps --requirement torch.lock
 
 # The hashes of all files of the versions in the lock, whatever the machine.
 lock: $(TOOLS)/.ready

@@ -1,6 +1,6 @@
 """Breaks a copy of the code, break by break, and sees whether tests notice.
 
-    python tests/mutations/run.py [--only TEXT] [--jobs N]
+    python tests/mutations/run.py [--only PATTERN] [--jobs N]
 
 This process imports the libraries and nothing of ours. For each break it
 forks a child, which imports our code from a copy of the tree and runs the
@@ -47,10 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--only',
                         default='',
-                        help='breaks with this text in their line')
+                        help='breaks whose line has this pattern')
     parser.add_argument('--jobs', type=int, default=1, help='at a time')
     options = parser.parse_args(arguments)
-    breaks = [one for one in read() if options.only in f'{one.place} {one}']
+    breaks = [
+        one for one in read() if re.search(options.only, f'{one.place} {one}')
+    ]
     if not breaks:
         parser.error(f'no break has {options.only!r} in its line')
     begun = time.monotonic()

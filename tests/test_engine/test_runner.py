@@ -107,6 +107,8 @@ def test_teacher_is_frozen_and_runs_once(ka_config, tmp_path):
     owned = {id(p) for p in source.network.parameters()}
     groups = runner.optim_wrapper.optimizer.param_groups
     assert not owned & {id(p) for g in groups for p in g['params']}
+    assert not any(m._forward_hooks or m._forward_pre_hooks
+                   for m in runner.model.modules())
 
 
 def test_student_starts_as_it_does_alone(ka_config):
