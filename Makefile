@@ -39,7 +39,7 @@ test: $(READY)
 
 # The same tests, and which lines of seg_kd they reach. Takes a little longer.
 coverage: $(READY)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --cov
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --cov --cov-report term
 
 # So many kills of small trainings: each is resumed and compared.
 FAULTS ?= 120
