@@ -1,5 +1,5 @@
-# make install | demo | test | faults | lint | docs; all but the first install
-# by themselves.
+# make install | demo | test | lint | docs | coverage | faults | soak | mutations
+# | audit | lock; all but the first install by themselves.
 # Needs Python 3.10 or newer (3.11 is what the lock was tested with).
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -7,22 +7,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+TOOLS := $(VENV)/tools
 CODE := seg_kd configs tools benchmarks tests docs/_site
 
-.PHONY: install demo test faults lint docs clean
+.PHONY: install demo test coverage faults soak mutations lint docs audit lock clean
 .DELETE_ON_ERROR:
 
 install: $(READY)
 
 # The stamp is written last: a set-up that was cut off starts again.
-$(READY): requirements.lock setup.cfg pyproject.toml
+$(READY): torch.lock requirements.lock setup.cfg pyproject.toml
 	@rm -f $@
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
 		"Python 3.10 or newer is needed: make PYTHON=/path/to/python")'
 	@echo 'Setting up $(VENV): PyTorch first, the large one, then the rest.'
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --constraint requirements.lock torch
-	@$(PIP) install -qq --no-deps --requirement requirements.lock
+	@$(PIP) install --no-deps --requirement torch.lock
+	@$(PIP) install -qq --no-deps --require-hashes \
+		--requirement requirements.lock
+	@$(PIP) install -qq --requirement torch.lock
 	@$(PIP) install -qq --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -c 'import albumentations, seg_kd'
 	@touch $@
@@ -34,12 +37,28 @@ demo: $(READY)
 test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
 
+# The same tests, and which lines of seg_kd they reach. Takes a little longer.
+coverage: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --cov --cov-report term
+
 # So many kills of small trainings: each is resumed and compared.
 FAULTS ?= 120
 
 faults: $(READY)
 	@FAULTS=$(FAULTS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s \
 		--no-header -n 0 tests/faults
+
+# So many iterations of a small training: nothing may grow. About 40 minutes.
+SOAK ?= 20000
+
+soak: $(READY)
+	@SOAK=$(SOAK) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s \
+		--no-header -n 0 tests/test_long_runs.py
+
+# Breaks a copy of the code in many ways: the tests must notice.
+# MUTATIONS='--only losses.txt --jobs 2', say.
+mutations: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/mutations/run.py $(MUTATIONS)
 
 lint: $(READY)
 	@$(BIN)/yapf --diff --recursive $(CODE)
@@ -52,6 +71,30 @@ lint: $(READY)
 docs: $(READY)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo 'The site is in site/. To read it: python3 -m http.server -d site'
+
+# Tools that the tested set does not need, in an environment of their own.
+$(TOOLS)/.ready: Makefile
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip --disable-pip-version-check install -qq \
+		uv==0.13.9 pip-audit==2.10.1
+	@touch $@
+
+# Known flaws of what the locks name. Asks a service on the network.
+audit: $(TOOLS)/.ready
+	@$(TOOLS)/bin/pip-audit --strict --disable-pip --progress-spinner off \
+		--requirement requirements.lock
+	@$(TOOLS)/bin/pip-audit --strict --disable-pip --progress-spinner off \
+		--no-deps --requirement torch.lock
+
+# The hashes of all files of the versions in the lock, whatever the machine.
+lock: $(TOOLS)/.ready
+	@grep '^#' requirements.lock > requirements.lock.part
+	@grep -o '^[a-z][^ ]*' requirements.lock > $(TOOLS)/pins.txt
+	@$(TOOLS)/bin/uv pip compile --quiet --no-deps --no-header \
+		--no-annotate --generate-hashes $(TOOLS)/pins.txt \
+		--output-file $(TOOLS)/hashed.txt
+	@cat $(TOOLS)/hashed.txt >> requirements.lock.part
+	@mv requirements.lock.part requirements.lock
 
 clean:
 	rm -rf $(VENV) build site *.egg-info

@@ -170,6 +170,44 @@ def test_schedule(end, levels):
     assert [term.level(k) for k in range(3)] == levels
 
 
+def test_a_warm_up_begins_above_0_and_grows_evenly():
+    term = TERMS['kd'](start=1, warmup=4)
+    assert [term.level(k) for k in range(6)] == [0, .25, .5, .75, 1, 1]
+
+
+def test_parts_depend_on_the_seed_alone():
+    found = []
+    for before, seed in ((0, 7), (1, 7), (0, 8)):
+        torch.manual_seed(before)
+        distiller = seg_kd.Distiller(Net(4),
+                                     Net(8), [TERMS['fitnet']()],
+                                     IMAGE,
+                                     seed=seed)
+        found.append(distiller.parts['fitnet'].regressor[0].weight)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_evaluation_is_no_iteration():
+    distiller = built('kd')
+    for counted, mode in enumerate((False, True)):
+        distiller.train(mode)(*batch())
+        assert distiller.iteration == counted
+
+
+def test_a_label_of_ones_own_does_not_count():
+    torch.manual_seed(0)
+    distiller = seg_kd.Distiller(Net(4),
+                                 Net(8), [TERMS['kd']()],
+                                 IMAGE,
+                                 ignore_index=3)
+    images, labels = batch()
+    value = distiller(images, labels)['kd']
+    assert distiller(images, labels.where(labels != 3, 3))['kd'] == value
+    assert distiller(images, labels.where(labels != 2, 3))['kd'] != value
+    assert distiller(images, torch.full_like(labels, 3))['kd'] == 0
+
+
 def test_the_connector_comes_first():
     """It learns, and the student has nothing but its task meanwhile."""
     settings = dict(start=1, connector_iters=2, weight='auto', auto_iters=1)

@@ -11,6 +11,7 @@ from seg_kd.networks.transfer import Fetched, on_gpu
 from seg_kd.registry import HOOKS
 
 LONGEST = 1000  # iterations whose values wait to be joined to the others
+KEPT = 10_000  # iterations of whose values the history is not lost
 
 
 @HOOKS.register_module()
@@ -21,6 +22,10 @@ class LateInfoHook(RuntimeInfoHook):
     come in one copy, which is looked at an iteration later, or when somebody
     asks: the log, a checkpoint, a hook that reads ``runner.message_hub``. The
     norm of clipped gradients is among them.
+
+    And it bounds each history, which MMEngine copies in every iteration and
+    into every checkpoint, to the last 10,000 to 20,000 values; a
+    ``window_size`` of the log is at most that.
     :class:`~seg_kd.engine.DistillRunner` takes this hook for MMEngine's.
     """
 
@@ -41,6 +46,15 @@ class LateInfoHook(RuntimeInfoHook):
                          outputs: Mapping[str, Any] | None = None) -> None:
         values = {f'train/{k}': v for k, v in (outputs or {}).items()}
         note(runner.message_hub, values)
+        if self.every_n_train_iters(runner, KEPT):
+            shorten(runner.message_hub)
+
+
+def shorten(hub: MessageHub) -> None:
+    """Leaves the last values of each history."""
+    for name, history in hub.log_scalars.items():
+        values, counts = (array[-KEPT:].copy() for array in history.data)
+        hub.log_scalars[name] = type(history)(values, counts)
 
 
 def noted(clip: Callable, hub: MessageHub, name: str) -> Callable:

@@ -30,7 +30,7 @@ from mmengine.dist import barrier
 from mmengine.registry import RUNNERS, init_default_scope
 
 from seg_kd import shipped
-from seg_kd.engine import disk, lock, lost_workers, processes, provenance
+from seg_kd.engine import disk, lock, log, lost_workers, processes, provenance
 from seg_kd.engine.complete import (apply_changes, change_hooks,
                                     complete_hooks, named_hooks, plain,
                                     replaced, resolve)
@@ -342,15 +342,16 @@ def _train(cfg: Config, folder: str, record: dict[str, Any], resume: bool,
     goes_on = processes.on_main(lambda: resume and bool(checkpoints(folder)))
     if goes_on:
         cfg.resume, cfg.load_from = True, None
-    runner = RUNNERS.build(cfg)
-    if goes_on:
-        runner._load_from = processes.on_main(
-            lambda: newest_whole(folder,
-                                 unwrap_model(runner.model).state_dict()))
-    write_record(folder, record)
-    runner.register_hook(ending)
-    with lost_workers.reported():
-        runner.train()
+    with log.let_go():
+        runner = RUNNERS.build(cfg)
+        if goes_on:
+            runner._load_from = processes.on_main(
+                lambda: newest_whole(folder,
+                                     unwrap_model(runner.model).state_dict()))
+        write_record(folder, record)
+        runner.register_hook(ending)
+        with lost_workers.reported():
+            runner.train()
     write_record(folder, {**record, 'finished': True})
     barrier()  # the next stage reads what the main process has written
 

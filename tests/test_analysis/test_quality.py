@@ -163,3 +163,11 @@ def test_the_miou_of_an_image_counts_the_classes_in_its_truth():
     guess = np.array([[0, 0, 2, 1, 2]], np.uint8)
     assert image_miou(guess, truth, CLASSES) == pytest.approx(
         (100 * 2 / 3 + 100) / 2)
+
+
+def test_errors_of_calibration_do_not_cancel():
+    """One pixel is wrong and sure, another right and unsure."""
+    quality = Quality(2)
+    scores = torch.tensor([[[.9, .6]], [[.1, .4]]]).log()
+    quality.add(scores, np.array([[1, 0]], np.uint8), np.zeros((1, 2), bool))
+    assert quality.ece == pytest.approx(100 * (.9 + .4) / 2, rel=1e-4)

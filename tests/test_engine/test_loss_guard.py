@@ -1,4 +1,5 @@
 """Runs that go bad: where they end, and what they leave."""
+import math
 import os
 from types import SimpleNamespace
 
@@ -109,6 +110,11 @@ def stopped_at(values, **settings):
         hub.update_scalar('train/loss', value)
         hook.after_train_iter(runner, 0, None, outputs)
     return stops[0] if stops else None
+
+
+@pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_is_named_at_once(bad):
+    assert stopped_at([2., bad, 2.]) == (2, 'loss_ka')
 
 
 def test_an_exploding_loss_is_named():

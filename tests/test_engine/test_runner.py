@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from processes import run_torchrun
 
 from seg_kd.engine.advice import advised
 from seg_kd.engine.records import COPY, RECORD, latest_checkpoint
+from seg_kd.engine.runner import with_rates
 from seg_kd.engine.stages import run_stages
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, FitNetHook, TeacherHook
@@ -108,6 +110,8 @@ def test_teacher_is_frozen_and_runs_once(ka_config, tmp_path):
     owned = {id(p) for p in source.network.parameters()}
     groups = runner.optim_wrapper.optimizer.param_groups
     assert not owned & {id(p) for g in groups for p in g['params']}
+    assert not any(m._forward_hooks or m._forward_pre_hooks
+                   for m in runner.model.modules())
 
 
 def test_student_starts_as_it_does_alone(ka_config):
@@ -283,6 +287,18 @@ def test_rates_of_the_distillation_parts(ka_config):
         assert rates[id(parameter)] == pytest.approx(expected), name
 
 
+def test_a_rate_that_the_config_names_counts_before_the_terms_own():
+    terms = SimpleNamespace(name='ka',
+                            lr_mult=10.), SimpleNamespace(name='kd',
+                                                          lr_mult=5.)
+    given = {'distill.ka.': dict(lr_mult=2.)}
+    wrapper = with_rates(dict(paramwise_cfg=dict(custom_keys=given)),
+                         SimpleNamespace(terms=terms))
+    assert wrapper['paramwise_cfg']['custom_keys'] == {
+        **given, 'distill.kd.': dict(lr_mult=5.)
+    }
+
+
 def test_a_finished_stage_runs_again_only_when_its_settings_change(
         ka_config, tmp_path, capsys):
     work = tmp_path / 'ka'
@@ -305,12 +321,14 @@ def test_a_finished_stage_runs_again_only_when_its_settings_change(
     assert len(kept) == 1
 
 
-def test_the_first_stage_changed_runs_the_second_again(ka_config, tmp_path):
+def test_the_first_stage_changed_runs_the_second_again(ka_config, tmp_path,
+                                                       capsys):
     work = tmp_path / 'ka'
     run_stages(ka_config, str(work))
     ka_config.stages[0].custom_hooks[1]['alpha'] = 1e-3
     run_stages(ka_config, str(work))
     assert len(list(work.glob('*.before_*'))) == 2
+    assert 'have changed (an earlier stage' in capsys.readouterr().out
 
 
 def test_a_folder_of_another_config_is_not_touched(ka_config, tmp_path):

@@ -237,6 +237,15 @@ def test_queue_keeps_the_latest():
     assert sorted(queue.classes.tolist()) == sorted(seen[-5:])
 
 
+def test_a_queue_is_filled_from_its_begin():
+    """Rows from ``written`` on are not used."""
+    queue = Queue(size=8, dim=1, enqueue=2)
+    for step in (1, 2, 3):
+        rows = torch.full((2, 1), float(step))
+        queue.update(rows, rows, torch.full((2, ), step))
+    assert queue.classes.tolist() == [1, 1, 2, 2, 3, 3, 0, 0]
+
+
 def test_queue_shorter_than_what_comes():
     queue = Queue(size=2, dim=1, enqueue=8)
     rows = torch.arange(6.)[:, None]

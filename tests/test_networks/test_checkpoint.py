@@ -16,7 +16,8 @@ from mmengine.runner.checkpoint import CheckpointLoader, get_mmcls_models
 from torch import nn
 
 from seg_kd.errors import UserError
-from seg_kd.networks.checkpoint import read_checkpoint, weights
+from seg_kd.networks.checkpoint import (read_checkpoint, weights,
+                                        write_checkpoint)
 
 
 class Bomb:
@@ -200,3 +201,16 @@ def test_weights_are_the_networks_own():
     x = torch.ones(1)
     assert weights({'state_dict': {'module.a': x, 'distill.b': x}}) == {'a': x}
     assert weights({'a': x, 'epoch': 3}) == {'a': x}
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    calls = []
+    for name in ('fsync', 'replace'):
+        real = getattr(os, name)
+        monkeypatch.setattr(os,
+                            name,
+                            lambda *args, name=name, real=real:
+                            (calls.append(name), real(*args))[1])
+    write_checkpoint(dict(a=torch.ones(2)), str(tmp_path / 'a.pth'))
+    assert calls == ['fsync', 'replace']
+    assert [path.name for path in tmp_path.iterdir()] == ['a.pth']
