@@ -1,4 +1,4 @@
-# make install | demo | test | lint | docs | coverage | faults | soak | mutations
+# make install | demo | test | lint | docs | faults | soak | mutations
 # | audit | lock; all but the first install by themselves.
 # Needs Python 3.10 or newer (3.11 is what the lock was tested with).
 
@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TOOLS := $(VENV)/tools
 CODE := seg_kd configs tools benchmarks tests docs/_site
 
-.PHONY: install demo test coverage faults soak mutations lint docs audit lock clean
+.PHONY: install demo test faults soak mutations lint docs audit lock clean
 .DELETE_ON_ERROR:
 
 install: $(READY)
@@ -34,12 +34,10 @@ $(READY): torch.lock requirements.lock setup.cfg pyproject.toml
 demo: $(READY)
 	@$(BIN)/seg-kd demo
 
+# make test COVERAGE=1 says which lines of seg_kd they reach, and takes longer.
 test: $(READY)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
-
-# The same tests, and which lines of seg_kd they reach. Takes a little longer.
-coverage: $(READY)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --cov --cov-report term
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto \
+		$(if $(COVERAGE),--cov --cov-report term)
 
 # So many kills of small trainings: each is resumed and compared.
 FAULTS ?= 120
