@@ -15,7 +15,9 @@ FIRST = {
     'item at seg_kd/losses/translator.py': 'a map without variance',
     'copy to gpu at seg_kd/losses/hcl.py': 'a matrix that is kept',
     'copy to gpu at seg_kd/losses/instances.py': 'numbers that are kept',
+    'copy to gpu at seg_kd/losses/rkd.py': 'numbers that are kept',
     'copy to cpu at seg_kd/teacher/cache/cache.py': 'a map to be stored',
+    'item at seg_kd/teacher/cache/cache.py': 'is that map finite?',
     'item at seg_kd/networks/auto_weight.py': 'the first auto_iters'
 }
 MORE = {'five images', 'gradient ratios', 'options'}

@@ -448,7 +448,7 @@ def load_from_another_network(cfg, tmp_path):
     cfg.load_from = cfg.teacher.checkpoint
 
 
-@fault('finite weights', 'weights of the student')
+@fault('student weights', 'are NaN or infinite')
 def nan_in_the_student(cfg, tmp_path):
     path = Path(cfg.teacher.checkpoint).with_name('student.pth')
     state = torch.load(path)['state_dict']

@@ -103,7 +103,7 @@ def stopped_at(values, **settings):
     hub = MessageHub('guarded')
     runner = SimpleNamespace(message_hub=hub, iter=0)
     stops = []
-    hook._stop = lambda runner, what, culprit: stops.append(
+    hook._stop = lambda runner, what, culprit, *_: stops.append(
         (runner.iter + 1, culprit))
     for runner.iter, value in enumerate(values):
         outputs = {'loss': value, 'decode.loss_ce': 1., 'loss_ka': value - 1}

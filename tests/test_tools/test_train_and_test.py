@@ -185,7 +185,7 @@ def bad_label(cfg):
         'did you mean max_iters'
     ]),
     (no_training, ['has no train_dataloader']),
-    (unknown_stage, ['stage:translatr', "'translator'"]),
+    (unknown_stage, ['stage:translatr', 'did you mean translator']),
     (bad_label, ['labels/', '9']),
 ],
                          ids=lambda value: getattr(value, '__name__', ''))
