@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TOOLS := $(VENV)/tools
+TORCH = $(shell sed -n 's/^\# torch/torch/p' requirements.lock)
 CODE := seg_kd configs tools benchmarks tests docs/_site
 
 .PHONY: install demo test faults soak mutations lint docs audit lock clean
@@ -16,16 +17,16 @@ CODE := seg_kd configs tools benchmarks tests docs/_site
 install: $(READY)
 
 # The stamp is written last: a set-up that was cut off starts again.
-$(READY): torch.lock requirements.lock setup.cfg pyproject.toml
+$(READY): requirements.lock setup.cfg pyproject.toml
 	@rm -f $@
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
 		"Python 3.10 or newer is needed: make PYTHON=/path/to/python")'
 	@echo 'Setting up $(VENV): PyTorch first, the large one, then the rest.'
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --no-deps --requirement torch.lock
+	@$(PIP) install --no-deps $(TORCH)
 	@$(PIP) install -qq --no-deps --require-hashes \
 		--requirement requirements.lock
-	@$(PIP) install -qq --requirement torch.lock
+	@$(PIP) install -qq $(TORCH)
 	@$(PIP) install -qq --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -c 'import albumentations, seg_kd'
 	@touch $@
@@ -77,12 +78,13 @@ $(TOOLS)/.ready: Makefile
 		uv==0.13.9 pip-audit==2.10.1
 	@touch $@
 
-# Known flaws of what the locks name. Asks a service on the network.
+# Known flaws of what the lock names. Asks a service on the network.
 audit: $(TOOLS)/.ready
 	@$(TOOLS)/bin/pip-audit --strict --disable-pip --progress-spinner off \
 		--requirement requirements.lock
+	@echo $(TORCH) > $(TOOLS)/torch.txt
 	@$(TOOLS)/bin/pip-audit --strict --disable-pip --progress-spinner off \
-		--no-deps --requirement torch.lock
+		--no-deps --requirement $(TOOLS)/torch.txt
 
 # The hashes of all files of the versions in the lock, whatever the machine.
 lock: $(TOOLS)/.ready
