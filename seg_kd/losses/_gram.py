@@ -141,15 +141,20 @@ class Rows:
     def zeros(self, *shape: int) -> Tensor:
         return self.matrix.new_zeros(shape, dtype=self.dtype)
 
-    def sum(self, weight: Tensor | None = None) -> Tensor:
-        """Sum of all rows, times their weights ``(M, 1)``: ``(1, C)``."""
+    def sum(self,
+            weight: Tensor | None = None,
+            dtype: torch.dtype | None = None) -> Tensor:
+        """Sum of all rows, times their weights ``(M, 1)``: ``(1, C)``.
+
+        In the rows' precision, or as asked for.
+        """
         sums = []
         for tile in self.tiles():
             x = self[tile] if weight is None else self[tile] * weight[tile]
             sums.append(x.sum(0, keepdim=True, dtype=torch.double))
         if not sums:
             return self.zeros(1, self.width)
-        return reduce(add, sums).to(self.dtype)
+        return reduce(add, sums).to(dtype or self.dtype)
 
     def lengths(self) -> Tensor:
         """Lengths of all rows: ``(..., M, 1)``."""

@@ -4,8 +4,7 @@ Follows ``metric/loss.py`` of lenscloth/RKD, the authors' code.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from torch import Tensor
 from seg_kd.losses._functional import (check_least, constant, inverse, keep,
                                        with_gradient)
 from seg_kd.losses._gram import Rows, add_product, add_sums, pair_tiles
-from seg_kd.losses._relation import RelationLoss, count_of, kept
+from seg_kd.losses._relation import RelationLoss, count_of
 from seg_kd.losses.instances import GRID, Instances, choose, subset
 
 CHUNK = 1 << 18  # triplets at a time, on a CPU
@@ -89,25 +88,38 @@ class RKDLoss(RelationLoss):
                student: Tensor,
                teacher: Tensor,
                there: Tensor | None = None) -> dict[str, Tensor]:
-        if there is None:
-            chosen = subset(len(student), self.angle_instances)
-        else:
-            chosen = choose(there, self.angle_instances)
+        weights = {name: w for name, w in self.weights.items() if w}
+        if not len(student):
+            return {name: student.sum() for name in weights}
+        count = count_of(student, there)
+        means = [
+            Rows(x.detach()).sum(dtype=torch.double) / count
+            for x in (student, teacher)
+        ]
         terms = {}
-        if weight := self.weights['distance']:
-            terms['distance'] = weight * differentiable(
-                distance, student, teacher, there)
-        if weight := self.weights['angle']:
-            few = [student, teacher, there]
-            if len(chosen) < len(student):
-                few = [x if x is None else x[chosen] for x in few]
-            terms['angle'] = weight * differentiable(angle, *few)
+        for name, weight in weights.items():
+            if name == 'angle':
+                student, teacher, there = few(student, teacher, there,
+                                              self.angle_instances)
+                count = count_of(student, there)
+            both = [student.detach(), teacher]
+            find = distance if name == 'distance' else angle
+            found = find(both, means, there, count, weight)
+            terms[name] = with_gradient(student, *found)
         return terms
 
 
-def differentiable(term: Callable, student: Tensor, teacher: Tensor,
-                   there: Tensor | None) -> Tensor:
-    return with_gradient(student, *term(student.detach(), teacher, there))
+def few(student: Tensor, teacher: Tensor, there: Tensor | None,
+        most: int | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """At most so many instances, at random."""
+    if there is None:
+        chosen = subset(len(student), most)
+    else:
+        chosen = choose(there, most)
+    if len(chosen) == len(student):
+        return student, teacher, there
+    there = there if there is None else there[chosen]
+    return student[chosen], teacher[chosen], there
 
 
 # What follows holds both networks in one tensor, the student first: a GPU is
@@ -117,58 +129,71 @@ def differentiable(term: Callable, student: Tensor, teacher: Tensor,
 
 
 @torch.no_grad()
-def distance(student: Tensor,
-             teacher: Tensor,
-             there: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def distance(matrices: Sequence[Tensor], means: Sequence[Tensor],
+             there: Tensor | None, count: Tensor | int,
+             weight: float) -> tuple[Tensor, Tensor]:
     r"""Mean over the pairs, and its gradient with respect to the student.
 
     With the slope :math:`c_{ij} = h'`, the gradient with respect to a distance
     d is :math:`(c - \sum_{ij} c_{ij} d_{ij} / (n \mu)) / (M^2 \mu)` for n
     distances above 0, and :math:`(s_i - s_j) / d_{ij}` is that of d.
     """
-    count = count_of(student, there)
-    both = Distances([student, teacher], there, count)
-    for rows, columns, times in pair_tiles(both.rows[0]):
-        both.count_in(both.between(rows, columns)[0], times)
+    both = Distances(matrices, means, there)
     vectors = both.rows[0]
-    value, moment = student.new_zeros(2, dtype=torch.double)
+    total = number = value = moment = None
+    for rows, columns, times in pair_tiles(vectors):
+        length = both.between(rows, columns)[0]
+        total = plus(total, length.sum((1, 2), dtype=torch.double), times)
+        number = plus(number, length.count_nonzero((1, 2)), times)
+    one_over_total = inverse(total)
+    one_over_mean = one_over_total * number
+    scale = one_over_mean.to(vectors.dtype).view(2, 1, 1)
     # weights of s_i - s_j: through the distance itself, and through the mean
-    sums = vectors.zeros(2, len(student), 1)
-    grads = vectors.zeros(2, *student.shape)
+    sums = vectors.zeros(2, len(vectors), 1)
+    grads = vectors.zeros(2, *vectors.matrix.shape)
     for rows, columns, times in pair_tiles(vectors):
         length, one_over = both.between(rows, columns)
-        gap = difference(length * both.scale)
+        gap = difference(length * scale)
         slope = gap.clamp(-1, 1)
-        value.add_(huber(gap, slope), alpha=times)
-        moment.add_(length[0].mul_(slope).sum(dtype=torch.double), alpha=times)
-        weight = torch.stack([slope.mul_(one_over[0]), one_over[0]])
-        add_sums(sums, weight, rows, columns)
-        add_product(grads, weight, vectors, rows, columns)
-    share = moment * both.scale[0, 0, 0] / both.count[0].clamp(min=1)
-    sums, grads = (x[0].sub_(x[1].mul_(share)) for x in (sums, grads))
+        value = plus(value, huber(gap, slope), times)
+        pulled = length[0].mul_(slope).sum(dtype=torch.double)
+        moment = plus(moment, pulled, times)
+        pulls = torch.stack([slope.mul_(one_over[0]), one_over[0]])
+        add_sums(sums, pulls, rows, columns)
+        add_product(grads, pulls, vectors, rows, columns)
+    share = moment * one_over_total[0]
+    sums, grads = (x[0].addcmul_(x[1], share, value=-1) for x in (sums, grads))
     for tile in vectors.tiles():
-        grads[tile] = sums[tile] * vectors[tile] - grads[tile]
-    pairs = count**2
-    return value / pairs, grads.mul_(2 / pairs * both.scale[0, 0, 0])
+        grads[tile].addcmul_(sums[tile], vectors[tile], value=-1)
+    one = weight * count**-2.
+    return value * one, grads.mul_(-2 * one * one_over_mean[0])
+
+
+def plus(total: Tensor | None, found: Tensor, times: int = 1) -> Tensor:
+    """``total + times * found``, and no kernel for what is first and once."""
+    if times > 1:
+        found = found * times
+    return found if total is None else total.add_(found)
 
 
 class Distances:
     """Between the rows of each of two matrices ``(M, .)``, tile by tile."""
 
-    def __init__(self, matrices: Sequence[Tensor], there: Tensor | None,
-                 count: Tensor | int) -> None:
-        # far from 0 they would cancel
-        means = [(Rows(x).sum() / count).to(x.dtype) for x in matrices]
-        self.rows = [
-            Rows(kept(x - mean, there)) for x, mean in zip(matrices, means)
+    def __init__(self, matrices: Sequence[Tensor], means: Sequence[Tensor],
+                 there: Tensor | None) -> None:
+        self.rows = [  # far from 0 they would cancel
+            Rows(x - mean.to(x.dtype)) for x, mean in zip(matrices, means)
         ]
-        lengths = torch.stack([x.lengths() for x in self.rows])
-        self.squares = lengths.square_().to(self.rows[0].dtype)  # (2, M, 1)
+        lengths = [
+            torch.linalg.vector_norm(x.matrix,
+                                     dim=1,
+                                     keepdim=True,
+                                     dtype=x.dtype) for x in self.rows
+        ]
+        self.squares = torch.stack(lengths).square_()
         self.bounds = bounds(self.squares, matrices, there)
         self.last: tuple[tuple[slice, slice], tuple[Tensor, Tensor]] | None
         self.last = None
-        self.total = self.squares.new_zeros(2, dtype=torch.double)
-        self.count = self.squares.new_zeros(2, dtype=torch.long)
 
     def between(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
         """Distances, and 1 over them or 0: both ``(2, R, C)``.
@@ -190,20 +215,6 @@ class Distances:
         if rows == columns:  # an instance and itself
             square.diagonal(dim1=1, dim2=2).zero_()
         return root(square, self.bounds[:, rows] + self.bounds[:, columns].mT)
-
-    def count_in(self, tile: Tensor, times: int) -> None:
-        self.total.add_(tile.sum((1, 2), dtype=torch.double), alpha=times)
-        self.count.add_(tile.count_nonzero((1, 2)), alpha=times)
-
-    @cached_property
-    def scale(self) -> Tensor:
-        """1 over the mean of those above 0, when all are counted in.
-
-        Shape:
-            ``(2, 1, 1)``.
-        """
-        mean = self.total / self.count.clamp(min=1)
-        return inverse(mean).to(self.squares.dtype).view(2, 1, 1)
 
 
 def bounds(squares: Tensor, matrices: Sequence[Tensor],
@@ -234,8 +245,12 @@ def noise(widths: tuple[int, ...], dtype: torch.dtype,
 
 def root(square: Tensor, bound: Tensor) -> tuple[Tensor, Tensor]:
     """Distance, and 1 over it; both 0 where the square is but rounding."""
-    one_over = keep(square.rsqrt(), square > bound)
+    one_over = inverse_distance(square, bound)
     return square.mul_(one_over), one_over
+
+
+def inverse_distance(square: Tensor, bound: Tensor) -> Tensor:
+    return keep(square.rsqrt(), square > bound)
 
 
 def difference(both: Tensor) -> Tensor:
@@ -252,9 +267,9 @@ def huber(gap: Tensor, slope: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def angle(student: Tensor,
-          teacher: Tensor,
-          there: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def angle(matrices: Sequence[Tensor], means: Sequence[Tensor],
+          there: Tensor | None, count: Tensor | int,
+          weight: float) -> tuple[Tensor, Tensor]:
     r"""Mean over the triplets; gradient with respect to the student.
 
     All follows from the inner products of pairs, in float64. With
@@ -262,57 +277,53 @@ def angle(student: Tensor,
     the gradient with respect to :math:`e_j` is :math:`\sum_k w_{jk} e_k`; so
     the student's is a sum of its instances, too: ``mix``.
     """
-    count = count_of(student, there)
-    corners = Corners([student, teacher], there, count)
-    value = student.new_zeros((), dtype=torch.double)
-    mix = torch.zeros_like(corners.products[0])
-    chunk = CHUNK if student.device.type == 'cpu' else 64 * CHUNK
-    step = max(1, chunk // max(1, len(student))**2)
-    for start in range(0, len(student), step):
+    corners = Corners(matrices, means, there)
+    vectors = corners.rows[0]
+    value = mix = None
+    chunk = CHUNK if vectors.device.type == 'cpu' else 64 * CHUNK
+    step = max(1, chunk // len(vectors)**2)
+    for start in range(0, len(vectors), step):
         at = slice(start, start + step)
-        cosine = corners.at(at)
+        cosine, one_over_arms = corners.at(at)
         gap = cosine[0] - cosine[1]
         slope = gap.clamp(-1, 1)
-        value += huber(gap, slope)
-        one_over = corners.one_over[0, at]
-        weight = slope * one_over.unsqueeze(2) * one_over.unsqueeze(1)
-        radial = (slope * cosine[0]).sum(2) * one_over.square()
-        weight.diagonal(dim1=1, dim2=2).sub_(radial)
-        arms = weight.sum(2)  # of a corner, what moves each instance
-        mix += weight.sum(0)
+        value = plus(value, huber(gap, slope))
+        pulls = slope * one_over_arms[0]
+        radial = (slope * cosine[0]).sum(2) * corners.one_over[0, at].square()
+        pulls.diagonal(dim1=1, dim2=2).sub_(radial)
+        arms = pulls.sum(2)  # of a corner, what moves each instance
+        mix = plus(mix, pulls.sum(0))
         mix[at] -= arms
         mix[:, at] -= arms.T
         mix.diagonal()[at] += arms.sum(1)
-    triplets = count**3
-    gradient = mix.mul_(2 / triplets) @ student.to(mix.dtype)
-    return value / triplets, gradient
+    one = weight * count**-3.
+    return value * one, mix.mul_(2 * one) @ vectors
 
 
 class Corners:
     """Angles between the rows of each of two matrices.
 
     Attributes:
-        products: ``(2, M, M)``, between rows, less their mean.
+        rows: Of each, less their mean: ``(M, .)`` in float64.
+        products: ``(2, M, M)``, between them.
         one_over: ``(2, M, M)``, 1 over their distances.
     """
 
-    def __init__(self, matrices: Sequence[Tensor], there: Tensor | None,
-                 count: Tensor | int) -> None:
-        centred = [x.double() for x in matrices]
-        centred = [
-            kept(x - x.sum(0, keepdim=True) / count, there) for x in centred
-        ]
-        self.products = torch.stack([x @ x.T for x in centred])
+    def __init__(self, matrices: Sequence[Tensor], means: Sequence[Tensor],
+                 there: Tensor | None) -> None:
+        self.rows = [x - mean for x, mean in zip(matrices, means)]
+        self.products = torch.stack([x @ x.T for x in self.rows])
         self.squares = self.products.diagonal(dim1=1, dim2=2).unsqueeze(2)
-        square = self.squares + self.squares.mT - 2 * self.products
+        square = torch.sub(self.squares + self.squares.mT,
+                           self.products,
+                           alpha=2)
         bound = bounds(self.squares, matrices, there)
-        self.one_over = root(square, bound + bound.mT)[1]
+        self.one_over = inverse_distance(square, bound + bound.mT)
 
-    def at(self, corner: slice) -> Tensor:
-        """Cosines ``(2, I, M, M)``."""
+    def at(self, corner: slice) -> tuple[Tensor, Tensor]:
+        """Cosines, and 1 over both their arms: ``(2, I, M, M)``."""
         one_over, rows = self.one_over[:, corner], self.products[:, corner]
-        cosine = self.products.unsqueeze(1) - rows.unsqueeze(
-            2) - rows.unsqueeze(3)
-        cosine += self.squares[:, corner].unsqueeze(3)
-        cosine *= one_over.unsqueeze(2)
-        return cosine.mul_(one_over.unsqueeze(3))
+        cosine = self.products.unsqueeze(1) - rows.unsqueeze(2)
+        cosine -= (rows - self.squares[:, corner]).unsqueeze(3)
+        one_over_arms = one_over.unsqueeze(2) * one_over.unsqueeze(3)
+        return cosine.mul_(one_over_arms), one_over_arms
