@@ -23,6 +23,8 @@ class LogitLoss(MapLoss):
             the ``'mask'``'s. See :class:`~seg_kd.losses.KDLoss`.
     """
 
+    least_classes = 2
+
     def __init__(self, grid: str = 'teacher') -> None:
         super().__init__()
         check_choice('grid', grid, 'teacher', 'mask')
@@ -30,7 +32,7 @@ class LogitLoss(MapLoss):
 
     def compare(self, student: Tensor, teacher: Tensor,
                 mask: Tensor | None) -> Tensor:
-        check_classes(student.shape[1], teacher.shape[1])
+        check_classes(student.shape[1], teacher.shape[1], self.least_classes)
         dtype = float_dtype(student)
         student, teacher = student.to(dtype), teacher.detach().to(dtype)
         valid = self._valid(teacher, mask)
@@ -55,14 +57,15 @@ class LogitLoss(MapLoss):
         raise NotImplementedError
 
 
-def check_classes(classes: int, others: int) -> None:
+def check_classes(classes: int, others: int, least: int = 2) -> None:
     """Raise ValueError unless student and teacher tell the same apart."""
     if classes != others:
         raise ValueError(f'student has {classes} classes and teacher '
                          f'{others}: logits of the same classes are needed')
-    if classes < 2:
+    if classes < least:
         raise ValueError('a softmax over one class is always 1: logits of two '
-                         'or more classes are needed')
+                         'or more classes are needed, or '
+                         "KDLoss(activation='sigmoid')")
 
 
 def check_temperature(temperature: float) -> None:

@@ -6,9 +6,11 @@ HobbitLong/RepDistiller.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from seg_kd.losses._functional import check_form, keep, mask_invalid
+from seg_kd.losses._functional import (check_choice, check_form, keep,
+                                       mask_invalid)
 from seg_kd.losses._logits import LogitLoss, Strips, check_temperature, scaled
 
 
@@ -32,6 +34,11 @@ class KDLoss(LogitLoss):
     at stride 4. The paper adds the term to that of the labels
     and halves the sum; here the weights of the two are the config's.
 
+    ``activation='sigmoid'`` is for heads whose classes are a question each,
+    mmseg's ``use_sigmoid=True`` and a single logit of foreground among them:
+    the divergence is that of each class from what is not it, added up over
+    classes.
+
     A student on another grid is resized as it would be for a prediction. The
     teacher's is the default: it is the finer one in most pairs, and to thin
     it out would lose what is narrower than a position of the student. The
@@ -43,29 +50,34 @@ class KDLoss(LogitLoss):
         form: ``'dense'``, the mean over valid positions, or ``'paper'``.
         grid: ``'teacher'``, or ``'mask'``: both are resized to the grid of
             the mask, which is that of the labels.
+        activation: ``'softmax'`` over classes, or ``'sigmoid'`` of each.
 
     Shape:
         ``(N, C, h, w), (N, C, H, W), (N, ., .) -> ()``, in nats times
         :math:`\tau^2`, a position (paper: an image).
 
     Raises:
-        ValueError: For a temperature that is not positive, another ``form`` or
-            ``grid``, unequal classes or batches, fewer than two classes, maps
-            that are not 4-d, a mask that is not ``(N, ., .)`` bool, or none
-            with ``grid='mask'``.
+        ValueError: For a temperature that is not positive, another ``form``,
+            ``grid`` or ``activation``, unequal classes or batches, fewer than
+            two classes under a softmax, maps that are not 4-d, a mask that is
+            not ``(N, ., .)`` bool, or none with ``grid='mask'``.
     """
 
-    shown = 'temperature', 'form', 'grid'
+    shown = 'temperature', 'form', 'grid', 'activation'
 
     def __init__(self,
                  temperature: float = 4.,
                  form: str = 'dense',
-                 grid: str = 'teacher') -> None:
+                 grid: str = 'teacher',
+                 activation: str = 'softmax') -> None:
         super().__init__(grid)
         check_temperature(temperature)
         check_form(form)
+        check_choice('activation', activation, 'softmax', 'sigmoid')
         self.temperature = temperature
         self.form = form
+        self.activation = activation
+        self.least_classes = 2 if activation == 'softmax' else 1
 
     def _value_and_grad(self, strips: Strips) -> Tensor:
         count = strips.count
@@ -83,10 +95,21 @@ class KDLoss(LogitLoss):
     def _positions(self, student: Tensor,
                    teacher: Tensor) -> tuple[Tensor, Tensor]:
         """The term at each position; gradient with respect to student."""
-        log_s, log_t = (scaled(x, self.temperature).log_softmax(1)
-                        for x in (student, teacher))
+        log_s, log_t = map(self._log_probabilities, (student, teacher))
         t = log_t.exp()
-        divergence = log_t.sub_(log_s).mul_(t).sum(1, keepdim=True)
+        divergence = log_t.sub_(log_s).mul_(t).flatten(1, 2)
+        divergence = divergence.sum(1, keepdim=True)
         divergence.clamp_(min=0)  # but for rounding it is not below
-        slope = log_s.exp_().sub_(t).mul_(self.temperature)
+        slope = log_s.exp_().sub_(t)[:, 0].mul_(self.temperature)
         return divergence.mul_(self.temperature**2), slope
+
+    def _log_probabilities(self, logits: Tensor) -> Tensor:
+        """Of each class, and with sigmoids of what is not it.
+
+        Shape:
+            ``(N, C, ., .) -> (N, 1 or 2, C, ., .)``.
+        """
+        logits = scaled(logits, self.temperature)
+        if self.activation == 'softmax':
+            return logits.log_softmax(1).unsqueeze(1)
+        return torch.stack([F.logsigmoid(logits), F.logsigmoid(-logits)], 1)

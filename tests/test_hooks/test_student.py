@@ -128,6 +128,8 @@ def test_one_sigmoid_logit_is_said_before_training(config, tmp_path):
     ]
     with pytest.raises(UserError, match='kd: KDLoss: .*two or more classes'):
         build_runner(config)
+    config.custom_hooks[1].activation = 'sigmoid'
+    build_runner(config)  # which tries the terms
 
 
 def test_unequal_classes_are_said_before_training(config, tmp_path):

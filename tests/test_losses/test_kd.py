@@ -78,3 +78,37 @@ def test_extra_repr_and_form():
 def test_vectors_are_told_how_to_become_maps():
     with pytest.raises(ValueError, match=r'x\[\.\.\., None, None\]'):
         KDLoss()(torch.randn(2, 3), torch.randn(2, 3))
+
+
+@pytest.mark.parametrize('classes', [1, 3])
+def test_sigmoids(classes):
+    """Each class is a question of its own."""
+    torch.manual_seed(0)
+    student = torch.randn(2, classes, 3, 4).double().requires_grad_()
+    teacher = 3 * torch.randn(2, classes, 3, 4).double()
+    mask = torch.rand(2, 3, 4) < .6
+    s, t = (x.movedim(1, 3)[mask] / 2 for x in (student, teacher))
+    cross, own = (F.binary_cross_entropy_with_logits(
+        x, t.sigmoid(), reduction='sum') for x in (s, t))
+    want = 4 * (cross - own) / mask.sum()
+    loss = KDLoss(temperature=2., activation='sigmoid')
+    got = loss(student, teacher, mask)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(*(torch.autograd.grad(x, student)
+                                 for x in (got, want)))
+
+
+def test_one_logit_of_a_softmax():
+    maps = torch.randn(2, 1, 1, 3, 4)
+    with pytest.raises(ValueError, match="activation='sigmoid'"):
+        KDLoss()(*maps)
+
+
+def test_sure_sigmoids():
+    """Far from 0 a probability is 0 or 1 in float32: no NaN, no inf."""
+    student = torch.tensor([-200., 200, 90, -90]).view(1, 1, 2, 2)
+    student.requires_grad_()
+    value = KDLoss(activation='sigmoid', temperature=1.)(student, -student)
+    value.backward()
+    assert value.item() == pytest.approx((200 + 200 + 90 + 90) / 4)
+    torch.testing.assert_close(student.grad, student.detach().sign() / 4)
