@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from seg_kd.errors import UserError
+from seg_kd.networks.finite import tensors
 from seg_kd.networks.taps import parse, resolve, select
 
 INSIDE = 'backbone.'
@@ -213,15 +214,6 @@ def split(network: nn.Module, path: str,
                         'network gives something else than as a whole; '
                         f'{trace.nearest(name)}')
     return name, given.shape, tail
-
-
-def tensors(output: Any) -> Iterator[Tensor]:
-    """All tensors in nested lists and tuples."""
-    if isinstance(output, Tensor):
-        yield output
-    else:
-        for part in output:
-            yield from tensors(part)
 
 
 def _cut(network: nn.Module, name: str, trace: Trace) -> Tail:
