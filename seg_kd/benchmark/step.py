@@ -164,10 +164,10 @@ def floor_of(runner: Runner) -> dict[str, Callable]:
         with optimizer.optim_context(student):
             inputs = seen.pop('inputs')
             for teacher in runner.distiller.teachers.values():
-                seen = inputs
+                images = inputs
                 if teacher.scale != 1:  # with a cache no batch brings them
-                    seen = F.interpolate(inputs, scale_factor=teacher.scale)
-                teacher.maps(seen)
+                    images = F.interpolate(inputs, scale_factor=teacher.scale)
+                teacher.maps(images)
 
     def own_step(batch: Any) -> None:
         student.train_step(batch, optimizer)

@@ -14,5 +14,6 @@ __all__ = [
     'Albumentations', 'Cached', 'CamVidDataset', 'CheckLabels',
     'CropWithClassCap', 'MixedSampler', 'SeededDataset', 'SeededDraws',
     'SeededSampler', 'WithUnlabelled', 'check_dataset', 'check_files',
-    'classes_of', 'make_ready', 'mix_in', 'seed_draws', 'show_finer', 'with_workers'
+    'classes_of', 'make_ready', 'mix_in', 'seed_draws', 'show_finer',
+    'with_workers'
 ]

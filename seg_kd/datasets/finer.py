@@ -169,8 +169,8 @@ def add_view(transforms: list,
             'current')
 
 
-def insert(transforms: list, new: BaseTransform,
-           before: tuple[type, ...]) -> bool:
+def insert(transforms: list, new: BaseTransform, before: tuple[type,
+                                                               ...]) -> bool:
     """Before the first transform of these kinds, inside ``Cached`` too."""
     for place, transform in enumerate(transforms):
         if isinstance(transform, Cached):
@@ -187,8 +187,8 @@ def insert(transforms: list, new: BaseTransform,
 def only_colours(transform: Any) -> bool:
     """Whether its draws fit an image of another size."""
     return isinstance(transform, ImageOnlyTransform) and (
-        type(transform).get_params_dependent_on_data is
-        BasicTransform.get_params_dependent_on_data)
+        type(transform).get_params_dependent_on_data
+        is BasicTransform.get_params_dependent_on_data)
 
 
 def unpacked(pipeline: Sequence[Any]) -> list[Any]:

@@ -13,7 +13,8 @@ def evaluate_model(network: nn.Module,
                    scale: int = 1) -> dict[str, float]:
     """The validation metrics of ``network`` on the runner's validation set.
 
-    Its images are ``scale`` times as high and wide as the student's. Hooks are not called: neither EMA nor the best checkpoint sees it.
+    Its images are ``scale`` times as high and wide as the student's. Hooks
+    are not called: neither EMA nor the best checkpoint sees it.
 
     Raises:
         UserError: The config has no validation set.

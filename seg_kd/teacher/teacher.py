@@ -279,8 +279,10 @@ def checked_scale(scale: float) -> int:
     Raises:
         UserError: It is none.
     """
-    if isinstance(scale, bool) or not isinstance(
-            scale, (int, float)) or scale < 1 or scale % 1:
+    if isinstance(
+            scale,
+            bool) or not isinstance(scale,
+                                    (int, float)) or scale < 1 or scale % 1:
         raise UserError('the scale of a teacher is a whole number, such as '
                         "2., or 1. for the student's own images, not "
                         f'{scale!r}')

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import SIZE, build_runner, preprocessor
+from conftest import SIZE, build_runner, forget_instances, preprocessor
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from test_teacher.test_cache import trained
+from test_cache import trained
 from torch import nn
 
 from seg_kd.analysis.cache_deviation import deviations
@@ -172,10 +172,10 @@ def test_small_files_are_enlarged_and_that_is_said(tmp_path, capfd):
 
 @pytest.mark.parametrize('pipeline, expected', [
     ([dict(type='RandomFlip', prob=.5)], 'cannot follow RandomFlip of'),
-    ([dict(type='Albumentations', transforms=[dict(type='Affine')])],
-     'cannot follow Affine .* CropWithClassCap and of colours'),
-    ([dict(type='Albumentations', transforms=[dict(type='GaussNoise')])],
-     'cannot follow GaussNoise'),
+    ([dict(type='Albumentations', transforms=[dict(type='Affine')])
+      ], 'cannot follow Affine .* CropWithClassCap and of colours'),
+    ([dict(type='Albumentations', transforms=[dict(type='GaussNoise')])
+      ], 'cannot follow GaussNoise'),
 ])
 def test_other_augmentation_cannot_be_followed(tmp_path, pipeline, expected):
     both = build(write(tmp_path, 2, count=1), [*LOAD, *pipeline], FLIPS)
@@ -253,7 +253,8 @@ def test_gradients_are_averaged_too(height):
         inside = ..., slice(height // 2), slice(5)
         torch.testing.assert_close(
             found[inside],
-            F.interpolate(fine[..., :height // 2 * 2, :], scale_factor=.5,
+            F.interpolate(fine[..., :height // 2 * 2, :],
+                          scale_factor=.5,
                           mode='area')[inside])
 
 
@@ -292,7 +293,7 @@ def test_maps_of_a_cache(tmp_path):
 def config(ka_config):
     """KA in one stage; the student sees the half of 64 x 96 pixels."""
     ka_config.pop('stages')
-    ka_config.custom_hooks[0].update(scale=2., fold_bn=False)
+    ka_config.custom_hooks[0].update(scale=2., fold_bn=False, cache=False)
     ka_config.custom_hooks[1].translator = None
     ka_config.model.data_preprocessor.size = (32, 48)
     ka_config.train_dataloader.dataset.pipeline = [
@@ -312,6 +313,95 @@ def test_the_cache_changes_nothing_of_whole_images(config, tmp_path):
     assert cached[0] == plain[0] and len(plain[0]) == 2
     assert all(torch.equal(plain[1][k], v) for k, v in cached[1].items())
     config.custom_hooks[0].scale = 1.
-    coarse = trained(config, tmp_path / 'cached/run')
+    coarse = trained(config, tmp_path / 'cached/coarse')
     assert coarse[0] != cached[0]
     assert len([*(tmp_path / 'cached/teacher_cache').iterdir()]) == 2
+
+
+def moved(config, *moves):
+    transforms = [*FLIPS, *moves]
+    config.train_dataloader.dataset.pipeline = [
+        *LOAD, HALF,
+        dict(type='Albumentations', transforms=transforms),
+        dict(type='PackSegInputs')
+    ]
+    config.model.data_preprocessor.size = (16, 24)
+    return config
+
+
+def test_unlabelled_images_a_look_before_and_a_validation(config, tmp_path):
+    moved(config, JITTER, crop(16, 24))
+    more = write(tmp_path / 'more', 1, count=2) / 'images'
+    config.train_dataloader.unlabelled = dict(img_path=str(more), ratio=1.)
+    config.custom_hooks[0].evaluate = True
+    config.train_cfg.val_interval = 1
+    runner = build_runner(config)
+    hook = next(h for h in runner.hooks if isinstance(h, TeacherHook))
+    sizes = []
+    hook.network.backbone.register_forward_pre_hook(
+        lambda module, args: sizes.append(tuple(args[0].shape)))
+    runner.train()
+    # val images of 64 x 96 are not made smaller for the student
+    assert sizes == 3 * [(1, 3, 128, 192)] + 2 * [(4, 3, 32, 48)]
+    config = Config(config.to_dict())
+    config.test_dataloader.dataset.pipeline = [
+        LOAD[0], HALF, LOAD[1],
+        dict(type='PackSegInputs')
+    ]
+    whole = Config(config.to_dict())
+    whole.custom_hooks[0].scale = 1.
+    whole.test_dataloader.dataset.pipeline.pop(1)
+    forget_instances()
+    finer = evaluate_teacher(config)
+    forget_instances()
+    assert finer == evaluate_teacher(whole)
+
+
+def test_doctor_and_deviation_look_at_the_finer_view(config, tmp_path):
+    moved(config, crop(16, 24, stride=8)).custom_hooks[0].cache = True
+    found = deviations(config, ['decode_head.conv_seg'], (16, 24), 8, 2)
+    assert all(0 < off < 1 for off, _ in found.values())
+    look = Experiment(config, str(tmp_path / 'doctor'))
+    teacher = look.distiller.teachers['teacher']
+    said, = look.predictions.values()
+    data = look._prepared[0]
+    finer = torch.stack([s.finer for s in data['data_samples']])
+    images = look.model.data_preprocessor(dict(inputs=[*finer]))['inputs']
+    logits = teacher.network.encode_decode(images, [dict(img_shape=(32, 48))] *
+                                           len(images))
+    assert torch.equal(said[0], logits.argmax(1)[:, ::2, ::2])
+
+
+@pytest.mark.parametrize(
+    'scale', [0, 0.5, 1.5, -2.,
+              float('nan'),
+              float('inf'), '2', True, None])
+def test_a_scale_is_a_whole_number(scale):
+    with pytest.raises(UserError, match='scale of a teacher is a whole numb'):
+        TeacherHook({}, scale=scale)
+
+
+def test_a_cache_that_cannot_follow_is_an_error(config):
+    moved(config, JITTER, crop(16, 24)).custom_hooks[0].cache = True
+    with pytest.raises(UserError, match='after ColorJitter.*cache=False'):
+        build_runner(config).train()
+
+
+def test_what_else_is_refused(config):
+    other = dict(config.custom_hooks[0], name='other', scale=3.)
+    config.custom_hooks = [
+        *config.custom_hooks, other,
+        dict(config.custom_hooks[1], name='more', teacher_name='other')
+    ]
+    config.custom_hooks[1].teacher_name = 'teacher'
+    with pytest.raises(UserError, match=r'of several scales, \[2, 3\]'):
+        build_runner(config).train()
+    images = torch.zeros(1, 3, 8, 8)
+    with pytest.raises(UserError, match='scale=2 needs finer='):
+        Teacher(Means(), scale=2)(images)
+    prepare = MODELS.build(preprocessor())
+    with pytest.raises(UserError, match='brings no images for .* scale=2'):
+        Teacher(Means(), scale=2, finer=FinerImages(prepare, 2))(images)
+    prepare.batch_augments = print
+    with pytest.raises(UserError, match='batch_augments'):
+        FinerImages(prepare, 2)(images, None)

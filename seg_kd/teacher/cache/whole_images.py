@@ -26,7 +26,9 @@ class WholeImages:
         NotExact: ``preprocessor`` pads whole images.
     """
 
-    def __init__(self, dataset: Any, fixed: Sequence[Callable],
+    def __init__(self,
+                 dataset: Any,
+                 fixed: Sequence[Callable],
                  preprocessor: nn.Module,
                  scale: int = 1) -> None:
         self.dataset, self.fixed = dataset, [*fixed]
