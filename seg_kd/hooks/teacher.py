@@ -23,7 +23,6 @@ from seg_kd.networks.compiling import compile_untapped
 from seg_kd.networks.folding import fold_batch_norm
 from seg_kd.networks.normalization import Renormalize
 from seg_kd.networks.taps import in_eval_mode
-from seg_kd.networks.transfer import sent
 from seg_kd.registry import HOOKS
 from seg_kd.teacher.build import build_teacher, teacher_config
 from seg_kd.teacher.cache.cache import cache_options, open_cache
@@ -253,19 +252,20 @@ class FinerImages:
             raise UserError('batch_augments of data_preprocessor change '
                             "images in ways that a teacher's finer view does "
                             'not see: remove them')
-        size = [n * self.scale for n in images.shape[2:]]
+        views = [sample.get(FINER) for sample in samples or [{}]]
+        if any(view is None for view in views):
+            raise UserError(
+                'the batch brings no images for a teacher with scale='
+                f'{self.scale}: let the runner build the train_dataloader '
+                'from a config, or set TeacherHook(cache=True)')
+        alike = len({view.shape for view in views}) == 1
         found = []
-        for sample in samples or [{}]:
-            view = sample.get(FINER)
-            if view is None:
-                raise UserError(
-                    'the batch brings no images for a teacher with scale='
-                    f'{self.scale}: let the runner build the train_dataloader '
-                    'from a config, or set TeacherHook(cache=True)')
-            data = dict(inputs=[sent(view, images.device)],
-                        data_samples=[SegDataSample()])
+        for batch in [views] if alike else [[view] for view in views]:
+            data = dict(inputs=batch,
+                        data_samples=[SegDataSample()] * len(batch))
             view = self.preprocessor(data, training=True)['inputs']
-            bottom, right = (n - m for n, m in zip(size, view.shape[2:]))
+            bottom, right = (self.scale * n - m
+                             for n, m in zip(images.shape[2:], view.shape[2:]))
             found.append(
                 F.pad(view, [0, right, 0, bottom],
                       value=self.preprocessor.pad_val))

@@ -10,6 +10,7 @@ from conftest import SIZE, build_runner, forget_instances, preprocessor
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
+from mmseg.structures import SegDataSample
 from test_cache import trained
 from torch import nn
 
@@ -204,6 +205,19 @@ def means_of(root, index, dims, y, x, size):
                       (1, 2)) for j in range(-(-size[1] // 4))
         ]) for i in range(-(-size[0] // 4))
     ]).permute(2, 0, 1)
+
+
+def test_images_of_several_sizes_are_padded_as_the_students_are():
+    prepare = MODELS.build(
+        dict(preprocessor(), size=(20, 30), pad_val=7, bgr_to_rgb=False))
+    sizes = (20, 30), (13, 30), (20, 9)
+    given = [torch.randint(256, (3, *s), dtype=torch.uint8) for s in sizes]
+    samples = [SegDataSample(metainfo=dict(finer=blown_up(x))) for x in given]
+    images = prepare(dict(inputs=given, data_samples=samples),
+                     training=True)['inputs']
+    finer = FinerImages(prepare, 2)(images, samples)
+    assert torch.equal(finer,
+                       images.repeat_interleave(2, 2).repeat_interleave(2, 3))
 
 
 @pytest.mark.parametrize('size, batch', [((16, 24), 2), ((15, 22), 1)])
