@@ -57,43 +57,46 @@ class FinerView(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         image = results.pop(FINER)
         for chain, frame, moves in results.pop(MOVES, ()):
-            order = -1 if chain.bgr_to_rgb else 1  # as the moves expect it
-            image = image[..., ::order]
+            rgb = chain.bgr_to_rgb  # is what these moves are done to
             for move, params in moves:
-                image = np.ascontiguousarray(image)
                 if isinstance(move, CropWithClassCap):
                     frame = params.get('size', frame)  # of a ScaledCrop
-                    image = self._crop(image, frame, move, params)
+                    fill = move.fill[::-1] if rgb else move.fill
+                    image = self._crop(image, frame, params, fill)
                     frame = move.height, move.width
                 elif isinstance(move, RandomScale):
                     frame = [int(n * params['scale']) for n in frame]
-                else:
+                elif rgb and isinstance(move, ImageOnlyTransform):
+                    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
                     image = move.apply(image, **params)
-            image = image[..., ::order]
+                    image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+                else:
+                    image = np.ascontiguousarray(move.apply(image, **params))
         size = [n * self.scale for n in results['img'].shape[:2]]
-        image = part(np.ascontiguousarray(image), size, (0, 0, *size))
+        image = part(image, size, (0, 0, *size))
         if self.instead:
             results.update(img=image, img_shape=image.shape[:2])
             results['pad_shape'] = image.shape[:2]
         else:
-            channels = np.atleast_3d(image).transpose(2, 0, 1)
-            results[FINER] = torch.from_numpy(np.ascontiguousarray(channels))
+            image = torch.from_numpy(np.atleast_3d(image))
+            results[FINER] = image.movedim(2, 0).contiguous()
         return results
 
     def _crop(self, image: np.ndarray, frame: Sequence[int],
-              move: CropWithClassCap, params: dict) -> np.ndarray:
+              params: dict[str, Any], fill: tuple[int, ...]) -> np.ndarray:
         """``frame`` is the size of what the student's crop was taken from."""
         whole = [n * self.scale for n in frame]
         x, y, right, bottom = (n * self.scale for n in params['crop_coords'])
         inside = min(bottom, whole[0]), min(right, whole[1])
         image = part(image, whole, (y, x, *inside))
+        room = bottom - inside[0], right - inside[1]
         return cv2.copyMakeBorder(image,
                                   0,
-                                  bottom - inside[0],
+                                  room[0],
                                   0,
-                                  right - inside[1],
+                                  room[1],
                                   cv2.BORDER_CONSTANT,
-                                  value=move.fill)
+                                  value=fill)
 
 
 def part(image: np.ndarray, size: Sequence[int],

@@ -17,6 +17,7 @@ from torch import nn
 from seg_kd.analysis.cache_deviation import deviations
 from seg_kd.datasets import SeededDataset, show_finer
 from seg_kd.doctor.experiment import Experiment
+from seg_kd.engine.culprits import bad_teacher
 from seg_kd.engine.evaluate import evaluate_teacher
 from seg_kd.errors import UserError
 from seg_kd.hooks import TeacherHook
@@ -355,6 +356,8 @@ def test_unlabelled_images_a_look_before_and_a_validation(config, tmp_path):
     hook.network.backbone.register_forward_pre_hook(
         lambda module, args: sizes.append(tuple(args[0].shape)))
     runner.train()
+    assert bad_teacher(runner, next(iter(runner.train_dataloader))) is None
+    assert sizes.pop() == (4, 3, 32, 48)
     # val images of 64 x 96 are not made smaller for the student
     assert sizes == 3 * [(1, 3, 128, 192)] + 2 * [(4, 3, 32, 48)]
     config = Config(config.to_dict())
