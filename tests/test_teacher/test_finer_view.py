@@ -121,7 +121,7 @@ def test_the_same_crop_flips_and_colours(tmp_path, kept, colours):
 
 
 @pytest.mark.parametrize('size', [SIZE, (SIZE[0] + 1, SIZE[1] + 3)])
-@pytest.mark.parametrize('how', ['resize', 'scale'])
+@pytest.mark.parametrize('how', ['resize', 'scale', 'scale apart'])
 def test_what_the_student_lost_is_there(tmp_path, how, size):
     """In a resize, or in a random scaling; files of odd sizes too."""
     root, cut = write(tmp_path, 1, size), crop(15, 21)
@@ -130,8 +130,12 @@ def test_what_the_student_lost_is_there(tmp_path, how, size):
                 p=1.,
                 area_for_downscale='image')
     half = [n // 2 for n in (SIZE if how == 'resize' else size)]
-    both = (build(root, [*LOAD, HALF], [*FLIPS, cut])
-            if how == 'resize' else build(root, LOAD, [*FLIPS, down, cut]))
+    fixed, moves = LOAD, [down, *FLIPS, cut]
+    if how != 'scale apart':  # the scale and the crop are one transform
+        moves = [*FLIPS, down, cut]
+    if how == 'resize':
+        fixed, moves = [*LOAD, HALF], [*FLIPS, cut]
+    both = build(root, fixed, moves)
     show_finer(both, 2)
     for i in range(4):
         sample = both[i, i]
@@ -411,6 +415,8 @@ def test_what_else_is_refused(config):
         dict(config.custom_hooks[1], name='more', teacher_name='other')
     ]
     config.custom_hooks[1].teacher_name = 'teacher'
+    with pytest.raises(UserError, match='a pipeline of its own.* not a list'):
+        show_finer([], 2)
     with pytest.raises(UserError, match=r'of several scales, \[2, 3\]'):
         build_runner(config).train()
     images = torch.zeros(1, 3, 8, 8)
