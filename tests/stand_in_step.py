@@ -168,6 +168,7 @@ def more(folder):
     cfg.optim_wrapper.clip_grad = dict(max_norm=1.)
     images = folder / 'data' / 'at_deeplab' / 'leftImg8bit' / 'val'
     cfg.train_dataloader.unlabelled = dict(img_path=str(images))
+    cfg.teacher.scale = 2.
     yield 'options', cfg
 
 

@@ -258,6 +258,32 @@ def test_alone_means_alone(built):
         ran.clear()
 
 
+@pytest.mark.parametrize('data', [False, True])
+def test_a_finer_view_is_measured(built, ka_config, data):
+    """Of noise and of data, where the cache's teacher has none in a batch."""
+    ka_config.custom_hooks[0].update(scale=2., cache=data)
+    ka_config.train_dataloader.dataset.pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations'),
+        dict(type='PackSegInputs')
+    ]
+    runner = built(data=data).runner
+    floor = step.floor_of(runner)
+    source = next(h for h in runner.hooks if isinstance(h, TeacherHook))
+    seen = []
+    source.network.backbone.register_forward_pre_hook(
+        lambda module, args: seen.append(args[0].shape))
+    batch = next(iter(runner.train_dataloader))
+    for work in floor.values():
+        work(batch)
+    assert ('finer' in batch['data_samples'][0]) != data
+    assert seen == [(2, 3, 2 * SIZE[0], 2 * SIZE[1])]
+    if not data:
+        images = torch.zeros(2, 3, *SIZE)
+        assert source.teacher.seen(images, batch['data_samples']).shape == \
+            seen[0]
+
+
 def test_floor_is_in_the_precision_of_the_step(built, ka_config):
     ka_config.optim_wrapper.type = 'BFloat16OptimWrapper'
     runner = built(data=False).runner

@@ -16,7 +16,7 @@ from seg_kd.registry import DATASETS, MODELS
 from seg_kd.teacher.build import build_teacher
 from seg_kd.teacher.cache.replay import replay, show, split
 from seg_kd.teacher.cache.whole_images import WholeImages
-from seg_kd.teacher.teacher import Teacher
+from seg_kd.teacher.teacher import Teacher, checked_scale
 
 MOVES = {
     'flip': lambda y, x, size: [('flip', -1)],
@@ -51,9 +51,11 @@ def deviations(cfg: Config, paths: Sequence[str], crop: tuple[int, int],
     if crop[0] > whole.size[0] or crop[1] > whole.size[1]:
         raise UserError(f'crops of {show(crop)} pixels do not fit into images '
                         f'of {show(whole.size)}: give a smaller --crop')
+    scale = whole.scale
     teacher = Teacher(network,
                       renormalize=Renormalize(whole.preprocessor,
-                                              network.data_preprocessor))
+                                              network.data_preprocessor),
+                      scale=scale)
     teacher.tap(paths, whole(0))
     draw, found = random.Random(0), defaultdict(list)
     count = len(whole.dataset)
@@ -64,7 +66,8 @@ def deviations(cfg: Config, paths: Sequence[str], crop: tuple[int, int],
                 for n, m in zip(whole.size, crop))
         for move, made in MOVES.items():
             steps = made(y, x, crop)
-            seen = teacher.maps(replay(image[0], steps, 1)[None])
+            finer = made(y * scale, x * scale, [n * scale for n in crop])
+            seen = teacher.maps(replay(image[0], finer, 1)[None])
             for path, kept in maps.items():
                 replayed = replay(kept[0], steps,
                                   whole.size[0] // kept.shape[2])
@@ -83,7 +86,8 @@ def teacher_and_images(cfg: Config) -> tuple[nn.Module, WholeImages]:
     network, _ = build_teacher(hook['model'], hook.get('checkpoint'),
                                hook.get('trust_checkpoint', False),
                                preprocessor)
-    return network, WholeImages(dataset, fixed, preprocessor)
+    scale = checked_scale(hook.get('scale', 1))
+    return network, WholeImages(dataset, fixed, preprocessor, scale)
 
 
 def compare(replayed: Tensor, seen: Tensor) -> tuple[float, float]:

@@ -10,6 +10,9 @@ from mmseg.structures import SegDataSample
 
 from seg_kd.datasets import check_files, with_workers
 from seg_kd.errors import UserError
+from seg_kd.hooks import TeacherHook
+from seg_kd.hooks.distill import hooks_of
+from seg_kd.teacher.teacher import checked_scale
 
 IMAGES = 2975  # of Cityscapes
 
@@ -23,6 +26,7 @@ class NoiseImages:
     """
     size: tuple[int, int]  # height, width
     classes: int
+    scale: int = 1  # of a teacher's view
 
     metainfo = dict()  # names no classes: whatever the model has will do
 
@@ -41,6 +45,9 @@ class NoiseImages:
                                generator=generator)
         sample = SegDataSample(gt_sem_seg=PixelData(data=labels),
                                metainfo=self.get_data_info(index))
+        if self.scale != 1:
+            finer = image.repeat(1, self.scale, self.scale)
+            sample.set_metainfo(dict(finer=finer))
         return dict(inputs=image, data_samples=sample)
 
 
@@ -60,12 +67,17 @@ def set_data(cfg: Config, images: Sequence[int], wanted: bool) -> str:
             why = f' ({str(error).split(";")[0]})'
     heads = cfg.model.get('decode_head') or []
     heads = heads if isinstance(heads, list) else [heads]
+    scale = 1
+    for hook in hooks_of(cfg, TeacherHook):  # of noise there is no cache
+        scale = max(scale, checked_scale(hook.get('scale', 1)))
+        hook.cache = False
     known = [head.num_classes for head in heads if 'num_classes' in head]
     cfg.train_dataloader = dict(batch_size=count,
                                 num_workers=0,
                                 sampler=dict(type='InfiniteSampler'),
                                 dataset=NoiseImages(tuple(size),
-                                                    min(known, default=2)))
+                                                    min(known, default=2),
+                                                    scale))
     return 'noise' + why
 
 

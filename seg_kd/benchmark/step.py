@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -163,7 +164,10 @@ def floor_of(runner: Runner) -> dict[str, Callable]:
         with optimizer.optim_context(student):
             inputs = seen.pop('inputs')
             for teacher in runner.distiller.teachers.values():
-                teacher.maps(inputs)
+                images = inputs
+                if teacher.scale != 1:  # with a cache no batch brings them
+                    images = F.interpolate(inputs, scale_factor=teacher.scale)
+                teacher.maps(images)
 
     def own_step(batch: Any) -> None:
         student.train_step(batch, optimizer)

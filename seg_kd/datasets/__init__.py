@@ -2,6 +2,7 @@
 from seg_kd.datasets.cached import Cached
 from seg_kd.datasets.camvid import CamVidDataset
 from seg_kd.datasets.check import CheckLabels, check_dataset, check_files
+from seg_kd.datasets.finer import show_finer
 from seg_kd.datasets.ready import classes_of, make_ready
 from seg_kd.datasets.seeded import (SeededDataset, SeededDraws, SeededSampler,
                                     seed_draws)
@@ -13,5 +14,6 @@ __all__ = [
     'Albumentations', 'Cached', 'CamVidDataset', 'CheckLabels',
     'CropWithClassCap', 'MixedSampler', 'SeededDataset', 'SeededDraws',
     'SeededSampler', 'WithUnlabelled', 'check_dataset', 'check_files',
-    'classes_of', 'make_ready', 'mix_in', 'seed_draws', 'with_workers'
+    'classes_of', 'make_ready', 'mix_in', 'seed_draws', 'show_finer',
+    'with_workers'
 ]

@@ -8,7 +8,7 @@ the shapes in the meta information as they were.
 """
 import difflib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import albumentations
@@ -20,6 +20,7 @@ from mmseg.registry import TRANSFORMS
 
 from seg_kd.errors import UserError
 
+FINER, MOVES = 'finer', 'moves'  # of a teacher's view: see finer.py
 FLIPS = {albumentations.HorizontalFlip: -1, albumentations.VerticalFlip: -2}
 
 
@@ -139,13 +140,7 @@ class ScaledCrop(CropWithClassCap):
             img = self.scale.apply(img, scale=factor)
             return super().apply(img, crop_coords=crop_coords, **params)
         x, y, right, bottom = crop_coords
-        step_y, step_x = (n / m for n, m in zip(img.shape, size))
-        back = np.array([[step_x, 0, (x + .5) * step_x - .5],
-                         [0, step_y, (y + .5) * step_y - .5]])
-        return cv2.warpAffine(img,
-                              back, (right - x, bottom - y),
-                              flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                              borderMode=cv2.BORDER_REPLICATE)
+        return magnified(img, size, (y, x, bottom, right))
 
     def apply_to_mask(self, mask: np.ndarray, crop_coords: tuple,
                       factor: float, size: tuple, **params: Any) -> np.ndarray:
@@ -156,6 +151,20 @@ class ScaledCrop(CropWithClassCap):
                                          **params)
         x, y, right, bottom = crop_coords
         return Nearest(mask, size)[y:bottom, x:right]
+
+
+def magnified(image: np.ndarray, size: Sequence[int],
+              box: Sequence[int]) -> np.ndarray:
+    """A box (top, left, bottom, right) of an image that is enlarged to
+    ``size``: no more than the box is made."""
+    y, x, bottom, right = box
+    step_y, step_x = (n / m for n, m in zip(image.shape, size))
+    back = np.array([[step_x, 0, (x + .5) * step_x - .5],
+                     [0, step_y, (y + .5) * step_y - .5]])
+    return cv2.warpAffine(image,
+                          back, (right - x, bottom - y),
+                          flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                          borderMode=cv2.BORDER_REPLICATE)
 
 
 class Nearest:
@@ -209,9 +218,13 @@ class Albumentations(Albu):
         seed = np.random.randint(2**32, size=4, dtype=np.uint32)
         self.aug.set_random_state(np.random.default_rng(seed),
                                   random.Random(seed.tobytes()))
+        before = results['img'].shape[:2]
         results = super().transform(results)
         results['img_shape'] = results['pad_shape'] = results['img'].shape[:2]
         results['geometry'] = (*results.get('geometry', ()), *self._geometry())
+        if FINER in results:
+            done = [(m, m.params) for m in self.aug.transforms if m.params]
+            results[MOVES] = *results.get(MOVES, ()), (self, before, done)
         return results
 
     def _check_range(self, image: np.ndarray) -> None:

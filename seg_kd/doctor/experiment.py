@@ -301,8 +301,12 @@ class Experiment:
         """
         return {
             name: [
-                predicted(teacher.network, teacher.renormalize(images))
-                for images in self.images
+                predicted(
+                    teacher.network,
+                    teacher.renormalize(
+                        teacher.seen(data['inputs'], data['data_samples'])))
+                [:, ::teacher.scale, ::teacher.scale]
+                for data in self._prepared
             ]
             for name, teacher in self.distiller.teachers.items()
             if self.speaks(teacher.network)

@@ -37,8 +37,11 @@ def bad_teacher(runner, batch: Any) -> tuple[str, str] | None:
     if distiller is None:
         return None
     with runner.optim_wrapper.optim_context(runner.model):
-        images = _preprocessed(runner, batch)['inputs']
+        data = _preprocessed(runner, batch)
         for name, teacher in distiller.teachers.items():
+            images = data['inputs']
+            if teacher.cache is None:
+                images = teacher.seen(images, data['data_samples'])
             found = teacher.not_finite(images)
             if found is not None:
                 wrong, help_ = found

@@ -17,6 +17,7 @@ from seg_kd.hooks.distill import hooks_of
 from seg_kd.networks.checkpoint import load_weights, read_checkpoint
 from seg_kd.registry import HOOKS, MODELS, is_kind, type_name
 from seg_kd.teacher.build import build_teacher
+from seg_kd.teacher.teacher import checked_scale
 
 
 def evaluate_student(cfg: Config, checkpoint: str,
@@ -80,6 +81,9 @@ def evaluate_teacher(cfg: Config, **options: Any) -> dict[str, float]:
     """The same for the teacher that the config's ``TeacherHook`` names."""
     cfg = last_stage(cfg)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
+    scale = checked_scale(teacher_of(cfg).get('scale', 1))
+    if scale != 1:
+        cfg.test_dataloader.finer = dict(scale=scale, instead=True)
     return evaluate(cfg, teacher_network(cfg)[0], 'teacher', **options)
 
 

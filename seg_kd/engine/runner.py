@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 from torch.nn.parallel import DistributedDataParallel
 
 from seg_kd.datasets import (check_files, classes_of, make_ready, mix_in,
-                             seed_draws, with_workers)
+                             seed_draws, show_finer, with_workers)
 from seg_kd.distiller import Distiller
 from seg_kd.engine import on_gpu
 from seg_kd.engine.advice import advised, mend_class_weights
@@ -158,13 +158,16 @@ class DistillRunner(Runner):
         Each draw gets a seed of its own, so that augmentation does not depend
         on workers, ranks or a resumed run: see :func:`seed_draws`. Images
         without labels come with :func:`mix_in`, worker processes as the
-        machine has cores: :func:`with_workers`.
+        machine has cores: :func:`with_workers`. ``finer`` holds arguments of
+        :func:`show_finer`; it is not for configs.
         """
         if isinstance(dataloader, dict) and isinstance(
                 dataloader.get('dataset'), dict):
             check_files(dataloader['dataset'])
             dataset = make_ready(DATASETS.build(dataloader['dataset']))
             dataloader = {**dataloader, 'dataset': dataset}
+            if finer := dataloader.pop('finer', None):
+                show_finer(dataset, **finer)
             dataloader = seed_draws(mix_in(dataloader))
         if isinstance(dataloader, dict):
             dataloader = with_workers(dataloader)
@@ -172,6 +175,11 @@ class DistillRunner(Runner):
             Runner.build_dataloader(dataloader, seed, diff_rank_seed))
 
     def build_train_loop(self, loop):
+        loader = self._train_dataloader
+        if self.student_hook.finer and isinstance(loader, dict) and \
+                isinstance(loader.get('dataset'), dict):
+            self._train_dataloader = dict(loader,
+                                          finer=self.student_hook.finer)
         loop = super().build_train_loop(loop)
         classes = classes_of(loop.dataloader.dataset)
         if classes is not None:

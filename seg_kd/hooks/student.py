@@ -39,10 +39,26 @@ class StudentHook(Hook):
 
     priority = 'VERY_HIGH'
     distiller: Distiller | None = None
+    teachers: Sequence[TeacherHook] = ()
 
     @property
     def ignore_index(self) -> int:
         return next(iter(self.distiller.teachers.values())).ignore_index
+
+    @property
+    def finer(self) -> dict[str, int]:
+        """What training samples bring besides, for teachers without a cache.
+
+        Raises:
+            UserError: Two of these have views of different scales.
+        """
+        found = {hook.scale for hook in self.teachers if hook.cache is None}
+        found -= {1}
+        if len(found) > 1:
+            raise UserError('teachers without a cache see images of several '
+                            f'scales, {sorted(found)}: let them have one, or '
+                            'set TeacherHook(cache=True)')
+        return dict(scale=found.pop()) if found else {}
 
     def before_wrap_model(self, runner) -> None:
         self.teachers = teachers = [

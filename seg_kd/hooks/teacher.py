@@ -1,16 +1,20 @@
 """The frozen teacher of a config: built, checked, made faster."""
 import copy
 import inspect
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from seg_kd import shipped
 from seg_kd.datasets import classes_of
+from seg_kd.datasets.transforms import FINER
 from seg_kd.errors import UserError
 from seg_kd.hooks.distill import check_built
 from seg_kd.networks.classes import (check_class_names, check_num_classes,
@@ -25,7 +29,7 @@ from seg_kd.teacher.cache.cache import cache_options, open_cache
 from seg_kd.teacher.evaluate import evaluate_model
 from seg_kd.teacher.precision import Precision
 from seg_kd.teacher.side_stream import SideStream
-from seg_kd.teacher.teacher import MODES, Teacher
+from seg_kd.teacher.teacher import MODES, Teacher, checked_scale
 
 
 @HOOKS.register_module()
@@ -66,6 +70,10 @@ class TeacherHook(Hook):
             ``dtype`` (``'float16'``). See docs/performance.md.
         name: What hooks call it by (``teacher_name=``), where there are
             several.
+        scale: Show it each image at so many times the height and width that
+            the student gets, as the file has it before the student's is made
+            smaller; a whole number. Its maps are averaged to the grid of
+            scale 1. See docs/own_teacher.md.
 
     Raises:
         UserError: The weights do not fill the model, the classes differ, or
@@ -86,6 +94,7 @@ class TeacherHook(Hook):
                  own_stream: bool = False,
                  cache: bool | dict[str, Any] = False,
                  name: str = 'teacher',
+                 scale: float = 1.,
                  **unknown: Any) -> None:
         for wrong in unknown:
             *known, _ = inspect.signature(TeacherHook).parameters
@@ -111,7 +120,7 @@ class TeacherHook(Hook):
         self.fold_bn = fold_bn and teacher_mode == 'eval'
         self.compile, self.channels_last = compile, channels_last
         self.own_stream, self.name = own_stream, name
-        self.cache = cache_options(cache)
+        self.cache, self.scale = cache_options(cache), checked_scale(scale)
 
     @property
     def network(self) -> nn.Module:
@@ -144,7 +153,8 @@ class TeacherHook(Hook):
             SideStream() if stream else None,
             next((h.ignore_index for h in heads(student)), 255),
             next((h.align_corners for h in heads(network)), False),
-            str(self.checkpoint or self.model))
+            str(self.checkpoint or self.model), self.scale,
+            FinerImages(student.data_preprocessor, self.scale))
         return self.teacher
 
     def make_faster(self, image: Tensor) -> None:
@@ -165,9 +175,11 @@ class TeacherHook(Hook):
     def describe(self) -> str:
         size = sum(p.numel() for p in self.network.parameters()) / 1e6
         classes = ', '.join(str(h.num_classes) for h in heads(self.network))
+        view = ('' if self.scale == 1 else
+                f"; sees {self.scale} times the student's height and width")
         return (f'Teacher: {type(self.network).__name__}, {size:.2f} M '
                 f'parameters, all loaded from {self.teacher.source}; '
-                f'{self.teacher_mode} mode; classes: {classes}')
+                f'{self.teacher_mode} mode; classes: {classes}{view}')
 
     # -- training ----------------------------------------------------------
 
@@ -184,7 +196,7 @@ class TeacherHook(Hook):
                               auxiliary=False)
             check_class_names(self._trained_on, data, self.teacher.source)
         if self.evaluate and runner.iter == 0:
-            metrics = evaluate_model(self.network, runner)
+            metrics = evaluate_model(self.network, runner, self.scale)
             shown = ', '.join(f'{k} {v:.2f}' for k, v in metrics.items())
             print_log(f'Teacher on the validation set: {shown}', 'current')
         if self.compile:
@@ -215,4 +227,46 @@ class TeacherHook(Hook):
         precision = self.precision and self.precision.name
         running = (precision, self.fold_bn, self.compile, self.channels_last,
                    wrapper.get('type'), wrapper.get('dtype'))
-        return [repr(config), repr(running)]
+        finer = [] if self.scale == 1 else [f'scale={self.scale}']
+        return [repr(config), repr(running), *finer]
+
+
+@dataclass
+class FinerImages:
+    """From a batch to the images of a finer view that came with it.
+
+    Args:
+        preprocessor: The student's.
+        scale: As of :class:`~seg_kd.teacher.teacher.Teacher`.
+
+    Raises:
+        UserError: They did not come, or ``batch_augments`` has changed the
+            student's in ways that are not known.
+    """
+
+    preprocessor: nn.Module
+    scale: int
+
+    def __call__(self, images: Tensor, samples: Any) -> Tensor:
+        if getattr(self.preprocessor, 'batch_augments', None) is not None:
+            raise UserError('batch_augments of data_preprocessor change '
+                            "images in ways that a teacher's finer view does "
+                            'not see: remove them')
+        views = [sample.get(FINER) for sample in samples or [{}]]
+        if any(view is None for view in views):
+            raise UserError(
+                'the batch brings no images for a teacher with scale='
+                f'{self.scale}: let the runner build the train_dataloader '
+                'from a config, or set TeacherHook(cache=True)')
+        alike = len({view.shape for view in views}) == 1
+        found = []
+        for batch in [views] if alike else [[view] for view in views]:
+            data = dict(inputs=batch,
+                        data_samples=[SegDataSample()] * len(batch))
+            view = self.preprocessor(data, training=True)['inputs']
+            bottom, right = (self.scale * n - m
+                             for n, m in zip(images.shape[2:], view.shape[2:]))
+            found.append(
+                F.pad(view, [0, right, 0, bottom],
+                      value=self.preprocessor.pad_val))
+        return torch.cat(found)

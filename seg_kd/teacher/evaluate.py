@@ -8,10 +8,13 @@ from seg_kd.errors import UserError
 
 
 @torch.no_grad()
-def evaluate_model(network: nn.Module, runner) -> dict[str, float]:
+def evaluate_model(network: nn.Module,
+                   runner,
+                   scale: int = 1) -> dict[str, float]:
     """The validation metrics of ``network`` on the runner's validation set.
 
-    Hooks are not called: neither EMA nor the best checkpoint sees it.
+    Its images are ``scale`` times as high and wide as the student's. Hooks
+    are not called: neither EMA nor the best checkpoint sees it.
 
     Raises:
         UserError: The config has no validation set.
@@ -20,6 +23,9 @@ def evaluate_model(network: nn.Module, runner) -> dict[str, float]:
         raise UserError('TeacherHook(evaluate=True) needs a validation set: '
                         'set val_dataloader, val_cfg and val_evaluator')
     loader = runner.val_dataloader
+    if scale != 1:
+        loader = dict(runner.cfg.val_dataloader,
+                      finer=dict(scale=scale, instead=True))
     if isinstance(loader, dict):
         loader = runner.build_dataloader(loader, seed=runner.seed)
     evaluator = runner.build_evaluator(runner.cfg.val_evaluator)

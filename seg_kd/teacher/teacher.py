@@ -4,9 +4,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 MODES = 'eval', 'bn_train'
 Maps = dict[str, Tensor]
+Key = TypeVar('Key')
 
 
 @dataclass
@@ -86,6 +88,13 @@ class Teacher:
         ignore_index: Label that does not count.
         align_corners: How the network enlarges its logits.
         source: Where its weights came from, for messages.
+        scale: Height and width of its images, in those of the student's: a
+            whole number. Its maps, and the gradients at them, are averaged
+            over ``scale x scale`` positions, which gives the grid that it
+            would have at scale 1. So they know what it saw in the finer
+            image, no loss costs more, and nothing that is kept is larger.
+        finer: From a batch, ``(images, samples)``, to these images, as the
+            student's are normalized: ``(N, C, scale * H, scale * W)``.
     """
 
     network: nn.Module
@@ -96,12 +105,15 @@ class Teacher:
     ignore_index: int = 255
     align_corners: bool = False
     source: str = ''
+    scale: int = 1
+    finer: Callable[[Tensor, Any], Tensor] | None = None
 
     def __post_init__(self) -> None:
         # gives the maps in the network's place
         self.cache: TeacherCache | None = None
         self.task_gradients: TaskGradients | None = None
         self.cast = CastWeights(self.network)
+        self.scale = checked_scale(self.scale)
         self.network.requires_grad_(False)
         self.source = self.source or type(self.network).__name__
         self.taps = Taps(self.network, ())
@@ -148,6 +160,8 @@ class Teacher:
             labels: ``(N, H, W)``.
             samples: What is known of each image; a cache looks there.
         """
+        if self.cache is None:
+            images = self.seen(images, samples)
         mask = None if labels is None else labels.ne(self.ignore_index)
         step = Step(labels, mask, samples, side_stream=self.side_stream)
         stream: AbstractContextManager = nullcontext()
@@ -161,8 +175,23 @@ class Teacher:
                 step._maps, step._gradients = self._run(images, labels)
         return step
 
+    def seen(self, images: Tensor, samples: Any = None) -> Tensor:
+        """The images of a batch as the teacher sees them, normalized for the
+        student.
+
+        Raises:
+            UserError: It has a finer view, and the batch does not bring it.
+        """
+        if self.scale == 1:
+            return images
+        if self.finer is None:
+            raise UserError(f'a Teacher with scale={self.scale} needs finer=, '
+                            'from a batch to its images of that scale')
+        return self.finer(images, samples)
+
     def maps(self, images: Tensor) -> Maps:
-        """The tapped maps alone, without cache and stream."""
+        """The tapped maps alone, of images as it sees them; no cache, no
+        stream."""
         return self._run(images, None, gradients=False)[0]
 
     @torch.no_grad()
@@ -223,14 +252,41 @@ class Teacher:
             if self.renormalize is not None:
                 images = self.renormalize(images)
             if differentiate is None:
-                return self.taps.run(images), {}
+                return self._coarse(self.taps.run(images)), {}
             # One of several maps may be behind another: no graph can start
             # there.
             if any(parse(path)[1] is not None for path in self.taps.leaves):
                 images = images.detach().requires_grad_()
             maps = self.taps.run(images)
             found = differentiate(maps, labels)
-        return {path: kept.detach() for path, kept in maps.items()}, found
+        maps = {path: kept.detach() for path, kept in maps.items()}
+        return self._coarse(maps), self._coarse(found)
+
+    def _coarse(self, maps: dict[Key, Tensor]) -> dict[Key, Tensor]:
+        """On the grid of scale 1; at an odd border the mean of what is there.
+        """
+        if self.scale == 1:
+            return maps
+        return {
+            key: F.avg_pool2d(kept, self.scale, ceil_mode=True)
+            for key, kept in maps.items()
+        }
+
+
+def checked_scale(scale: float) -> int:
+    """A whole number, from 1 on.
+
+    Raises:
+        UserError: It is none.
+    """
+    if isinstance(
+            scale,
+            bool) or not isinstance(scale,
+                                    (int, float)) or scale < 1 or scale % 1:
+        raise UserError('the scale of a teacher is a whole number, such as '
+                        "2., or 1. for the student's own images, not "
+                        f'{scale!r}')
+    return int(scale)
 
 
 def set_mode(network: nn.Module, mode: str) -> None:

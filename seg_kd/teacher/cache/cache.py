@@ -109,10 +109,18 @@ def open_cache(teacher: Teacher, runner, identity: Sequence[str],
 
     None where replaying would not be exact: one line of the log says why.
     See :func:`build`.
+
+    Raises:
+        UserError: It would not be, and the teacher needs a finer view: the
+            batches bring one where no cache is asked for.
     """
     try:
         cache = build(teacher, runner, identity, **options)
     except NotExact as reason:
+        if teacher.scale != 1:
+            raise UserError(
+                f'{reason}; or set TeacherHook(cache=False): the images of '
+                f'scale={teacher.scale} then come with each batch') from reason
         print_log(f'Teacher cache off: {reason}', 'current')
         return None
     print_log(f'Teacher cache: {cache.store}', 'current')
@@ -178,7 +186,7 @@ def plan(
         raise NotExact('images need a number; take one data set with a '
                        'pipeline of its own, and an InfiniteSampler')
     fixed, moves = split(dataset.pipeline.transforms)
-    images = WholeImages(dataset, fixed, preprocessor)
+    images = WholeImages(dataset, fixed, preprocessor, teacher.scale)
     first = images(0)
     shapes = {p: kept.shape[1:] for p, kept in teacher.maps(first).items()}
     found = strides(images.size, shapes)

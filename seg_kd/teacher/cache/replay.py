@@ -8,20 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from albumentations import HorizontalFlip, VerticalFlip
-from mmcv.transforms import LoadImageFromFile
-from mmseg.datasets.transforms import (LoadAnnotations, PackSegInputs, Resize,
-                                       ResizeToMultiple)
+from mmseg.datasets.transforms import PackSegInputs
 from torch import Tensor, nn
 
-from seg_kd.datasets.cached import Cached
-from seg_kd.datasets.check import CheckLabels
-from seg_kd.datasets.transforms import (Albumentations, CropWithClassCap,
-                                        ScaledCrop)
-from seg_kd.datasets.unlabelled import LoadLabels
+from seg_kd.datasets.finer import FIXED, unpacked
+from seg_kd.datasets.transforms import CropWithClassCap
 from seg_kd.errors import UserError
 
-FIXED = (LoadImageFromFile, LoadAnnotations, LoadLabels, CheckLabels, Resize,
-         ResizeToMultiple)
 MOVES = (HorizontalFlip, VerticalFlip, CropWithClassCap)
 Size = tuple[int, int]  # height, width
 
@@ -57,21 +50,6 @@ def split(pipeline: Sequence[Any]) -> tuple[list[Any], list[Any]]:
                 'CropWithClassCap(stride=...): see '
                 'configs/_base_/datasets/camvid_half_grid.py')
     return fixed, moves
-
-
-def unpacked(pipeline: Sequence[Any]) -> list[Any]:
-    """The transforms inside ``Cached`` and ``Albumentations`` as well."""
-    found: list[Any] = []
-    for transform in pipeline:
-        if isinstance(transform, Cached):
-            found += transform.transforms.transforms
-        elif isinstance(transform, Albumentations):
-            for move in transform.aug.transforms:
-                joined = isinstance(move, ScaledCrop)
-                found += [move.scale, move] if joined else [move]
-        else:
-            found.append(transform)
-    return found
 
 
 def strides(size: Size, shapes: dict[str, Sequence[int]]) -> dict[str, int]:
