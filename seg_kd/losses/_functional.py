@@ -277,8 +277,8 @@ def mask_nonfinite(x: Tensor, mask: Tensor | None) -> Tensor:
     """
     if mask is None or finite(x):
         return x
-    harmless = (x.detach() * 0 == 0) | valid_positions(x, mask).unsqueeze(1)
-    return keep(x, harmless)
+    valid = valid_positions(x, mask).unsqueeze(1)
+    return x.masked_fill((x.detach() * 0 != 0) > valid, 0.)
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:
@@ -379,29 +379,37 @@ def inverse_root(square: Tensor) -> Tensor:
 class _PrecomputedGrad(torch.autograd.Function):
 
     @staticmethod
-    def forward(ctx, student, value, gradient):
-        ctx.save_for_backward(gradient)
+    def forward(ctx, value, gradients, scales, *students):
+        ctx.save_for_backward(scales, *gradients)
         ctx.mark_dirty(value)  # it is the result itself, and no view
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
-        gradient, = ctx.saved_tensors
-        return gradient * grad_output, None, None
+        scales, *gradients = ctx.saved_tensors
+        scales = grad_output.expand(
+            len(gradients)) if scales is None else (grad_output * scales)
+        return None, None, None, *(g * s for g, s in zip(gradients, scales))
 
 
-def with_gradient(student: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+def with_gradient(student: Maps,
+                  value: Tensor,
+                  gradient: Maps,
+                  scales: Tensor | None = None) -> Tensor:
     """``value``, whose gradient with respect to ``student`` is known.
 
-    Both in the student's precision.
+    Both in the student's precision. Of several maps a list, as of their
+    gradients, which may be left to multiply by ``scales``, one for each.
 
     A loss that computes both in one pass over tiles keeps one map for the
     backward pass, where autograd keeps one for every operation. Such a loss
     can be differentiated once: a second time raises RuntimeError.
     """
-    return _PrecomputedGrad.apply(student, value.to(student.dtype, copy=True),
-                                  gradient.to(student.dtype))
+    students = as_list(student)
+    gradients = [g.to(s.dtype) for s, g in zip(students, as_list(gradient))]
+    value = value.to(students[0].dtype, copy=True)
+    return _PrecomputedGrad.apply(value, gradients, scales, *students)
 
 
 def channel_errors(student: Tensor, teacher: Tensor,

@@ -4,16 +4,15 @@ Follows ``hcl`` of dvlab-research/ReviewKD; it is the same function in its
 CIFAR, ImageNet and detection code, and in RuipingL/TransKD. See "dense".
 """
 from collections.abc import Sequence
-from functools import reduce
-from operator import add
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seg_kd.losses._functional import (Maps, check_equal, check_least,
                                        constant, full_precision, inverse,
-                                       layer_pairs, parts, prepare, tiles,
-                                       with_gradient)
+                                       layer_pairs, number, parts, prepare,
+                                       tiles, with_gradient)
 from seg_kd.losses._maps import Loss
 
 GRIDS = (4, 2, 1)  # of the authors
@@ -67,105 +66,134 @@ class HCLLoss(Loss):
                 mask: Tensor | None = None) -> Tensor:
         pairs = layer_pairs(student, teacher)
         with full_precision(pairs[0][1]):
-            return reduce(add, (self._level(*pair, mask) for pair in pairs))
-
-    def _level(self, student: Tensor, teacher: Tensor,
-               mask: Tensor | None) -> Tensor:
-        student, teacher, valid = prepare(student, teacher, mask)
-        check_equal(student, teacher, 'put an adapter between (ReviewKDLoss)')
-        grids = tuple(g for g in self.grids if g < min(valid.shape[1:]))
-        count = valid.sum(dtype=student.dtype).clamp(min=1)
-        value, gradient = half_squares(student.detach(), teacher, valid,
-                                       Cells(grids, valid, count))
-        weights = sum(2.**-k for k in range(len(grids) + 1))
-        mean = 2 / (weights * student.shape[1]) / count
-        return mean * with_gradient(student, value, gradient)
-
-
-@constant
-def blocks(grids: tuple[int, ...], device: torch.device,
-           dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Which pairs of rows are of one grid, and their weight.
-
-    Shape:
-        Both ``(G, G)``; 0 between two grids.
-    """
-    number = torch.arange(len(grids)).repeat_interleave(torch.tensor(grids))
-    same = number == number[:, None]
-    weight = same * 2.**-(number + 1)
-    return same.to(device, dtype), weight.to(device, dtype)
+            levels = [prepare(*pair, mask) for pair in pairs]
+            for s, t, _ in levels:
+                check_equal(s, t, 'put an adapter between (ReviewKDLoss)')
+            students = [s for s, *_ in levels]
+            cells = Cells(self.grids, students,
+                          [valid for *_, valid in levels])
+            value = torch.zeros_like(cells.scales[0])
+            gradients = [
+                add_squares(value, *level, *weights) for level, weights in zip(
+                    levels, zip(cells.averages, cells.factors, cells.scales))
+            ]
+        return with_gradient(students, value, gradients, cells.scales)
 
 
 class Cells:
-    """All grids at once: ``rows @ map @ columns.T`` has their averages.
+    """The cells of all grids of all levels, and what they count.
 
-    They are blocks on the diagonal; what lies between them has factor 0.
+    A level's loss is half of: the squares of its gap and, times ``factors``,
+    of the gap's averages over the cells, summed, times ``scales``. Levels are
+    weighed together, as there is little to do for each.
 
     Attributes:
-        rows: ``(G, H)``, G the sum of the grids' sides.
-        columns: ``(G, W)``.
-        factor: ``(N, G, G)``, of the squares of averages, so that they are
-            worth their weight next to the sum of the map's own squares.
+        averages: ``(G, H * W)`` of each level: one row a cell, grid by grid.
+        factors: ``(N, G, 1)`` of each level.
+        scales: ``(levels,)``, in float64.
     """
 
-    def __init__(self, grids: tuple[int, ...], valid: Tensor,
-                 count: Tensor) -> None:
-        self.rows, self.columns = (averages(size, grids, valid.device,
-                                            count.dtype)
-                                   for size in valid.shape[1:])
-        share = self.rows @ valid.to(count.dtype) @ self.columns.T
+    def __init__(self, grids: Sequence[int], students: Sequence[Tensor],
+                 valid: Sequence[Tensor]) -> None:
+        device, dtype = students[0].device, students[0].dtype
+        sizes = [tuple(x.shape[1:]) for x in valid]
+        kept = tuple(tuple(g for g in grids if g < min(x)) for x in sizes)
+        rows = [averages(*x, device, dtype) for x in zip(sizes, kept)]
+        shares = [x.flatten(1).to(dtype) @ r.T for x, r in zip(valid, rows)]
+        # of the cells of all levels, then of all levels
+        share = torch.cat(
+            [*(x[:, :-1] for x in shares), *(x[:, -1:] for x in shares)], 1)
+        count = sum(len(x) - 1 for x in rows)
+        channels = tuple(x.shape[1] for x in students)
+        totals = sums(kept, channels, device) @ share.sum(0,
+                                                          dtype=torch.double)
+        inverses = inverse(totals[:share.shape[1]])
         # mean of valid positions: 1 / share, squared; it counts share
-        self.factor = inverse(share)
-        if grids:
-            same, weight = blocks(grids, valid.device, count.dtype)
-            totals = same @ (share.sum(0) * same) @ same
-            self.factor *= inverse(totals).mul_(weight).mul_(count)
+        factors = inverse(share[:, :count])
+        factors *= inverses[:count] * totals[share.shape[1]:]
+        self.averages = [x[:-1] for x in rows]
+        self.factors = factors.unsqueeze(2).split(
+            [len(x) for x in self.averages], 1)
+        self.scales = inverses[count:]
 
 
 @constant
-def averages(size: int, grids: tuple[int, ...], device: torch.device,
-             dtype: torch.dtype) -> Tensor:
+def averages(size: tuple[int, int], grids: tuple[int, ...],
+             device: torch.device, dtype: torch.dtype) -> Tensor:
     """One row a cell of ``adaptive_avg_pool2d``, for all grids in turn.
 
     Where ``size`` is no multiple, neighbours share a position.
 
     Shape:
-        ``(G, size)``; each row adds up to 1.
+        ``(G + 1, H * W)``; each row adds up to 1, but the last is all ones.
     """
-    cells = [(i * size // g, -(-(i + 1) * size // g)) for g in grids
-             for i in range(g)]
-    rows = torch.zeros(len(cells), size, dtype=torch.double)
-    for row, (start, end) in zip(rows, cells):
-        row[start:end] = 1 / (end - start)
-    return rows.to(device, dtype)
+    rows = [
+        torch.kron(
+            *(F.adaptive_avg_pool1d(torch.eye(length, dtype=torch.double), g).T
+              for length in size)) for g in grids
+    ]
+    ones = torch.ones(1, size[0] * size[1], dtype=torch.double)
+    return torch.cat([*rows, ones]).to(device, dtype)
+
+
+@constant
+def sums(grids: tuple[tuple[int, ...], ...], channels: tuple[int, ...],
+         device: torch.device) -> Tensor:
+    """Which shares make up which divisor, and which numerator.
+
+    Shape:
+        ``(cells + levels + cells, cells + levels)``: from the share of each
+        cell and the count of each level, to what a cell and a level are
+        divided by, and a cell multiplied with.
+    """
+    cells = sum(g * g for kept in grids for g in kept)
+    divisors = torch.zeros(cells + len(grids), cells + len(grids))
+    counts = torch.zeros(cells, cells + len(grids))
+    start = 0
+    for level, (kept, width) in enumerate(zip(grids, channels), cells):
+        weights = [2.**-k for k in range(len(kept) + 1)]
+        divisors[level, level] = width * sum(weights) / 2
+        for g, weight in zip(kept, weights[1:]):
+            grid = slice(start, start + g * g)
+            divisors[grid, grid] = 1
+            counts[grid, level] = weight
+            start = grid.stop
+    return torch.cat([divisors, counts]).to(device, torch.double)
 
 
 @torch.no_grad()
-def half_squares(student: Tensor, teacher: Tensor, valid: Tensor,
-                 cells: Cells) -> tuple[Tensor, Tensor]:
-    """Half the sum of all squares; its gradient with respect to student."""
-    squares = []
+def add_squares(value: Tensor, student: Tensor, teacher: Tensor, valid: Tensor,
+                cells: Tensor, factor: Tensor, scale: Tensor) -> Tensor:
+    """Adds the loss of a level; its gradient, but for ``scale``.
+
+    Half a sum of squares is half its gradient times what is squared.
+    """
     gradient = torch.empty_like(student, memory_format=torch.contiguous_format)
-    for s, t, skip, factor, out in parts(student, teacher, ~valid.unsqueeze(1),
-                                         cells.factor.unsqueeze(1), gradient):
-        size = s[..., 0, :, :].numel()
-        for tile in tiles(size, s.shape[-3], s.device):  # of channels
-            gap = out[..., tile, :, :]
-            torch.sub(s[..., tile, :, :], t[..., tile, :, :], out=gap)
-            clear(gap, skip)
-            squares.append(gap.square().sum())
-            means = cells.rows @ gap @ cells.columns.T
-            slope = means * factor
-            squares.append((slope * means).sum())
-            gap += cells.rows.T @ (slope @ cells.columns)
-            clear(gap, skip)
-    return torch.stack(squares).sum(dtype=torch.double) / 2, gradient
+    maps = student, teacher, valid.unsqueeze(1), gradient
+    for images in parts(*(x.flatten(2) for x in maps), factor):
+        s, t, there, out, weight = (x if x.dim() == 3 else x[None]
+                                    for x in images)
+        rows = cells.expand(len(s), -1, -1)
+        for tile in tiles(s[:, 0].numel(), s.shape[1],
+                          s.device):  # of channels
+            found = out[:, tile]
+            gap = torch.sub(s[:, tile],
+                            t[:, tile],
+                            out=torch.empty_like(found))
+            clear(gap, there)
+            slope = torch.bmm(rows, gap.mT).mul_(weight)
+            torch.baddbmm(gap, slope.mT, rows, out=found)
+            clear(found, there)
+            square = torch.dot(gap.flatten(), found.flatten())
+            value.addcmul_(square, scale, value=.5)
+    return gradient
 
 
-def clear(gap: Tensor, skip: Tensor) -> None:
-    """Writes 0 where skipped; a CPU is fast at few places, one by one."""
+def clear(gap: Tensor, valid: Tensor) -> None:
+    """Writes 0 where not valid; a CPU is fast at few places, one by one."""
     if gap.device.type == 'cpu':
-        places = skip.flatten().nonzero().squeeze(1)
-        gap.flatten(-2).index_fill_(-1, places, 0.)
+        places = valid.logical_not().flatten().nonzero().squeeze(1)
+        gap.index_fill_(-1, places, 0.)
     else:
-        gap.masked_fill_(skip, 0.)
+        zero = number(0., gap.dtype, gap.device)
+        torch.where(valid, gap, zero, out=gap)
