@@ -379,37 +379,39 @@ def inverse_root(square: Tensor) -> Tensor:
 class _PrecomputedGrad(torch.autograd.Function):
 
     @staticmethod
-    def forward(ctx, value, gradients, scales, *students):
-        ctx.save_for_backward(scales, *gradients)
+    def forward(ctx, value, student, gradient, divisor):
+        ctx.save_for_backward(gradient, divisor)
         ctx.mark_dirty(value)  # it is the result itself, and no view
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
-        scales, *gradients = ctx.saved_tensors
-        scales = grad_output.expand(
-            len(gradients)) if scales is None else (grad_output * scales)
-        return None, None, None, *(g * s for g, s in zip(gradients, scales))
+        gradient, divisor = ctx.saved_tensors
+        slope = grad_output if divisor is None else grad_output / divisor
+        return grad_output, gradient * slope, None, None
 
 
-def with_gradient(student: Maps,
-                  value: Tensor,
-                  gradient: Maps,
-                  scales: Tensor | None = None) -> Tensor:
+def with_gradient(
+    student: Maps,
+    value: Tensor,
+    gradient: Maps,
+    divisors: Iterable[Tensor | None] = (None, )) -> Tensor:
     """``value``, whose gradient with respect to ``student`` is known.
 
-    Both in the student's precision. Of several maps a list, as of their
-    gradients, which may be left to multiply by ``scales``, one for each.
+    Both in the student's precision. For several maps there are as many
+    gradients, each to be divided by a number before it is used.
 
     A loss that computes both in one pass over tiles keeps one map for the
     backward pass, where autograd keeps one for every operation. Such a loss
     can be differentiated once: a second time raises RuntimeError.
     """
     students = as_list(student)
-    gradients = [g.to(s.dtype) for s, g in zip(students, as_list(gradient))]
     value = value.to(students[0].dtype, copy=True)
-    return _PrecomputedGrad.apply(value, gradients, scales, *students)
+    for one, slope, divisor in zip(students, as_list(gradient), divisors):
+        value = _PrecomputedGrad.apply(value, one, slope.to(one.dtype),
+                                       divisor)
+    return value
 
 
 def channel_errors(student: Tensor, teacher: Tensor,

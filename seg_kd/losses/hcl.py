@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seg_kd.losses._functional import (Maps, check_equal, check_least,
-                                       constant, full_precision, inverse,
-                                       layer_pairs, number, parts, prepare,
-                                       tiles, with_gradient)
+from seg_kd.losses._functional import (EPS, Maps, check_equal, check_least,
+                                       constant, full_precision, layer_pairs,
+                                       number, parts, prepare, tiles,
+                                       with_gradient)
 from seg_kd.losses._maps import Loss
 
 GRIDS = (4, 2, 1)  # of the authors
@@ -69,15 +69,17 @@ class HCLLoss(Loss):
             levels = [prepare(*pair, mask) for pair in pairs]
             for s, t, _ in levels:
                 check_equal(s, t, 'put an adapter between (ReviewKDLoss)')
-            students = [s for s, *_ in levels]
-            cells = Cells(self.grids, students,
-                          [valid for *_, valid in levels])
-            value = torch.zeros_like(cells.scales[0])
-            gradients = [
-                add_squares(value, *level, *weights) for level, weights in zip(
-                    levels, zip(cells.averages, cells.factors, cells.scales))
-            ]
-        return with_gradient(students, value, gradients, cells.scales)
+            students, _, valid = zip(*levels)
+            cells = Cells(self.grids, valid, students)
+            terms, gradients = zip(
+                *map(squares, levels, cells.averages, cells.factors))
+            value = torch.stack([x for level in terms for x in level])
+            value /= torch.cat([
+                divisor.expand(len(level))
+                for level, divisor in zip(terms, cells.divisors)
+            ])
+            return with_gradient(students, value.sum(dtype=torch.double),
+                                 gradients, cells.divisors)
 
 
 class Cells:
@@ -93,28 +95,28 @@ class Cells:
         scales: ``(levels,)``, in float64.
     """
 
-    def __init__(self, grids: Sequence[int], students: Sequence[Tensor],
-                 valid: Sequence[Tensor]) -> None:
+    def __init__(self, grids: Sequence[int], valid: Sequence[Tensor],
+                 students: Sequence[Tensor]) -> None:
         device, dtype = students[0].device, students[0].dtype
         sizes = [tuple(x.shape[1:]) for x in valid]
         kept = tuple(tuple(g for g in grids if g < min(x)) for x in sizes)
         rows = [averages(*x, device, dtype) for x in zip(sizes, kept)]
-        shares = [x.flatten(1).to(dtype) @ r.T for x, r in zip(valid, rows)]
-        # of the cells of all levels, then of all levels
-        share = torch.cat(
-            [*(x[:, :-1] for x in shares), *(x[:, -1:] for x in shares)], 1)
-        count = sum(len(x) - 1 for x in rows)
-        channels = tuple(x.shape[1] for x in students)
-        totals = sums(kept, channels, device) @ share.sum(0,
-                                                          dtype=torch.double)
-        inverses = inverse(totals[:share.shape[1]])
-        # mean of valid positions: 1 / share, squared; it counts share
-        factors = inverse(share[:, :count])
-        factors *= inverses[:count] * totals[share.shape[1]:]
         self.averages = [x[:-1] for x in rows]
-        self.factors = factors.unsqueeze(2).split(
-            [len(x) for x in self.averages], 1)
-        self.scales = inverses[count:]
+        shares = [x.flatten(1).to(dtype) @ r.T for x, r in zip(valid, rows)]
+        cells = [x[:, :-1] for x in shares]
+        counts = [x[:, -1:] for x in shares]
+        share = torch.cat(cells + counts, 1)
+        channels = tuple(x.shape[1] for x in students)
+        totals = sums(kept, channels, device, dtype) @ share.sum(0)
+        # what is empty is 0, whatever it is divided by
+        number = sum(len(x) for x in self.averages)
+        below = totals[:share.shape[1]].clamp(min=EPS)
+        above = totals[share.shape[1]:]
+        # mean of valid positions: 1 / share, squared; it counts share
+        factors = above / below[:number] / share[:, :number].clamp(min=EPS)
+        self.factors = factors.unsqueeze(2).split([x.shape[1] for x in cells],
+                                                  1)
+        self.divisors = below[number:]
 
 
 @constant
@@ -138,55 +140,58 @@ def averages(size: tuple[int, int], grids: tuple[int, ...],
 
 @constant
 def sums(grids: tuple[tuple[int, ...], ...], channels: tuple[int, ...],
-         device: torch.device) -> Tensor:
-    """Which shares make up which divisor, and which numerator.
+         device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Which shares make up what cells and levels are divided by.
+
+    Times a vector of the shares of all cells, then the numbers of valid
+    positions of all levels: what a cell's squares are divided by, and what a
+    level's are; then what a cell's are multiplied by, as its level's will be
+    divided.
 
     Shape:
-        ``(cells + levels + cells, cells + levels)``: from the share of each
-        cell and the count of each level, to what a cell and a level are
-        divided by, and a cell multiplied with.
+        ``(cells + levels + cells, cells + levels)``.
     """
     cells = sum(g * g for kept in grids for g in kept)
-    divisors = torch.zeros(cells + len(grids), cells + len(grids))
-    counts = torch.zeros(cells, cells + len(grids))
+    below = torch.zeros(cells + len(grids), cells + len(grids))
+    above = torch.zeros(cells, cells + len(grids))
     start = 0
     for level, (kept, width) in enumerate(zip(grids, channels), cells):
         weights = [2.**-k for k in range(len(kept) + 1)]
-        divisors[level, level] = width * sum(weights) / 2
+        below[level, level] = width * sum(weights)
         for g, weight in zip(kept, weights[1:]):
             grid = slice(start, start + g * g)
-            divisors[grid, grid] = 1
-            counts[grid, level] = weight
+            below[grid, grid] = 1
+            above[grid, level] = weight
             start = grid.stop
-    return torch.cat([divisors, counts]).to(device, torch.double)
+    return torch.cat([below, above]).to(device, dtype)
 
 
 @torch.no_grad()
-def add_squares(value: Tensor, student: Tensor, teacher: Tensor, valid: Tensor,
-                cells: Tensor, factor: Tensor, scale: Tensor) -> Tensor:
-    """Adds the loss of a level; its gradient, but for ``scale``.
-
-    Half a sum of squares is half its gradient times what is squared.
-    """
+def squares(level: tuple[Tensor, Tensor, Tensor], cells: Tensor,
+            factor: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Sums of squares, to be added up; the gradient of the student."""
+    student, teacher, valid = level
+    terms = []
     gradient = torch.empty_like(student, memory_format=torch.contiguous_format)
     maps = student, teacher, valid.unsqueeze(1), gradient
     for images in parts(*(x.flatten(2) for x in maps), factor):
         s, t, there, out, weight = (x if x.dim() == 3 else x[None]
                                     for x in images)
         rows = cells.expand(len(s), -1, -1)
-        for tile in tiles(s[:, 0].numel(), s.shape[1],
-                          s.device):  # of channels
-            found = out[:, tile]
-            gap = torch.sub(s[:, tile],
-                            t[:, tile],
-                            out=torch.empty_like(found))
+        size = s[:, 0].numel()
+        for tile in tiles(size, s.shape[1], s.device):  # of channels
+            gap = torch.sub(s[:, tile], t[:, tile], out=out[:, tile])
             clear(gap, there)
-            slope = torch.bmm(rows, gap.mT).mul_(weight)
-            torch.baddbmm(gap, slope.mT, rows, out=found)
-            clear(found, there)
-            square = torch.dot(gap.flatten(), found.flatten())
-            value.addcmul_(square, scale, value=.5)
-    return gradient
+            means = rows @ gap.mT
+            slope = means * weight
+            terms += [dot(gap, gap), dot(means, slope)]
+            gap.baddbmm_(slope.mT, rows, beta=2, alpha=2)
+            clear(gap, there)
+    return terms, gradient
+
+
+def dot(x: Tensor, y: Tensor) -> Tensor:
+    return torch.dot(x.flatten(), y.flatten())
 
 
 def clear(gap: Tensor, valid: Tensor) -> None:
