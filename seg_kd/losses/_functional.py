@@ -2,6 +2,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import torch
@@ -278,7 +279,8 @@ def mask_nonfinite(x: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None or finite(x):
         return x
     valid = valid_positions(x, mask).unsqueeze(1)
-    return x.masked_fill((x.detach() * 0 != 0) > valid, 0.)
+    harmful = (x.detach() * 0 != 0) > valid  # and not
+    return x.masked_fill(harmful, 0.)
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:
@@ -392,15 +394,15 @@ class _PrecomputedGrad(torch.autograd.Function):
         return grad_output, gradient * slope, None, None
 
 
-def with_gradient(
-    student: Maps,
-    value: Tensor,
-    gradient: Maps,
-    divisors: Iterable[Tensor | None] = (None, )) -> Tensor:
+def with_gradient(student: Maps,
+                  value: Tensor,
+                  gradient: Maps,
+                  divisors: Iterable[Tensor] = ()) -> Tensor:
     """``value``, whose gradient with respect to ``student`` is known.
 
     Both in the student's precision. For several maps there are as many
-    gradients, each to be divided by a number before it is used.
+    gradients. Where there are ``divisors``, as many numbers, the gradients
+    are still to be divided by them.
 
     A loss that computes both in one pass over tiles keeps one map for the
     backward pass, where autograd keeps one for every operation. Such a loss
@@ -408,8 +410,9 @@ def with_gradient(
     """
     students = as_list(student)
     value = value.to(students[0].dtype, copy=True)
-    for one, slope, divisor in zip(students, as_list(gradient), divisors):
-        value = _PrecomputedGrad.apply(value, one, slope.to(one.dtype),
+    for one, found, divisor in zip_longest(students, as_list(gradient),
+                                           divisors):
+        value = _PrecomputedGrad.apply(value, one, found.to(one.dtype),
                                        divisor)
     return value
 

@@ -3,7 +3,7 @@
 Follows ``hcl`` of dvlab-research/ReviewKD; it is the same function in its
 CIFAR, ImageNet and detection code, and in RuipingL/TransKD. See "dense".
 """
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -85,38 +85,37 @@ class HCLLoss(Loss):
 class Cells:
     """The cells of all grids of all levels, and what they count.
 
-    A level's loss is half of: the squares of its gap and, times ``factors``,
-    of the gap's averages over the cells, summed, times ``scales``. Levels are
-    weighed together, as there is little to do for each.
+    A level's loss is the sum of all squares of its gap and, times
+    ``factors``, of those of the gap's averages over the cells; that over its
+    divisor. What depends on the mask is little work, done for all levels at
+    once.
 
     Attributes:
-        averages: ``(G, H * W)`` of each level: one row a cell, grid by grid.
+        averages: ``(G, H * W)`` of each level: one row a cell.
         factors: ``(N, G, 1)`` of each level.
-        scales: ``(levels,)``, in float64.
+        divisors: ``(levels,)``.
     """
 
     def __init__(self, grids: Sequence[int], valid: Sequence[Tensor],
                  students: Sequence[Tensor]) -> None:
         device, dtype = students[0].device, students[0].dtype
+        channels = tuple(x.shape[1] for x in students)
         sizes = [tuple(x.shape[1:]) for x in valid]
         kept = tuple(tuple(g for g in grids if g < min(x)) for x in sizes)
         rows = [averages(*x, device, dtype) for x in zip(sizes, kept)]
         self.averages = [x[:-1] for x in rows]
-        shares = [x.flatten(1).to(dtype) @ r.T for x, r in zip(valid, rows)]
-        cells = [x[:, :-1] for x in shares]
-        counts = [x[:, -1:] for x in shares]
-        share = torch.cat(cells + counts, 1)
-        channels = tuple(x.shape[1] for x in students)
-        totals = sums(kept, channels, device, dtype) @ share.sum(0)
-        # what is empty is 0, whatever it is divided by
-        number = sum(len(x) for x in self.averages)
-        below = totals[:share.shape[1]].clamp(min=EPS)
-        above = totals[share.shape[1]:]
+        found = [x.flatten(1).to(dtype) @ r.T for x, r in zip(valid, rows)]
+        shares = torch.cat(
+            [*(x[:, :-1] for x in found), *(x[:, -1:] for x in found)], 1)
+        totals = sums(kept, channels, device, dtype) @ shares.sum(0)
+        each = [len(x) for x in self.averages]
+        cells = sum(each)
+        # where there is nothing, the gap is 0: any number does
+        own, self.divisors, counts = totals.clamp(min=EPS).split(
+            [cells, len(each), cells])
         # mean of valid positions: 1 / share, squared; it counts share
-        factors = above / below[:number] / share[:, :number].clamp(min=EPS)
-        self.factors = factors.unsqueeze(2).split([x.shape[1] for x in cells],
-                                                  1)
-        self.divisors = below[number:]
+        factors = counts / own / shares[:, :cells].clamp(min=EPS)
+        self.factors = factors.unsqueeze(2).split(each, 1)
 
 
 @constant
@@ -141,35 +140,32 @@ def averages(size: tuple[int, int], grids: tuple[int, ...],
 @constant
 def sums(grids: tuple[tuple[int, ...], ...], channels: tuple[int, ...],
          device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Which shares make up what cells and levels are divided by.
-
-    Times a vector of the shares of all cells, then the numbers of valid
-    positions of all levels: what a cell's squares are divided by, and what a
-    level's are; then what a cell's are multiplied by, as its level's will be
-    divided.
+    """Makes sums and multiples of the shares of cells and counts of levels.
 
     Shape:
-        ``(cells + levels + cells, cells + levels)``.
+        ``(cells + levels + cells, cells + levels)``: from shares and counts
+        to the sum of the shares in each cell's grid, to each level's divisor,
+        and to the count of each cell's level times the weight of its grid.
     """
     cells = sum(g * g for kept in grids for g in kept)
-    below = torch.zeros(cells + len(grids), cells + len(grids))
-    above = torch.zeros(cells, cells + len(grids))
+    totals = torch.zeros(cells + len(grids), cells + len(grids))
+    counts = torch.zeros(cells, cells + len(grids))
     start = 0
     for level, (kept, width) in enumerate(zip(grids, channels), cells):
         weights = [2.**-k for k in range(len(kept) + 1)]
-        below[level, level] = width * sum(weights)
+        totals[level, level] = width * sum(weights)
         for g, weight in zip(kept, weights[1:]):
             grid = slice(start, start + g * g)
-            below[grid, grid] = 1
-            above[grid, level] = weight
+            totals[grid, grid] = 1
+            counts[grid, level] = weight
             start = grid.stop
-    return torch.cat([below, above]).to(device, dtype)
+    return torch.cat([totals, counts]).to(device, dtype)
 
 
 @torch.no_grad()
 def squares(level: tuple[Tensor, Tensor, Tensor], cells: Tensor,
             factor: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Sums of squares, to be added up; the gradient of the student."""
+    """Of a level: squares, to be added up, and the slope of their sum."""
     student, teacher, valid = level
     terms = []
     gradient = torch.empty_like(student, memory_format=torch.contiguous_format)
@@ -177,16 +173,16 @@ def squares(level: tuple[Tensor, Tensor, Tensor], cells: Tensor,
     for images in parts(*(x.flatten(2) for x in maps), factor):
         s, t, there, out, weight = (x if x.dim() == 3 else x[None]
                                     for x in images)
-        rows = cells.expand(len(s), -1, -1)
+        rows, clear = cells.expand(len(s), -1, -1), clearing(there)
         size = s[:, 0].numel()
         for tile in tiles(size, s.shape[1], s.device):  # of channels
             gap = torch.sub(s[:, tile], t[:, tile], out=out[:, tile])
-            clear(gap, there)
+            clear(gap)
             means = rows @ gap.mT
             slope = means * weight
             terms += [dot(gap, gap), dot(means, slope)]
             gap.baddbmm_(slope.mT, rows, beta=2, alpha=2)
-            clear(gap, there)
+            clear(gap)
     return terms, gradient
 
 
@@ -194,11 +190,10 @@ def dot(x: Tensor, y: Tensor) -> Tensor:
     return torch.dot(x.flatten(), y.flatten())
 
 
-def clear(gap: Tensor, valid: Tensor) -> None:
+def clearing(valid: Tensor) -> Callable[[Tensor], Tensor]:
     """Writes 0 where not valid; a CPU is fast at few places, one by one."""
-    if gap.device.type == 'cpu':
+    if valid.device.type == 'cpu':
         places = valid.logical_not().flatten().nonzero().squeeze(1)
-        gap.index_fill_(-1, places, 0.)
-    else:
-        zero = number(0., gap.dtype, gap.device)
-        torch.where(valid, gap, zero, out=gap)
+        return lambda gap: gap.index_fill_(-1, places, 0.)
+    return lambda gap: torch.where(
+        valid, gap, number(0., gap.dtype, gap.device), out=gap)
