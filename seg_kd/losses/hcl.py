@@ -40,7 +40,9 @@ class HCLLoss(Loss):
     differentiated again.
 
     Args:
-        grids: Cells a side, in the order of the weights 1/2, 1/4, ...
+        grids: Cells a side, in the order of the weights 1/2, 1/4, ... Time
+            goes with the number of all cells, of which there are to be few; a
+            row as long as the map is kept for each.
 
     Shape:
         ``(N, C, h, w), (N, C, H, W), (N, ., .) -> ()``, or lists of as many
