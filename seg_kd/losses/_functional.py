@@ -2,6 +2,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import torch
@@ -277,8 +278,9 @@ def mask_nonfinite(x: Tensor, mask: Tensor | None) -> Tensor:
     """
     if mask is None or finite(x):
         return x
-    harmless = (x.detach() * 0 == 0) | valid_positions(x, mask).unsqueeze(1)
-    return keep(x, harmless)
+    valid = valid_positions(x, mask).unsqueeze(1)
+    harmful = (x.detach() * 0 != 0) > valid  # and not
+    return x.masked_fill(harmful, 0.)
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:
@@ -379,29 +381,40 @@ def inverse_root(square: Tensor) -> Tensor:
 class _PrecomputedGrad(torch.autograd.Function):
 
     @staticmethod
-    def forward(ctx, student, value, gradient):
-        ctx.save_for_backward(gradient)
+    def forward(ctx, value, student, gradient, divisor):
+        ctx.save_for_backward(gradient, divisor)
         ctx.mark_dirty(value)  # it is the result itself, and no view
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
-        gradient, = ctx.saved_tensors
-        return gradient * grad_output, None, None
+        gradient, divisor = ctx.saved_tensors
+        slope = grad_output if divisor is None else grad_output / divisor
+        return grad_output, gradient * slope, None, None
 
 
-def with_gradient(student: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+def with_gradient(student: Maps,
+                  value: Tensor,
+                  gradient: Maps,
+                  divisors: Iterable[Tensor] = ()) -> Tensor:
     """``value``, whose gradient with respect to ``student`` is known.
 
-    Both in the student's precision.
+    Both in the student's precision. For several maps there are as many
+    gradients. Where there are ``divisors``, as many numbers, the gradients
+    are still to be divided by them.
 
     A loss that computes both in one pass over tiles keeps one map for the
     backward pass, where autograd keeps one for every operation. Such a loss
     can be differentiated once: a second time raises RuntimeError.
     """
-    return _PrecomputedGrad.apply(student, value.to(student.dtype, copy=True),
-                                  gradient.to(student.dtype))
+    students = as_list(student)
+    value = value.to(students[0].dtype, copy=True)
+    for one, found, divisor in zip_longest(students, as_list(gradient),
+                                           divisors):
+        value = _PrecomputedGrad.apply(value, one, found.to(one.dtype),
+                                       divisor)
+    return value
 
 
 def channel_errors(student: Tensor, teacher: Tensor,

@@ -3,16 +3,15 @@
 Follows ``hcl`` of dvlab-research/ReviewKD; it is the same function in its
 CIFAR, ImageNet and detection code, and in RuipingL/TransKD. See "dense".
 """
-from collections.abc import Sequence
-from functools import reduce
-from operator import add
+from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from seg_kd.losses._functional import (Maps, check_equal, check_least,
-                                       constant, full_precision, inverse,
-                                       layer_pairs, parts, prepare, tiles,
+from seg_kd.losses._functional import (EPS, Maps, check_equal, check_least,
+                                       constant, full_precision, layer_pairs,
+                                       number, parts, prepare, tiles,
                                        with_gradient)
 from seg_kd.losses._maps import Loss
 
@@ -41,7 +40,9 @@ class HCLLoss(Loss):
     differentiated again.
 
     Args:
-        grids: Cells a side, in the order of the weights 1/2, 1/4, ...
+        grids: Cells a side, in the order of the weights 1/2, 1/4, ... Time
+            goes with the number of all cells, of which there are to be few; a
+            row as long as the map is kept for each.
 
     Shape:
         ``(N, C, h, w), (N, C, H, W), (N, ., .) -> ()``, or lists of as many
@@ -67,105 +68,134 @@ class HCLLoss(Loss):
                 mask: Tensor | None = None) -> Tensor:
         pairs = layer_pairs(student, teacher)
         with full_precision(pairs[0][1]):
-            return reduce(add, (self._level(*pair, mask) for pair in pairs))
-
-    def _level(self, student: Tensor, teacher: Tensor,
-               mask: Tensor | None) -> Tensor:
-        student, teacher, valid = prepare(student, teacher, mask)
-        check_equal(student, teacher, 'put an adapter between (ReviewKDLoss)')
-        grids = tuple(g for g in self.grids if g < min(valid.shape[1:]))
-        count = valid.sum(dtype=student.dtype).clamp(min=1)
-        value, gradient = half_squares(student.detach(), teacher, valid,
-                                       Cells(grids, valid, count))
-        weights = sum(2.**-k for k in range(len(grids) + 1))
-        mean = 2 / (weights * student.shape[1]) / count
-        return mean * with_gradient(student, value, gradient)
-
-
-@constant
-def blocks(grids: tuple[int, ...], device: torch.device,
-           dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Which pairs of rows are of one grid, and their weight.
-
-    Shape:
-        Both ``(G, G)``; 0 between two grids.
-    """
-    number = torch.arange(len(grids)).repeat_interleave(torch.tensor(grids))
-    same = number == number[:, None]
-    weight = same * 2.**-(number + 1)
-    return same.to(device, dtype), weight.to(device, dtype)
+            levels = [prepare(*pair, mask) for pair in pairs]
+            for s, t, _ in levels:
+                check_equal(s, t, 'put an adapter between (ReviewKDLoss)')
+            students, _, valid = zip(*levels)
+            cells = Cells(self.grids, valid, students)
+            terms, gradients = zip(
+                *map(squares, levels, cells.averages, cells.factors))
+            value = torch.stack([x for level in terms for x in level])
+            value /= torch.cat([
+                divisor.expand(len(level))
+                for level, divisor in zip(terms, cells.divisors)
+            ])
+            return with_gradient(students, value.sum(dtype=torch.double),
+                                 gradients, cells.divisors)
 
 
 class Cells:
-    """All grids at once: ``rows @ map @ columns.T`` has their averages.
+    """The cells of all grids of all levels, and what they count.
 
-    They are blocks on the diagonal; what lies between them has factor 0.
+    A level's loss is the sum of all squares of its gap and, times
+    ``factors``, of those of the gap's averages over the cells; that over its
+    divisor. What depends on the mask is little work, done for all levels at
+    once.
 
     Attributes:
-        rows: ``(G, H)``, G the sum of the grids' sides.
-        columns: ``(G, W)``.
-        factor: ``(N, G, G)``, of the squares of averages, so that they are
-            worth their weight next to the sum of the map's own squares.
+        averages: ``(G, H * W)`` of each level: one row a cell.
+        factors: ``(N, G, 1)`` of each level.
+        divisors: ``(levels,)``.
     """
 
-    def __init__(self, grids: tuple[int, ...], valid: Tensor,
-                 count: Tensor) -> None:
-        self.rows, self.columns = (averages(size, grids, valid.device,
-                                            count.dtype)
-                                   for size in valid.shape[1:])
-        share = self.rows @ valid.to(count.dtype) @ self.columns.T
+    def __init__(self, grids: Sequence[int], valid: Sequence[Tensor],
+                 students: Sequence[Tensor]) -> None:
+        device, dtype = students[0].device, students[0].dtype
+        channels = tuple(x.shape[1] for x in students)
+        sizes = [tuple(x.shape[1:]) for x in valid]
+        kept = tuple(tuple(g for g in grids if g < min(x)) for x in sizes)
+        rows = [averages(*x, device, dtype) for x in zip(sizes, kept)]
+        self.averages = [x[:-1] for x in rows]
+        found = [x.flatten(1).to(dtype) @ r.T for x, r in zip(valid, rows)]
+        shares = torch.cat(
+            [*(x[:, :-1] for x in found), *(x[:, -1:] for x in found)], 1)
+        totals = sums(kept, channels, device, dtype) @ shares.sum(0)
+        each = [len(x) for x in self.averages]
+        cells = sum(each)
+        # where there is nothing, the gap is 0: any number does
+        own, self.divisors, counts = totals.clamp(min=EPS).split(
+            [cells, len(each), cells])
         # mean of valid positions: 1 / share, squared; it counts share
-        self.factor = inverse(share)
-        if grids:
-            same, weight = blocks(grids, valid.device, count.dtype)
-            totals = same @ (share.sum(0) * same) @ same
-            self.factor *= inverse(totals).mul_(weight).mul_(count)
+        factors = counts / own / shares[:, :cells].clamp(min=EPS)
+        self.factors = factors.unsqueeze(2).split(each, 1)
 
 
 @constant
-def averages(size: int, grids: tuple[int, ...], device: torch.device,
-             dtype: torch.dtype) -> Tensor:
+def averages(size: tuple[int, int], grids: tuple[int, ...],
+             device: torch.device, dtype: torch.dtype) -> Tensor:
     """One row a cell of ``adaptive_avg_pool2d``, for all grids in turn.
 
     Where ``size`` is no multiple, neighbours share a position.
 
     Shape:
-        ``(G, size)``; each row adds up to 1.
+        ``(G + 1, H * W)``; each row adds up to 1, but the last is all ones.
     """
-    cells = [(i * size // g, -(-(i + 1) * size // g)) for g in grids
-             for i in range(g)]
-    rows = torch.zeros(len(cells), size, dtype=torch.double)
-    for row, (start, end) in zip(rows, cells):
-        row[start:end] = 1 / (end - start)
-    return rows.to(device, dtype)
+    rows = [
+        torch.kron(
+            *(F.adaptive_avg_pool1d(torch.eye(length, dtype=torch.double), g).T
+              for length in size)) for g in grids
+    ]
+    ones = torch.ones(1, size[0] * size[1], dtype=torch.double)
+    return torch.cat([*rows, ones]).to(device, dtype)
+
+
+@constant
+def sums(grids: tuple[tuple[int, ...], ...], channels: tuple[int, ...],
+         device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Makes sums and multiples of the shares of cells and counts of levels.
+
+    Shape:
+        ``(cells + levels + cells, cells + levels)``: from shares and counts
+        to the sum of the shares in each cell's grid, to each level's divisor,
+        and to the count of each cell's level times the weight of its grid.
+    """
+    cells = sum(g * g for kept in grids for g in kept)
+    totals = torch.zeros(cells + len(grids), cells + len(grids))
+    counts = torch.zeros(cells, cells + len(grids))
+    start = 0
+    for level, (kept, width) in enumerate(zip(grids, channels), cells):
+        weights = [2.**-k for k in range(len(kept) + 1)]
+        totals[level, level] = width * sum(weights)
+        for g, weight in zip(kept, weights[1:]):
+            grid = slice(start, start + g * g)
+            totals[grid, grid] = 1
+            counts[grid, level] = weight
+            start = grid.stop
+    return torch.cat([totals, counts]).to(device, dtype)
 
 
 @torch.no_grad()
-def half_squares(student: Tensor, teacher: Tensor, valid: Tensor,
-                 cells: Cells) -> tuple[Tensor, Tensor]:
-    """Half the sum of all squares; its gradient with respect to student."""
-    squares = []
+def squares(level: tuple[Tensor, Tensor, Tensor], cells: Tensor,
+            factor: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Of a level: squares, to be added up, and the slope of their sum."""
+    student, teacher, valid = level
+    terms = []
     gradient = torch.empty_like(student, memory_format=torch.contiguous_format)
-    for s, t, skip, factor, out in parts(student, teacher, ~valid.unsqueeze(1),
-                                         cells.factor.unsqueeze(1), gradient):
-        size = s[..., 0, :, :].numel()
-        for tile in tiles(size, s.shape[-3], s.device):  # of channels
-            gap = out[..., tile, :, :]
-            torch.sub(s[..., tile, :, :], t[..., tile, :, :], out=gap)
-            clear(gap, skip)
-            squares.append(gap.square().sum())
-            means = cells.rows @ gap @ cells.columns.T
-            slope = means * factor
-            squares.append((slope * means).sum())
-            gap += cells.rows.T @ (slope @ cells.columns)
-            clear(gap, skip)
-    return torch.stack(squares).sum(dtype=torch.double) / 2, gradient
+    maps = student, teacher, valid.unsqueeze(1), gradient
+    for images in parts(*(x.flatten(2) for x in maps), factor):
+        s, t, there, out, weight = (x if x.dim() == 3 else x[None]
+                                    for x in images)
+        rows, clear = cells.expand(len(s), -1, -1), clearing(there)
+        size = s[:, 0].numel()
+        for tile in tiles(size, s.shape[1], s.device):  # of channels
+            gap = torch.sub(s[:, tile], t[:, tile], out=out[:, tile])
+            clear(gap)
+            means = rows @ gap.mT
+            slope = means * weight
+            terms += [dot(gap, gap), dot(means, slope)]
+            gap.baddbmm_(slope.mT, rows, beta=2, alpha=2)
+            clear(gap)
+    return terms, gradient
 
 
-def clear(gap: Tensor, skip: Tensor) -> None:
-    """Writes 0 where skipped; a CPU is fast at few places, one by one."""
-    if gap.device.type == 'cpu':
-        places = skip.flatten().nonzero().squeeze(1)
-        gap.flatten(-2).index_fill_(-1, places, 0.)
-    else:
-        gap.masked_fill_(skip, 0.)
+def dot(x: Tensor, y: Tensor) -> Tensor:
+    return torch.dot(x.flatten(), y.flatten())
+
+
+def clearing(valid: Tensor) -> Callable[[Tensor], Tensor]:
+    """Writes 0 where not valid; a CPU is fast at few places, one by one."""
+    if valid.device.type == 'cpu':
+        places = valid.logical_not().flatten().nonzero().squeeze(1)
+        return lambda gap: gap.index_fill_(-1, places, 0.)
+    return lambda gap: torch.where(
+        valid, gap, number(0., gap.dtype, gap.device), out=gap)

@@ -5,8 +5,6 @@ Follows dvlab-research/ReviewKD (``CIFAR-100/model/reviewkd.py``, and
 segmentation is RuipingL/TransKD ``train/ReviewKD.py``.
 """
 from collections.abc import Sequence
-from functools import reduce
-from operator import add
 
 import torch
 from torch import Tensor, nn
@@ -48,14 +46,11 @@ class Fusion(nn.Module):
         return self.expand(fused), fused
 
     def _fuse(self, own: Tensor, deeper: Tensor) -> Tensor:
-        """Both, weighted by an attention map each.
-
-        The 1x1 conv over both sees them one by one: no concatenation.
-        """
-        first, second = self.attention.weight.chunk(2, dim=1)
-        logits = F.conv2d(own, first, self.attention.bias)
-        gates = (logits + F.conv2d(deeper, second)).sigmoid()
-        return torch.addcmul(own * gates[:, :1], deeper, gates[:, 1:])
+        """Both, weighted by an attention map each."""
+        both = torch.cat([own, deeper], 1)
+        gates = self.attention(both).sigmoid()
+        weighted = both.unflatten(1, (2, -1)) * gates.unsqueeze(2)
+        return weighted.sum(1)
 
 
 def authors_conv_bn(in_channels: int, out_channels: int,
@@ -131,11 +126,11 @@ class ReviewKDLoss(nn.Module):
                 teacher: Sequence[Tensor],
                 mask: Tensor | None = None) -> Tensor:
         pairs = layer_pairs(student, teacher, self.channels)
-        terms, fused = [], None
+        outputs, fused = [], None
         with full_precision(pairs[0][1]):
             for level, (s, t) in reversed(list(zip(self.levels, pairs))):
                 check_norm(level, s, t)
                 output, fused = level(input_of(level, s, mask), fused,
                                       t.shape[2:])
-                terms.append(self.hcl(output, t, mask))
-        return reduce(add, terms)
+                outputs.append(output)
+        return self.hcl(outputs[::-1], [t for _, t in pairs], mask)

@@ -110,12 +110,14 @@ def test_only_grids_below_the_shorter_side():
 
 
 def test_levels_add_up():
-    student, teacher = maps(0, [2, 3], [(6, 9),
-                                        (3, 5)]), maps(5, [2, 3], [(6, 9),
-                                                                   (3, 5)])
-    loss = HCLLoss()
-    each = sum(loss(s, t) for s, t in zip(student, teacher))
-    torch.testing.assert_close(loss(student, teacher), each)
+    sizes = [(6, 9), (3, 5), (1, 4)]  # each has other grids
+    student, teacher = (maps(seed, [2, 3, 4], sizes) for seed in (0, 5))
+    mask, loss = numbers(9, 2, 6, 20) > -.5, HCLLoss()
+    each = sum(loss(s, t, mask) for s, t in zip(student, teacher))
+    value = loss(student, teacher, mask)
+    torch.testing.assert_close(value, each)
+    torch.testing.assert_close(torch.autograd.grad(3 * value, student),
+                               torch.autograd.grad(3 * each, student))
 
 
 def test_deep_levels_reach_shallow_ones():
