@@ -202,7 +202,8 @@ def test_one_step(name, tmp_path, random_teacher):
     cfg = Config.fromfile(shipped.find(name))
     stages, state = step(cfg, name, tmp_path, random_teacher, size)
     if name.startswith('ka_'):
-        assert stages == ['translator', 'distill']
+        first = ['features'] if 'camvid' in name else []
+        assert stages == [*first, 'translator', 'distill']
         assert any(key.startswith('distill.ka.translator') for key in state)
 
 
