@@ -88,8 +88,10 @@ def test_sigmoids(classes):
     teacher = 3 * torch.randn(2, classes, 3, 4).double()
     mask = torch.rand(2, 3, 4) < .6
     s, t = (x.movedim(1, 3)[mask] / 2 for x in (student, teacher))
-    cross, own = (F.binary_cross_entropy_with_logits(
-        x, t.sigmoid(), reduction='sum') for x in (s, t))
+    cross, own = (F.binary_cross_entropy_with_logits(x,
+                                                     t.sigmoid(),
+                                                     reduction='sum')
+                  for x in (s, t))
     want = 4 * (cross - own) / mask.sum()
     loss = KDLoss(temperature=2., activation='sigmoid')
     got = loss(student, teacher, mask)
