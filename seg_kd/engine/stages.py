@@ -185,10 +185,8 @@ def named_stages(cfg: Config) -> dict[str, Any]:
 
 def _change(cfg: Config, changes: dict[str, Any]) -> None:
     hooks = changes.pop('custom_hooks', None)
-    task = changes.pop('task', True)
     cfg.merge_from_dict(changes)
-    if not task:
-        cfg.task = False
+    if not changes.get('task', True):
         _without_task(cfg)
     teacher = cfg.get('teacher')
     if isinstance(hooks, list):
