@@ -50,7 +50,7 @@ DICTS = ('model', 'train_cfg', 'val_cfg', 'test_cfg', 'train_dataloader',
          'randomness', 'env_cfg', 'auto_scale_lr', 'log_processor', 'teacher',
          'folds', 'changes')
 BOOLS = ('resume', 'channels_last', 'trust_checkpoint',
-         'find_unused_parameters', 'task')
+         'find_unused_parameters')
 TEXTS = ('load_from', 'work_dir', 'experiment_name', 'default_scope',
          'runner_type', 'log_level')
 ONE_OF = dict(sync_bn=('torch', 'mmcv'),

@@ -148,6 +148,9 @@ def stage_configs(cfg: Config) -> Iterator[tuple[str, Config]]:
         stage.pop('stages', None)
         apply_changes(stage)
         check_shape(changes, f'stages.{name}.')
+        if not isinstance(changes.get('task', True), bool):
+            raise UserError(f'stages.{name}.task: True or False is wanted, '
+                            f"not {changes['task']!r:.80}")
         _change(stage, plain(changes))
         length = (changes.get('train_cfg') or {}).get('max_iters')
         if isinstance(length, float):
@@ -185,8 +188,10 @@ def named_stages(cfg: Config) -> dict[str, Any]:
 
 def _change(cfg: Config, changes: dict[str, Any]) -> None:
     hooks = changes.pop('custom_hooks', None)
+    task = changes.pop('task', True)
     cfg.merge_from_dict(changes)
-    if not changes.get('task', True):
+    if not task:
+        cfg.task = False
         _without_task(cfg)
     teacher = cfg.get('teacher')
     if isinstance(hooks, list):
