@@ -84,7 +84,9 @@ def test_kernels_are_those_of_the_floor_and_of_the_terms(stages):
             continue
         floor = adam if 'camvid' in name or 'synthetic' in name else plain
         floor = floor['kernels'] + terms.pop('teacher')
-        allowed = floor + 2.1 * sum(terms.values()) + 60
+        # its backward is that of many layers, its forward of few kernels
+        times = 2.1 if 'reviewkd' in terms else 1.8
+        allowed = floor + times * sum(terms.values()) + 60
         if later['kernels'] > allowed:
             more[name] = later['kernels'], floor, terms
     assert more == {}

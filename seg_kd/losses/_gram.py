@@ -153,7 +153,7 @@ class Rows:
             x = self[tile] if weight is None else self[tile] * weight[tile]
             sums.append(x.sum(0, keepdim=True, dtype=torch.double))
         if not sums:
-            return self.zeros(1, self.width)
+            return self.zeros(1, self.width).to(dtype or self.dtype)
         return reduce(add, sums).to(dtype or self.dtype)
 
     def lengths(self) -> Tensor:

@@ -4,7 +4,8 @@ Follows ``metric/loss.py`` of lenscloth/RKD, the authors' code.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,25 +89,36 @@ class RKDLoss(RelationLoss):
                student: Tensor,
                teacher: Tensor,
                there: Tensor | None = None) -> dict[str, Tensor]:
-        weights = {name: w for name, w in self.weights.items() if w}
         if not len(student):
-            return {name: student.sum() for name in weights}
+            return {
+                name: student.sum()
+                for name, w in self.weights.items() if w
+            }
         count = count_of(student, there)
         means = [
             Rows(x.detach()).sum(dtype=torch.double) / count
             for x in (student, teacher)
         ]
         terms = {}
-        for name, weight in weights.items():
-            if name == 'angle':
-                student, teacher, there = few(student, teacher, there,
-                                              self.angle_instances)
-                count = count_of(student, there)
-            both = [student.detach(), teacher]
-            find = distance if name == 'distance' else angle
-            found = find(both, means, there, count, weight)
-            terms[name] = with_gradient(student, *found)
+        if weight := self.weights['distance']:
+            terms['distance'] = differentiable(distance, student, teacher,
+                                               means, there, count, weight)
+        if weight := self.weights['angle']:
+            student, teacher, there = few(student, teacher, there,
+                                          self.angle_instances)
+            count = count_of(student, there)
+            terms['angle'] = differentiable(angle, student, teacher, means,
+                                            there, count, weight)
         return terms
+
+
+def differentiable(
+    term: Callable,
+    student: Tensor,
+    teacher: Tensor,
+    *rest: Any,
+) -> Tensor:
+    return with_gradient(student, *term([student.detach(), teacher], *rest))
 
 
 def few(student: Tensor, teacher: Tensor, there: Tensor | None,
