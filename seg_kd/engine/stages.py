@@ -9,8 +9,8 @@ changes to the rest of the config. In a stage
   settings of it, and None leaves it out; a list replaces all hooks; where one
   of the changes trains parts of its own alone, as a translator, the hooks that
   need the student and are not changed are left out;
-- ``task=False``: the student learns from the teacher alone. All losses of its
-  heads have weight 0, and what lies above its tapped maps stays as it is;
+- ``task=False``: the student learns from the teacher alone. Its forward ends
+  at the last tapped map, and what lies above that stays as it is;
 - ``train_cfg=dict(max_iters=0.1)`` is a tenth of the config's own iterations.
 
 A config without stages is one run, in the work directory itself.
@@ -209,7 +209,7 @@ def stage_folders(cfg: Config, work_dir: str) -> list[str]:
 
 
 def _without_task(cfg: Config) -> None:
-    """All losses of the student's heads at weight 0."""
+    """All losses of the student's heads at weight 0, should they be run."""
     for name in ('decode_head', 'auxiliary_head'):
         heads = cfg.model.get(name)
         for head in heads if isinstance(heads, list) else [heads]:

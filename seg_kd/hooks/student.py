@@ -1,6 +1,6 @@
 """Distillation in MMEngine's loop, around its model."""
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from mmengine.device import get_device
@@ -16,6 +16,7 @@ from seg_kd.errors import UserError
 from seg_kd.hooks.distill import DistillHook
 from seg_kd.hooks.teacher import TeacherHook
 from seg_kd.networks.normalization import image_channels
+from seg_kd.networks.taps import Replaced
 from seg_kd.networks.transfer import sent
 from seg_kd.networks.unwrap import unwrap_model
 
@@ -123,6 +124,9 @@ class StudentHook(Hook):
             model.register_forward_pre_hook(self._teach, with_kwargs=True),
             model.register_forward_hook(self._add_terms, with_kwargs=True)
         ]
+        # no compiled forward can be ended
+        if not runner.cfg.get('task', True) and not runner.cfg.get('compile'):
+            self._handles.append(Replaced(model, self._terms_alone))
         self._labels_seen = False
 
     def after_train(self, runner) -> None:
@@ -159,6 +163,21 @@ class StudentHook(Hook):
         if not self._labels_seen:
             self._labels_seen = True
             check_labels(self.distiller)
+
+    def _terms_alone(self, plain: Callable) -> Callable:
+        """A training forward that ends at the last tapped map.
+
+        For a stage without the task: neither head nor loss is computed.
+        """
+        taps = self.distiller.taps
+
+        def forward(*args, **kwargs):
+            if kwargs.get('mode') != 'loss' or not taps.modules:
+                return plain(*args, **kwargs)
+            taps.until_last(plain, *args, **kwargs)
+            return {}
+
+        return forward
 
     def _add_terms(self, student: nn.Module, args, kwargs, output):
         if kwargs.get('mode') != 'loss':

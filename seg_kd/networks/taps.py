@@ -134,7 +134,7 @@ class Taps:
                 handle = module.register_forward_pre_hook(
                     self._input_reader(path))
             elif path in self._direct:
-                handle = _Patch(module, self._reader(path))
+                handle = Replaced(module, self._direct_reader(module, path))
             else:
                 handle = module.register_forward_hook(self._reader(path))
             self._handles.append(handle)
@@ -175,6 +175,21 @@ class Taps:
 
         return read
 
+    def _direct_reader(self, module: nn.Module, path: str):
+        """As :meth:`_reader`, where only the ``forward`` is called."""
+        read = self._reader(path)
+
+        def around(plain: Callable) -> Callable:
+
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                output = plain(*args, **kwargs)
+                read(module, args, output)
+                return output
+
+            return forward
+
+        return around
+
     def _input_reader(self, path: str):
         """Keeps what the layer receives; the layer gets a copy of it.
 
@@ -206,13 +221,21 @@ class Taps:
 
         Once :meth:`shapes` is known it goes no further than to the last one.
         """
-        self._events = 0
         with self.attached():
-            try:
-                self.model(*args, **kwargs)
-            except _Stop:
-                pass
+            self.until_last(self.model, *args, **kwargs)
             return self.take()
+
+    def until_last(self, forward: Callable, *args: Any, **kwargs: Any) -> None:
+        """Calls a forward that goes no further than to the last map.
+
+        Taps are attached, and :meth:`shapes` is known. What it would return
+        is nobody's.
+        """
+        self._events = 0
+        try:
+            forward(*args, **kwargs)
+        except _Stop:
+            pass
 
     def take(self) -> dict[str, Tensor]:
         """The maps of the last forward; they are forgotten here.
@@ -262,19 +285,19 @@ class Taps:
         return {p for p, g in zip(found, gradients) if g is not None}
 
 
-class _Patch:
-    """Reads what a module returns where only its ``forward`` is called."""
+class Replaced:
+    """Another ``forward`` of a module, until it is removed.
 
-    def __init__(self, module: nn.Module, read: Callable) -> None:
-        self.module, plain = module, module.forward
-        self.before = vars(module).get('forward')
+    Args:
+        module: Whose.
+        around: From its ``forward`` to the other one.
+    """
 
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            output = plain(*args, **kwargs)
-            read(module, args, output)
-            return output
-
-        module.forward = forward  # type: ignore[method-assign]
+    def __init__(self, module: nn.Module,
+                 around: Callable[[Callable], Callable]) -> None:
+        self.module, self.before = module, vars(module).get('forward')
+        module.forward = around(  # type: ignore[method-assign]
+            module.forward)
 
     def remove(self) -> None:
         del self.module.forward
