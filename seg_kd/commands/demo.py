@@ -13,7 +13,8 @@ from pathlib import Path
 
 from seg_kd import cli, shipped
 
-DATA, METHOD, OUT = 'synthetic_unlabelled', 'recipe', 'work_dirs/demo'
+DATA, METHOD = 'synthetic_unlabelled', 'recipe_synthetic'
+OUT = 'work_dirs/demo'
 NETWORKS = dict(teacher='teacher_deeplab_synthetic',
                 alone='student_deeplab_synthetic',
                 distilled='recipe_synthetic')
@@ -44,14 +45,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from seg_kd.datasets.prepare import synthetic
     labelled, unlabelled, val = args.scenes
-    synthetic.convert(Path('data/synthetic'), labelled, val, unlabelled)
+    synthetic.convert(Path('data/synthetic'),
+                      labelled,
+                      val,
+                      unlabelled,
+                      jobs=args.jobs)
     compare(args)
     show(args.seeds[0])
 
 
 def compare(args: argparse.Namespace) -> None:
     """Trains, and prints the table, as ``seg-kd compare`` does."""
+    from seg_kd.analysis.comparison import ALONE, Comparison
     from seg_kd.commands import compare as command
+    from seg_kd.engine.stages import stage_configs
     words = [
         METHOD, '--data', DATA, '--seeds', *args.seeds, '--jobs', args.jobs,
         '--work-dir', OUT
@@ -63,6 +70,13 @@ def compare(args: argparse.Namespace) -> None:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     command.run(parser.parse_args(words))
+    job = Comparison(DATA, OUT, args.max_iters)
+    for title, method in ('alone', ALONE), ('distilled', METHOD):
+        done = [
+            f'{cfg.train_cfg.max_iters} {name}'.strip()
+            for name, cfg in stage_configs(job.config(method))
+        ]
+        print(f'Iterations, {title}: {", ".join(done)}')
 
 
 def show(seed: int) -> None:

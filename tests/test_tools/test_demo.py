@@ -13,7 +13,9 @@ def test_it_compares_a_student_alone_and_distilled(tmp_path, monkeypatch,
     assert run_tool('demo', arguments, monkeypatch, tmp_path) == 0
     out, shown = tmp_path / 'work_dirs/demo', capsys.readouterr().out
     table = (out / 'table.txt').read_text()
-    assert re.search(r'\| recipe +\| +2 +\| +2 \|', table)
+    assert re.search(r'\| recipe_synthetic +\| +2 +\| +2 \|', table)
+    for line in 'alone: 2', 'distilled: 1 features, 2 task':
+        assert f'Iterations, {line}\n' in shown
     costs = (out / 'costs.txt').read_text()
     rows = re.findall(r'\| +(teacher|alone|distilled) +\| +([\d.]+)', costs)
     assert [name for name, _ in rows] == ['teacher', 'alone', 'distilled']
@@ -27,4 +29,4 @@ def test_it_compares_a_student_alone_and_distilled(tmp_path, monkeypatch,
     monkeypatch.setattr('seg_kd.analysis.pictures.draw_predictions',
                         lambda *args: None)
     assert run_tool('demo', arguments, monkeypatch, tmp_path) == 0
-    assert capsys.readouterr().out.count('nothing to do') == 4
+    assert capsys.readouterr().out.count('nothing to do') == 6

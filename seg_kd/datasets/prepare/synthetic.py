@@ -1,5 +1,8 @@
 """Draws the embedded street scenes into Cityscapes' folder layout."""
 import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -20,11 +23,14 @@ def convert(out: Path,
             extra: int = 320,
             cities: int = 4,
             seed: int = 0,
-            size: tuple[int, int] = (256, 128)) -> None:
+            size: tuple[int, int] = (256, 128),
+            jobs: int = 1) -> None:
     """Draw street scenes of ``size`` (width, height).
 
     Those of ``val`` are of other cities than those to train on; ``extra`` are
-    of the latter, without labels. Scenes of ``cities`` cities take turns.
+    of the latter, without labels. Scenes of ``cities`` cities take turns. So
+    many ``jobs`` draw at a time: more than one for scripts that may be
+    imported.
     """
     out = Path(out)
     counts = dict(train=train, train_extra=extra, val=val)
@@ -34,10 +40,19 @@ def convert(out: Path,
     write_manifest(
         out,
         dict(counts, cities=cities, seed=seed, size=[*size], version=VERSION))
-    for split, count in counts.items():
-        if count:
-            for index in progress(range(count), f'draw {split}'):
-                draw_pair(out, split, index, cities, seed, size)
+    scenes = [(split, index) for split, count in counts.items()
+              for index in range(count)]
+    draw = partial(draw_pair, out, cities=cities, seed=seed, size=size)
+    if jobs == 1:
+        for scene in progress(scenes, 'draw'):
+            draw(scene)
+        return
+    multiprocessing.set_forkserver_preload([__name__])
+    start = multiprocessing.get_context('forkserver')
+    with ProcessPoolExecutor(jobs, start) as pool:
+        drawn = pool.map(draw, scenes, chunksize=4)
+        for _ in progress(drawn, 'draw', len(scenes)):
+            pass
 
 
 def write_manifest(out: Path, wanted: dict) -> None:
@@ -63,8 +78,10 @@ def read_manifest(path: Path) -> dict:
                         'draw it again') from error
 
 
-def draw_pair(out: Path, split: str, index: int, cities: int, seed: int,
+def draw_pair(out: Path, scene: tuple[str, int], cities: int, seed: int,
               size: tuple[int, int]) -> None:
+    """Draw one scene, by split and number, if it is not there."""
+    split, index = scene
     city = f'{CITIES[split]}{index % cities}'
     stem = f'{split}/{city}/{city}_{index:06d}_000000'
     image = out / 'leftImg8bit' / f'{stem}_leftImg8bit.png'

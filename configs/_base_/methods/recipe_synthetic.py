@@ -1,0 +1,8 @@
+# The recipe after features, on the demo's scenes. Half of each batch has no
+# label: a distilled iteration is of as many images as one of the student alone.
+_base_ = './recipe_after_features.py'
+
+half = dict(batch_size=2)
+stages = dict(features=dict(train_cfg=dict(max_iters=.5),
+                            train_dataloader=half),
+              task=dict(train_dataloader=half))
