@@ -134,3 +134,14 @@ def train(args: argparse.Namespace, names: list[str], folder: str,
     if not failed:
         return None
     return UserError(f'{len(failed)} runs did not end: {failed[0]}')
+
+
+def turn(name: str) -> int:
+    """Whose run comes first: the longer ones, so that jobs end together.
+
+    What learns from the student alone comes after it.
+    """
+    from seg_kd.analysis import comparison, controls
+    if name == comparison.ALONE:
+        return 1
+    return 2 if controls.split(name)[1] == 'own' else 0

@@ -293,8 +293,8 @@ class Replaced:
         around: From its ``forward`` to the other one.
     """
 
-    def __init__(self, module: nn.Module,
-                 around: Callable[[Callable], Callable]) -> None:
+    def __init__(self, module: nn.Module, around: Callable[[Callable],
+                                                           Callable]) -> None:
         self.module, self.before = module, vars(module).get('forward')
         module.forward = around(  # type: ignore[method-assign]
             module.forward)

@@ -2,6 +2,6 @@
 # teacher's middle map, without labels, then all of it the task and the recipe.
 _base_ = ['../stages/features.py', './recipe.py']
 
-stages = dict(features=dict(train_cfg=dict(max_iters=.25),
-                            custom_hooks=dict(KDHook=None,
-                                              FitNetHook=dict(weight=.28))))
+stages = dict(
+    features=dict(train_cfg=dict(max_iters=.25),
+                  custom_hooks=dict(KDHook=None, FitNetHook=dict(weight=.28))))
