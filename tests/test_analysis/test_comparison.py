@@ -26,8 +26,8 @@ def test_methods_and_data():
     assert not {'student', 'ka_camvid'} & set(comparison.methods())
     assert {
         'cityscapes', 'cityscapes_pspnet', 'camvid', 'camvid_grid',
-        'camvid_by_recording', 'camvid_few_labels', 'synthetic',
-        'synthetic_unlabelled', 'voc'
+        'camvid_by_recording', 'camvid_few_labels', 'camvid_lite0',
+        'synthetic', 'synthetic_unlabelled', 'voc'
     } == set(comparison.data_sets())
 
 
