@@ -1,7 +1,7 @@
 # DeepLabV3+ on EfficientNet-Lite2, CamVid without one of its recordings: the
 # teacher of the configs on camvid_by_recording.py, at their 192x256. Other
-# scales and colours than the students see: a recording that nobody trained on
-# differs in both. Needs pip install 'seg_kd[teacher]'.
+# scales and colours than the students see. Needs pip install
+# 'seg_kd[teacher]'.
 _base_ = [
     '_base_/teachers/deeplabv3plus_effnetlite2.py',
     '_base_/datasets/camvid_by_recording.py', '_base_/schedules/camvid_half.py'
@@ -9,18 +9,8 @@ _base_ = [
 
 model = dict(data_preprocessor={{_base_.data_preprocessor}},
              decode_head=dict(num_classes={{_base_.num_classes}}))
-train_dataloader = dict(dataset=dict(pipeline=[
-    _base_.train_pipeline[0],
-    dict(
-        type='Albumentations',
-        transforms=[
-            dict(_base_.scale, scale_limit=(-0.25, 0.5)),  # 0.75 to 1.5
-            _base_.crop,
-            _base_.jitter[0],
-            dict(_base_.jitter[1], brightness=(0.75, 1.25))
-        ]),
-    _base_.augment[-1]
-]))
+train_dataloader = dict(dataset=dict(
+    pipeline=[_base_.train_pipeline[0], *_base_.teacher_augment]))
 
 # ImageNet weights: it needs fewer iterations than a student from scratch.
 param_scheduler = [dict(end=1200, **_base_.poly)]

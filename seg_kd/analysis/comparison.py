@@ -48,6 +48,11 @@ def data_sets() -> list[str]:
     return shipped.names(shipped.EXPERIMENTS)
 
 
+def name_of(experiment: str, student: str | None = None) -> str:
+    """What a ledger calls it: runs of two students are no pair."""
+    return '+'.join(shipped.stem(x) for x in (experiment, student) if x)
+
+
 def combine(method: str,
             experiment: str,
             student: str | None = None) -> Config:
@@ -230,7 +235,7 @@ class Comparison:
         cfg = self.config(method, seed, fold)
         work_dir = self.work_dir(method, fold, seed)
         run_stages(cfg, work_dir, resume=True)
-        return dict(experiment=shipped.stem(self.experiment),
+        return dict(experiment=name_of(self.experiment, self.student),
                     method=controls.title(method),
                     fold=fold,
                     seed=seed,

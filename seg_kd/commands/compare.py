@@ -6,7 +6,7 @@ What is finished is used again; what was cut off goes on.
 import argparse
 import os
 
-from seg_kd import cli, shipped
+from seg_kd import cli
 from seg_kd.errors import UserError
 
 
@@ -65,13 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='train nothing: say what the ledger says')
     parser.add_argument('--work-dir',
                         metavar='DIR',
-                        help='default: work_dirs/compare_<data>')
+                        help='default: work_dirs/compare_<data>, or '
+                        'compare_<data>+<student>')
 
 
 def run(args: argparse.Namespace) -> None:
     from seg_kd.analysis import comparison, controls, ledger
-    folder = args.work_dir or os.path.join(
-        'work_dirs', f'compare_{shipped.stem(args.data)}')
+    name = comparison.name_of(args.data, args.student)
+    folder = args.work_dir or os.path.join('work_dirs', f'compare_{name}')
     path = args.ledger or os.path.join(folder, 'ledger.jsonl')
     failed = None
     if not args.table:
@@ -80,10 +81,7 @@ def run(args: argparse.Namespace) -> None:
             comparison.ALONE, *controls.with_controls(methods, args.controls)
         ]
         failed = train(args, names, folder, path)
-    runs = [
-        r for r in ledger.read(path)
-        if r['experiment'] == shipped.stem(args.data)
-    ]
+    runs = [r for r in ledger.read(path) if r['experiment'] == name]
     shown = controls.with_controls(args.methods, args.controls)
     try:
         compared = ledger.compare(runs, [controls.title(m) for m in shown]
@@ -122,7 +120,7 @@ def train(args: argparse.Namespace, names: list[str], folder: str,
     known = ledger.read(path) if os.path.isfile(path) else []
     runs = [
         Run(name, fold, seed) for seed in args.seeds for fold in folds
-        for name in names
+        for name in sorted(names, key=turn)
     ]
     failed = []
     for run, outcome in train_all(job, runs, args.jobs, args.minutes):

@@ -7,6 +7,8 @@ from mmengine.config import Config
 
 from seg_kd import shipped
 from seg_kd.analysis import comparison
+from seg_kd.analysis.ledger import append
+from seg_kd.commands.compare import turn
 from seg_kd.engine.stages import stage_configs
 from seg_kd.errors import UserError
 
@@ -26,8 +28,8 @@ def test_methods_and_data():
     assert not {'student', 'ka_camvid'} & set(comparison.methods())
     assert {
         'cityscapes', 'cityscapes_pspnet', 'camvid', 'camvid_grid',
-        'camvid_by_recording', 'camvid_few_labels', 'camvid_lite0',
-        'synthetic', 'synthetic_unlabelled', 'voc'
+        'camvid_by_recording', 'camvid_few_labels', 'synthetic',
+        'synthetic_unlabelled', 'voc'
     } == set(comparison.data_sets())
 
 
@@ -155,7 +157,7 @@ def test_the_tool(tmp_path, monkeypatch, capsys):
                       monkeypatch, tmp_path)
     assert status == 0
     assert trained == [(m, 'camvid', s, None, 9, None, None) for s in (0, 2)
-                       for m in ('student', 'ka')]
+                       for m in ('ka', 'student')]  # longest first
     assert '+1.00' in (folder / 'table.txt').read_text()
     assert (folder / 'methods.png').exists()
     assert '+1.00' in capsys.readouterr().out
@@ -190,3 +192,24 @@ def test_a_fold_has_a_folder_of_its_own(monkeypatch):
     ran.pop()
     job.train('kd', None, 1)
     assert ran == ['out/kd_without_0016E5_seed1', 'out/kd_seed1']
+
+
+def test_what_learns_from_the_student_alone_comes_after_it():
+    names = ['student', 'kd', 'at', 'kd@random', 'kd@own', 'at@own']
+    assert sorted(names, key=turn) == [
+        'kd', 'at', 'kd@random', 'student', 'kd@own', 'at@own'
+    ]
+
+
+def test_runs_of_two_students_are_no_pair(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(comparison, 'run_stages', lambda *args, **kw: None)
+    monkeypatch.setattr(comparison, 'final_miou', lambda folder: 40.)
+    ledger = tmp_path / 'ledger.jsonl'
+    for student, method in (None, 'student'), ('mobilenetv2_s16', 'kd'):
+        job = comparison.Comparison('camvid', 'out', student=student)
+        append(str(ledger), job.train(method, None, 0))
+    arguments = ['kd', '--data', 'camvid', '--table', '--ledger', ledger]
+    for more in [], ['--student', 'mobilenetv2_s16']:
+        assert run_tool('compare', [*arguments, *more], monkeypatch,
+                        tmp_path) == 2
+        assert 'paired' in capsys.readouterr().err

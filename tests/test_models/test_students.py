@@ -16,6 +16,8 @@ STUDENTS = Path(__file__).parents[2] / 'configs/_base_/students'
 # 2,511,080 (two linear layers).
 V2, V3 = 1_811_712, 2_971_952
 FROM_SCRATCH = {'mobilenetv2_s16_half', 'mobilenetv2_deeplabv3plus_half'}
+PACKAGED = {'efficientnet_lite0_s16'}  # its weights are a package
+LITE0 = 2_958_848  # 4,652,008 - 1,281,000 - 412,160
 HALF = 480_320  # width 0.5: 1,968,680 - 1,281,000 - 207,360
 # Channels and strides of the backbone's maps, its parameters, the head's.
 EXPECTED = {
@@ -29,6 +31,8 @@ EXPECTED = {
                                    (320, 8)], V2, 13_206_083),
     'mobilenetv2_pspnet': ([(24, 4), (32, 8), (96, 8),
                             (320, 8)], V2, 11_581_971),
+    'efficientnet_lite0_s16': ([(24, 4), (40, 8), (112, 16),
+                                (320, 16)], LITE0, 320 * 19 + 19),
     'mobilenetv3_lraspp': ([(16, 2), (24, 4), (960, 8)], V3, 312_595),
 }
 
@@ -42,6 +46,9 @@ def load(name):
 
 
 def build(name):
+    if name in PACKAGED:
+        pytest.importorskip('efficientnet_lite_pytorch',
+                            reason='needs pip install .[teacher]')
     model = load(name)
     model.backbone.init_cfg = None  # no download
     init_default_scope('mmseg')
@@ -76,7 +83,8 @@ def test_paper_student_has_neither_aspp_nor_decoder():
     assert head.conv_seg.kernel_size == (1, 1)
 
 
-@pytest.mark.parametrize('name', sorted(EXPECTED.keys() - FROM_SCRATCH))
+@pytest.mark.parametrize('name',
+                         sorted(EXPECTED.keys() - FROM_SCRATCH - PACKAGED))
 def test_imagenet_weights_have_a_name_that_mmengine_knows(name):
     scheme, key = load(name).backbone.init_cfg.checkpoint.split('://')
     index = {'mmcls': 'mmcls', 'open-mmlab': 'openmmlab'}[scheme]

@@ -17,6 +17,19 @@ train_pipeline = [
              **scale
          }, _base_.crop, *_base_.jitter]), _base_.augment[-1]
 ]
+# Other scales and colours, for a teacher that starts from ImageNet: a
+# recording that nobody trained on differs in both.
+teacher_augment = [
+    dict(
+        type='Albumentations',
+        transforms=[
+            dict(_base_.scale, scale_limit=(-0.25, 0.5)),  # 0.75 to 1.5
+            _base_.crop,
+            _base_.jitter[0],
+            dict(_base_.jitter[1], brightness=(0.75, 1.25))
+        ]),
+    _base_.augment[-1]
+]
 test_pipeline = [
     _base_.load[0],
     dict(type='Resize', scale=half), _base_.load[1], *_base_.check_and_pack

@@ -1,5 +1,5 @@
 # The recipe after features, on the demo's scenes. Half of each batch has no
-# label: a distilled iteration is of as many images as one of the student alone.
+# label, and both students see as many images in an iteration.
 _base_ = './recipe_after_features.py'
 
 half = dict(batch_size=2)
