@@ -4,6 +4,7 @@ import hashlib
 import numpy as np
 import pytest
 
+from seg_kd.datasets.prepare.synthetic import convert
 from seg_kd.datasets.synthetic import draw_scene
 from seg_kd.datasets.synthetic.classes import (BICYCLE, ROAD, SIDEWALK, SKY,
                                                VEGETATION)
@@ -60,3 +61,13 @@ def test_colours_of_classes_overlap(scenes):
     best = max(np.mean(road < t) - np.mean(house < t) for t in range(256))
     worst = min(np.mean(road < t) - np.mean(house < t) for t in range(256))
     assert max(best, -worst) < 0.5  # 1 would be separable by a threshold
+
+
+def test_two_draw_what_one_draws(tmp_path):
+    for jobs in 1, 2:
+        convert(tmp_path / str(jobs), 2, 3, 2, size=(64, 32), jobs=jobs)
+    one, two = ({
+        path.relative_to(root): path.read_bytes()
+        for path in root.rglob('*') if path.is_file()
+    } for root in (tmp_path / '1', tmp_path / '2'))
+    assert one == two and len(one) == 13  # the labels of five, the manifest
