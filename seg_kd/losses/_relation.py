@@ -55,11 +55,11 @@ def count_of(rows: Tensor, there: Tensor | None) -> Tensor | int:
     return max(1, len(rows)) if there is None else number_of(there)
 
 
-def kept(x: Tensor, there: Tensor | None, otherwise: float = 0.) -> Tensor:
+def kept(x: Tensor, there: Tensor | None) -> Tensor:
     """``x (M, ...)``, but 0 in the rows that are no instances."""
     if there is None:
         return x
-    return keep(x, there.view(-1, *[1] * (x.dim() - 1)), otherwise)
+    return keep(x, there.view(-1, *[1] * (x.dim() - 1)))
 
 
 def pairs_of(there: Tensor, rows: slice, columns: slice) -> Tensor:

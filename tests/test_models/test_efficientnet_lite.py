@@ -9,7 +9,7 @@ from torch import nn
 from seg_kd.errors import UserError
 from seg_kd.models import EfficientNetLite
 
-needs_extra = 'needs the extra: seg_kd[bench]'
+needs_extra = 'needs the extra: seg_kd[teacher]'
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_it_is_registered():
 
 def test_missing_extra_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, 'efficientnet_lite_pytorch', None)
-    with pytest.raises(UserError, match=r"pip install 'seg_kd\[bench\]'"):
+    with pytest.raises(UserError, match=r"pip install 'seg_kd\[teacher\]'"):
         EfficientNetLite()
 
 

@@ -91,7 +91,7 @@ def test_zoo_teacher_maps_and_parameters(name):
 def test_own_teacher_maps_and_parameters(name):
     if 'effnet' in name:
         pytest.importorskip('efficientnet_lite_pytorch',
-                            reason='needs the extra: seg_kd[bench]')
+                            reason='needs the extra: seg_kd[teacher]')
     model = MODELS.build(Config.fromfile(TEACHERS / f'{name}.py').model)
     channels, stride, parameters = OWN[name]
     assert bottleneck_shape(model) == (1, channels, 64 // stride,
