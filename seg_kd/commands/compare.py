@@ -65,8 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='train nothing: say what the ledger says')
     parser.add_argument('--work-dir',
                         metavar='DIR',
-                        help='default: work_dirs/compare_<data>, or '
-                        'compare_<data>+<student>')
+                        help='default: work_dirs/compare_<data>')
 
 
 def run(args: argparse.Namespace) -> None:
