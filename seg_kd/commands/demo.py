@@ -1,10 +1,10 @@
 """The main job on embedded data: a student alone, and the same distilled.
 
 Draws street scenes, few with labels and more without, and trains a small
-MobileNetV2 on them, alone and with the recipe (FitNets' hint and KD) from a
-teacher that comes with the package, three times each; measures both in cities
-that nobody has seen. What is there already is used again; what was cut off
-goes on. Writes to data/ and work_dirs/ of this folder.
+MobileNetV2 on them, alone and with the recipe (FitNets' hint, then that and
+KD) from a teacher that comes with the package, three times each; measures both
+in cities that nobody has seen. What is there already is used again; what was
+cut off goes on. Writes to data/ and work_dirs/ of this folder.
 """
 import argparse
 import os
