@@ -214,10 +214,9 @@ FORMS = dict(ATLoss=[{}, dict(form='paper')],
              PADLoss=[{}, dict(warm=True),
                       dict(per='position')],
              PKTLoss=[{}, dict(instances='class')],
-             RKDLoss=[
-                 dict(angle_weight=0),
-                 dict(instances='region', angle_instances=None)
-             ],
+             RKDLoss=[{},
+                      dict(angle_weight=0),
+                      dict(instances='region', angle_instances=None)],
              SPLoss=[{}, *(dict(instances=kind)
                            for kind in ('image', 'map', 'region', 'class'))],
              SRDLoss=[{},
