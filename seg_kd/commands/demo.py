@@ -51,14 +51,12 @@ def run(args: argparse.Namespace) -> None:
                       unlabelled,
                       jobs=args.jobs)
     compare(args)
-    show(args.seeds[0])
+    show(args.seeds[0], args.max_iters)
 
 
 def compare(args: argparse.Namespace) -> None:
     """Trains, and prints the table, as ``seg-kd compare`` does."""
-    from seg_kd.analysis.comparison import ALONE, Comparison
     from seg_kd.commands import compare as command
-    from seg_kd.engine.stages import stage_configs
     words = [
         METHOD, '--data', DATA, '--seeds', *args.seeds, '--jobs', args.jobs,
         '--work-dir', OUT
@@ -70,30 +68,28 @@ def compare(args: argparse.Namespace) -> None:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     command.run(parser.parse_args(words))
-    job = Comparison(DATA, OUT, args.max_iters)
-    for title, method in ('alone', ALONE), ('distilled', METHOD):
-        done = [
-            f'{cfg.train_cfg.max_iters} {name}'.strip()
-            for name, cfg in stage_configs(job.config(method))
-        ]
-        print(f'Iterations, {title}: {", ".join(done)}')
 
 
-def show(seed: int) -> None:
-    """What the three networks cost, and what they see, with the first seed."""
+def show(seed: int, max_iters: int | None) -> None:
+    """What the three networks took, cost and see, with the first seed."""
     from seg_kd.analysis import costs, pictures
     from seg_kd.analysis.comparison import ALONE, Comparison
     from seg_kd.analysis.trained import Trained
     from seg_kd.engine.records import latest_checkpoint
-    from seg_kd.engine.stages import stage_folders
-    job = Comparison(DATA, OUT)
+    from seg_kd.engine.stages import stage_configs, stage_folders
+    job = Comparison(DATA, OUT, max_iters)
     models, folders = {}, {}
     teacher = shipped.weights(shipped.SCOPE + NETWORKS['teacher'])
     assert teacher is not None  # it is a part of the package
     models['teacher'] = Trained(NETWORKS['teacher'], teacher)
     for title, method in ('alone', ALONE), ('distilled', METHOD):
-        work_dir = job.work_dir(method, None, seed)
-        folder = stage_folders(job.config(method), work_dir)[-1]
+        cfg = job.config(method)
+        done = [
+            f'{stage.train_cfg.max_iters} {name}'.strip()
+            for name, stage in stage_configs(cfg)
+        ]
+        print(f'Iterations, {title}: {", ".join(done)}')
+        folder = stage_folders(cfg, job.work_dir(method, None, seed))[-1]
         trained = latest_checkpoint(folder)
         assert trained is not None  # it has been compared
         folders[title] = folder

@@ -164,20 +164,16 @@ class StudentHook(Hook):
             self._labels_seen = True
             check_labels(self.distiller)
 
-    def _terms_alone(self, plain: Callable) -> Callable:
+    def _terms_alone(self, plain: Callable, *args, **kwargs):
         """A training forward that ends at the last tapped map.
 
         For a stage without the task: neither head nor loss is computed.
         """
         taps = self.distiller.taps
-
-        def forward(*args, **kwargs):
-            if kwargs.get('mode') != 'loss' or not taps.modules:
-                return plain(*args, **kwargs)
-            taps.until_last(plain, *args, **kwargs)
-            return {}
-
-        return forward
+        if kwargs.get('mode') != 'loss' or not taps.modules:
+            return plain(*args, **kwargs)
+        taps.until_last(plain, *args, **kwargs)
+        return {}
 
     def _add_terms(self, student: nn.Module, args, kwargs, output):
         if kwargs.get('mode') != 'loss':

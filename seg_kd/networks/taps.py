@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -179,16 +180,12 @@ class Taps:
         """As :meth:`_reader`, where only the ``forward`` is called."""
         read = self._reader(path)
 
-        def around(plain: Callable) -> Callable:
+        def forward(plain: Callable, *args: Any, **kwargs: Any) -> Any:
+            output = plain(*args, **kwargs)
+            read(module, args, output)
+            return output
 
-            def forward(*args: Any, **kwargs: Any) -> Any:
-                output = plain(*args, **kwargs)
-                read(module, args, output)
-                return output
-
-            return forward
-
-        return around
+        return forward
 
     def _input_reader(self, path: str):
         """Keeps what the layer receives; the layer gets a copy of it.
@@ -290,14 +287,13 @@ class Replaced:
 
     Args:
         module: Whose.
-        around: From its ``forward`` to the other one.
+        forward: The other one; before all else it is given the module's own.
     """
 
-    def __init__(self, module: nn.Module, around: Callable[[Callable],
-                                                           Callable]) -> None:
+    def __init__(self, module: nn.Module, forward: Callable) -> None:
         self.module, self.before = module, vars(module).get('forward')
-        module.forward = around(  # type: ignore[method-assign]
-            module.forward)
+        module.forward = partial(  # type: ignore[method-assign]
+            forward, module.forward)
 
     def remove(self) -> None:
         del self.module.forward

@@ -47,8 +47,8 @@ def convert(out: Path,
         for scene in progress(scenes, 'draw'):
             draw(scene)
         return
-    multiprocessing.set_forkserver_preload([__name__])
-    start = multiprocessing.get_context('forkserver')
+    # not of the one fork server, which others start as they need it
+    start = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(jobs, start) as pool:
         drawn = pool.map(draw, scenes, chunksize=4)
         for _ in progress(drawn, 'draw', len(scenes)):
