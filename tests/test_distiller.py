@@ -349,6 +349,7 @@ def train_on_one_of(count, rank, folder):
         optimizer.step()
     torch.save([distiller.student.state_dict(),
                 distiller.state_dict()], f'{folder}/{count}_{rank}.pth')
+    del model  # outliving its group, it may wait for gloo for good
     distributed.destroy_process_group()
 
 
