@@ -66,8 +66,10 @@ class TeacherHook(Hook):
         own_stream: On a GPU, run at the same time as the student's forward.
         cache: Keep the maps of each whole training image on disk, and move
             them as the image is moved: True, or a dict of ``folder``
-            (``teacher_cache`` next to the run's), ``max_gib`` (4) and
-            ``dtype`` (``'float16'``). See docs/performance.md.
+            (``teacher_cache`` next to the run's), ``max_gib`` (4),
+            ``dtype`` (``'float16'``) and ``ignore_colours`` (False): the
+            teacher sees an image in its own colours, whatever the pipeline
+            does to those of the student's. See docs/performance.md.
         name: What hooks call it by (``teacher_name=``), where there are
             several.
         scale: Show it each image at so many times the height and width that

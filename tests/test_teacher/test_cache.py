@@ -256,6 +256,31 @@ def test_maps_move_as_the_pixels_do(config, workers):
     assert all(y % 16 == 0 and x % 16 == 0 for _, y, x in seen)
 
 
+@pytest.mark.parametrize('behind', [
+    dict(type='Albumentations',
+         transforms=[dict(type='ColorJitter', brightness=(.2, .4), p=1.)]),
+    dict(type='PhotoMetricDistortion', brightness_delta=99),
+])
+def test_the_teacher_of_a_cache_sees_an_image_in_its_own_colours(
+        config, behind):
+    config.custom_hooks[0].cache.ignore_colours = True
+    pipeline = with_moves(config).train_dataloader.dataset.pipeline
+    pipeline.insert(-1, behind)
+    teacher, runner = teacher_of(config)
+    changed = 0
+    for k in range(6):
+        sample = runner.train_dataloader.dataset[k, k]
+        own, meta = sample['inputs'], sample['data_samples']
+        image = torch.from_numpy(cv2.imread(meta.img_path)).movedim(2, 0)
+        changed += (replay(image, meta.geometry, 1) != own).any().item()
+        whole = teacher.maps(
+            runner.model.data_preprocessor(
+                dict(inputs=[image]))['inputs'])[PATH][0]
+        found, = teacher.cache.maps([meta])[PATH]
+        assert torch.equal(found, replay(whole, meta.geometry, 8))
+    assert changed > 3
+
+
 def test_inside_a_crop_the_teacher_would_say_the_same(tmp_path):
     """Away from the borders, by the receptive field of a small teacher."""
     torch.manual_seed(0)
@@ -316,7 +341,8 @@ def crop(**changes):
 
 
 @pytest.mark.parametrize('moves, expected', [
-    ([dict(type='ColorJitter')], 'after ColorJitter; take it out'),
+    ([dict(type='ColorJitter')
+      ], r'after ColorJitter; take it out.* or .*ignore_colours=True\) \('),
     ([dict(type='RandomScale', scale_limit=0., p=1.),
       crop()], r'after RandomScale;.*a fixed Resize'),
     ([crop(stride=4)], 'stride=4.* off the grid .*multiples of .* 8'),
@@ -327,6 +353,12 @@ def crop(**changes):
 def test_other_augmentation_is_refused(config, capfd, moves, expected):
     line = reason(with_moves(config, moves, size=(32, 48)), capfd)
     assert re.search(expected, line)
+
+
+def test_another_range_is_no_other_colour(config, capfd):
+    config.custom_hooks[0].cache.ignore_colours = True
+    line = reason(with_moves(config, [dict(type='Normalize')]), capfd)
+    assert 'after Normalize; take it out of the train pipeline (a' in line
 
 
 def test_other_pipelines_are_refused(config, capfd):
@@ -374,9 +406,14 @@ def test_several_data_sets_are_refused(config, capfd):
     assert 'take one data set' in reason(config, capfd)
 
 
-@pytest.mark.parametrize('cache', ['yes', dict(size=3), dict(dtype='int8')])
+@pytest.mark.parametrize(
+    'cache',
+    ['yes',
+     dict(size=3),
+     dict(dtype='int8'),
+     dict(ignore_colours='hue')])
 def test_options_are_checked(cache):
-    with pytest.raises(UserError, match='a dict of folder, max_gib and dtype'):
+    with pytest.raises(UserError, match='a dict of folder, max_gib, dtype'):
         TeacherHook(model={}, cache=cache)
 
 

@@ -27,6 +27,7 @@ from seg_kd.teacher.teacher import Maps, Teacher
 
 Forward = Callable[[Tensor], Maps]
 DTYPES = 'float16', 'bfloat16', 'float32'
+RANDOM = 'Albumentations', 'PhotoMetricDistortion'  # no part of a whole image
 
 
 class TeacherCache:
@@ -128,20 +129,26 @@ def open_cache(teacher: Teacher, runner, identity: Sequence[str],
 
 
 def cache_options(cache: bool | dict[str, Any]) -> dict[str, Any] | None:
-    """Folder, size and type that ``TeacherHook(cache=)`` names, if any."""
-    found = dict(folder=None, max_gib=4., dtype='float16')
+    """What ``TeacherHook(cache=)`` asks for, with its defaults; or None."""
+    found = dict(folder=None,
+                 max_gib=4.,
+                 dtype='float16',
+                 ignore_colours=False)
     if isinstance(cache, bool):
         return found if cache else None
     if not isinstance(cache, dict) or not cache.keys() <= found.keys() or \
-            cache.get('dtype', 'float16') not in DTYPES:
+            cache.get('dtype', 'float16') not in DTYPES or \
+            not isinstance(cache.get('ignore_colours', False), bool):
         raise UserError(
-            'TeacherHook(cache=) is True, False or a dict of folder, max_gib '
-            f'and dtype (one of {", ".join(DTYPES)}), not {cache!r}')
+            'TeacherHook(cache=) is True, False or a dict of folder, max_gib, '
+            f'dtype (one of {", ".join(DTYPES)}) and ignore_colours (True or '
+            f'False), not {cache!r}')
     return {**found, **cache}
 
 
 def build(teacher: Teacher, runner, identity: Sequence[str],
-          folder: str | None, max_gib: float, dtype: str) -> TeacherCache:
+          folder: str | None, max_gib: float, dtype: str,
+          ignore_colours: bool) -> TeacherCache:
     """The cache of a teacher.
 
     Args:
@@ -151,14 +158,15 @@ def build(teacher: Teacher, runner, identity: Sequence[str],
         folder: Of all caches; ``teacher_cache`` next to the run by default.
         max_gib: Largest size of this one.
         dtype: Of the stored maps.
+        ignore_colours: See :func:`split`.
 
     Raises:
         NotExact: Maps cannot follow the augmentation.
     """
     dataset = runner.train_dataloader.dataset
-    images, first, shapes, found = plan(teacher, runner)
+    images, first, shapes, found = plan(teacher, runner, ignore_colours)
     given = getattr(runner.cfg.train_dataloader.dataset, 'pipeline', [])
-    steps = [repr(t) for t in given if t['type'] != 'Albumentations']
+    steps = [repr(t) for t in given if t['type'] not in RANDOM]
     kind = getattr(torch, dtype)
     parts = [*identity, *steps, str((shapes, str(kind)))]
     name = fingerprint(parts, dataset, first, teacher.network)
@@ -171,7 +179,7 @@ def build(teacher: Teacher, runner, identity: Sequence[str],
 
 
 def plan(
-    teacher: Teacher, runner
+    teacher: Teacher, runner, ignore_colours: bool
 ) -> tuple[WholeImages, Tensor, dict[str, torch.Size], dict[str, int]]:
     """The whole images, the first, its maps' shapes and strides by path.
 
@@ -185,7 +193,7 @@ def plan(
             dataset.dataset, 'pipeline'):
         raise NotExact('images need a number; take one data set with a '
                        'pipeline of its own, and an InfiniteSampler')
-    fixed, moves = split(dataset.pipeline.transforms)
+    fixed, moves = split(dataset.pipeline.transforms, ignore_colours)
     images = WholeImages(dataset, fixed, preprocessor, teacher.scale)
     first = images(0)
     shapes = {p: kept.shape[1:] for p, kept in teacher.maps(first).items()}
@@ -204,7 +212,7 @@ def cache_size(teacher: Teacher, runner, cache: bool | dict[str, Any]) -> int:
     options = cache_options(cache)
     if options is None:
         return 0
-    _, _, shapes, _ = plan(teacher, runner)
+    _, _, shapes, _ = plan(teacher, runner, options['ignore_colours'])
     one = sum(shape.numel() for shape in shapes.values())
     one *= getattr(torch, options['dtype']).itemsize
     whole = one * len(runner.train_dataloader.dataset)

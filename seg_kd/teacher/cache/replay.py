@@ -2,13 +2,14 @@
 
 A flip is the same flip of a map; a crop whose corner and size lie on the grid
 of a map's stride is a crop of the map. Nothing else is: a map of a scaled or
-recoloured image is another map.
+recoloured image is another map. Other colours can be left to the student.
 """
 from collections.abc import Sequence
 from typing import Any
 
-from albumentations import HorizontalFlip, VerticalFlip
-from mmseg.datasets.transforms import PackSegInputs
+from albumentations import (FromFloat, HorizontalFlip, ImageOnlyTransform,
+                            Normalize, ToFloat, VerticalFlip)
+from mmseg.datasets.transforms import PackSegInputs, PhotoMetricDistortion
 from torch import Tensor, nn
 
 from seg_kd.datasets.finer import FIXED, unpacked
@@ -16,6 +17,7 @@ from seg_kd.datasets.transforms import CropWithClassCap
 from seg_kd.errors import UserError
 
 MOVES = (HorizontalFlip, VerticalFlip, CropWithClassCap)
+RANGES = Normalize, ToFloat, FromFloat  # what numbers stand for a colour
 Size = tuple[int, int]  # height, width
 
 
@@ -23,8 +25,14 @@ class NotExact(UserError):
     """Maps cannot follow this augmentation; says why, and what to change."""
 
 
-def split(pipeline: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+def split(pipeline: Sequence[Any],
+          ignore_colours: bool = False) -> tuple[list[Any], list[Any]]:
     """A train pipeline in two parts.
+
+    Args:
+        pipeline: Transforms.
+        ignore_colours: Leave out what changes an image's colours, or blurs
+            it, and moves nothing: it is then in neither part.
 
     Returns:
         Transforms that do the same to an image in every epoch, packing
@@ -36,20 +44,31 @@ def split(pipeline: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     fixed: list[Any] = []
     moves: list[Any] = []
     for transform in unpacked(pipeline):
+        if ignore_colours and changes_colours(transform):
+            continue
         known = type(transform) in FIXED and not moves
         if type(transform) in MOVES:
             moves.append(transform)
         elif known or type(transform) is PackSegInputs:
             fixed.append(transform)
         else:
+            colours = ', or have the teacher see the image without it: ' \
+                'cache=dict(ignore_colours=True)'
             raise NotExact(
                 f'no stored map fits an image after {type(transform).__name__}'
-                '; take it out of the train pipeline (a fixed Resize can '
+                '; take it out of the train pipeline'
+                f'{colours * changes_colours(transform)} (a fixed Resize can '
                 'stand for random scaling), where behind loading there may '
                 'be Albumentations of HorizontalFlip, VerticalFlip and '
                 'CropWithClassCap(stride=...): see '
                 'configs/_base_/datasets/camvid_half_grid.py')
     return fixed, moves
+
+
+def changes_colours(transform: Any) -> bool:
+    """Whether it leaves every pixel in its place, and on its scale."""
+    return type(transform) is PhotoMetricDistortion or isinstance(
+        transform, ImageOnlyTransform) and not isinstance(transform, RANGES)
 
 
 def strides(size: Size, shapes: dict[str, Sequence[int]]) -> dict[str, int]:
