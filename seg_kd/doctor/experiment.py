@@ -3,7 +3,9 @@
 A part that cannot be built is one red finding, and whatever needs it is left
 out: see :func:`part`.
 """
+import contextlib
 import copy
+import io
 import itertools
 import os
 import time
@@ -192,16 +194,26 @@ class Experiment:
         if trained is None:
             self.runner_of(stage).save_checkpoint(self.folder, f'{stage}.pth',
                                                   **WEIGHTS_ONLY)
-            trained = os.path.join(self.folder, f'{stage}.pth')
+            trained = self._stand_in(stage)
         return trained
+
+    def _stand_in(self, stage: str) -> str:
+        return os.path.join(self.folder, f'{stage}.pth')
 
     @property
     def untrained(self) -> list[str]:
         """The earlier stages that this one needs and that were not trained."""
         return [
             name for name in self.stages
-            if os.path.isfile(os.path.join(self.folder, f'{name}.pth'))
+            if os.path.isfile(self._stand_in(name))
         ]
+
+    def named(self, checkpoint: str) -> str:
+        """A checkpoint; where a stage has yet to make it, the stage."""
+        for stage in self.untrained:
+            if checkpoint == self._stand_in(stage):
+                return f'stage {stage}, which is not trained yet'
+        return checkpoint
 
     def build(self, cfg: Config) -> Runner:
         """A runner that writes no log, shows nothing and starts no worker."""
@@ -229,8 +241,9 @@ class Experiment:
     @part('student weights')
     def initialized(self) -> bool:
         """The student's weights are those that training starts from."""
-        self.runner._init_model_weights()
-        self.runner.load_or_resume()
+        with contextlib.redirect_stdout(io.StringIO()):  # MMEngine prints
+            self.runner._init_model_weights()
+            self.runner.load_or_resume()
         return True
 
     def start_from(self, state: dict[str, Tensor]) -> None:

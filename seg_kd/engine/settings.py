@@ -27,10 +27,10 @@ from seg_kd.registry import class_in, type_name
 
 Values = Mapping[str, Any]
 
-LAUNCHED = dict(pytorch=('RANK',
-                         'torchrun --nproc_per_node=N tools/train.py ...'),
-                slurm=('SLURM_PROCID', 'srun seg-kd train ...'),
-                mpi=('OMPI_COMM_WORLD_RANK', 'mpirun seg-kd train ...'))
+LAUNCHED = dict(
+    pytorch=('RANK', 'torchrun --nproc_per_node=N -m seg_kd.cli train ...'),
+    slurm=('SLURM_PROCID', 'srun seg-kd train ...'),
+    mpi=('OMPI_COMM_WORLD_RANK', 'mpirun seg-kd train ...'))
 # Keys that mean something at the top of a config.
 TOP = {
     *inspect.signature(Runner).parameters, 'teacher', 'stages', 'stage',

@@ -52,6 +52,10 @@ def test_shipped(name, scenes, tmp_path):
     assert {check for _, check, _ in odd} <= JUSTIFIED, odd
     if name == 'ka':
         assert experiment.untrained == ['translator']
+        source = experiment.checkpoint_of('translator')
+        assert experiment.named(source) == \
+            'stage translator, which is not trained yet'
+        assert experiment.named('best.pth') == 'best.pth'
         rows = {row['term']: row for row in tables(experiment)['terms']}
         for part in ('adaptation', 'affinity'):
             row = rows[f'ka.{part}']

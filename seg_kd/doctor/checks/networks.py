@@ -30,12 +30,13 @@ def student_weights(experiment: Experiment) -> Iterator[Finding]:
     for name, module, source, prefix in sources:
         owner = name or 'the student'
         try:
-            state = CheckpointLoader.load_checkpoint(source, 'cpu')
+            state = CheckpointLoader.load_checkpoint(source, 'cpu', 'silent')
         except Exception as error:
             yield red(f'{owner}: {one_line(error)}',
                       'see to it that this checkpoint is there')
             continue
-        yield from compared(owner, module, weights(state), source, prefix)
+        yield from compared(owner, module, weights(state),
+                            experiment.named(source), prefix)
         if name and 'caffe' not in str(source):
             yield from convention(model, owner, source)
     if not sources and experiment.trains_student:

@@ -27,8 +27,8 @@ def terms(experiment: Experiment) -> Iterator[Finding]:
         yield from judged(row)
     if experiment.untrained:
         yield green(
-            f'measured with an untrained {", ".join(experiment.untrained)}: '
-            'look again with --work-dir when that stage has ended')
+            f'measured before {" and ".join(experiment.untrained)} had been '
+            'trained: look again afterwards, with --work-dir')
 
 
 def judged(row: Row) -> Iterator[Finding]:
