@@ -85,7 +85,13 @@ class Term:
         arguments: Of the loss, as a dict; for those that are named like one
             of these.
         more: Of the loss.
+
+    Attributes:
+        by_label: It compares what labels tell apart, and nothing in images
+            without any. A loss says so of itself by the same name.
     """
+
+    by_label = False
 
     def __init__(self,
                  loss: type[nn.Module] | nn.Module,
@@ -270,7 +276,15 @@ class Term:
             for k, v in self.extras(step).items() if k in self._takes
         }
         with self._explained():
-            return self.named(loss(student, teacher, step.mask, **extras))
+            return self.named(
+                loss(student, teacher, self.mask(loss, step), **extras))
+
+    def mask(self, loss: nn.Module, step: Step) -> Tensor | None:
+        """Where the loss compares; not at images without labels if it needs
+        some."""
+        needs_labels = self.by_label or getattr(loss, 'by_label', False)
+        return step.mask if step.labelled is None or not needs_labels \
+            else step.labelled
 
     def extras(self, step: Step) -> dict[str, Any]:
         """What the loss is given besides maps and mask, if it takes it."""

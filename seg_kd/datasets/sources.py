@@ -41,7 +41,7 @@ SOURCES = dict(
         dict(train=367, val=101, test=233), 'CamVidDataset', 'images/{}',
         'labels/{}'),
     synthetic=Source('data/synthetic', 'nowhere, it is drawn from a seed',
-                     'synthetic', dict(train=400, val=100), *CITYSCAPES),
+                     'synthetic', dict(train=24, val=64), *CITYSCAPES),
 )
 
 

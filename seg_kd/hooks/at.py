@@ -18,10 +18,14 @@ MODES = ('activation', 'gradient')
 class GradientTerm(Term):
     """Compares gradients of the two tasks at the maps, not the maps.
 
+    An image without labels has no task, and does not count.
+
     Args:
         teacher_logits: Path of the logits of the teacher's task.
         settings: Of :class:`Term`.
     """
+
+    by_label = True
 
     def __init__(self,
                  *settings: Any,
@@ -40,7 +44,8 @@ class GradientTerm(Term):
         if step.mask is None:
             raise UserError(f'{self.name}: gradients of the task need labels, '
                             'and these images have none')
-        own = gradients(total(task) * step.mask.sum(),
+        counted = step.mask if step.labelled is None else step.labelled
+        own = gradients(total(task) * counted.sum(),
                         dict(zip(paths(self.student), in_list(student))),
                         'student',
                         create_graph=True)

@@ -49,7 +49,7 @@ class SplitTerm(Term):
 class HNDHook(DistillHook):
     """Trains the head of a split network, see :class:`HNDLoss`.
 
-    The model is a :class:`~seg_kd.models.SplitSegmentor`; where it is split
+    The model is a :class:`~seg_kd.split.SplitSegmentor`; where it is split
     is said there, so there are no layer paths to give. The hook fills its
     tail from the teacher, and the teacher then runs no further than to the
     split point.

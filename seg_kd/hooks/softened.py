@@ -15,8 +15,10 @@ class SoftenedTerm(Term):
     """KD from labels that are as soft as the teacher's probabilities.
 
     At each position the label has the teacher's greatest probability, the
-    other classes have equal shares of the rest.
+    other classes have equal shares of the rest. Images without labels do not
+    count.
     """
+    by_label = True
 
     def compute(self, loss: nn.Module, student: Tensor, teacher: Tensor,
                 step: Step) -> dict[str, Tensor]:

@@ -15,8 +15,8 @@ from seg_kd.losses._maps import MapLoss
 class LogitLoss(MapLoss):
     """Base of the losses on logits; none of them has trainable parts.
 
-    Value and gradient are found together, strip by strip, and no map is ever
-    resized as a whole. A subclass fills in ``_value_and_grad``.
+    Value and gradient are found together, strip by strip, and on a CPU no map
+    is ever resized as a whole. A subclass fills in ``_value_and_grad``.
 
     Args:
         grid: Where the two are compared: on the ``'teacher'``'s grid, or on

@@ -35,6 +35,11 @@ class RelationLoss(Loss):
         super().__init__()
         self.instances = as_instances(instances, max_instances, grid)
 
+    @property
+    def by_label(self) -> bool:
+        """Whether it needs labels; ``mask`` then says where they are known."""
+        return self.instances.by_label
+
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,

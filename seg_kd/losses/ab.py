@@ -24,18 +24,19 @@ class ABLoss(Loss):
 
     .. math::
         \sum_l w_l \operatorname{mean}_{n,c,j}
-        \max(0, \mu - \sigma\, C_l(S_l))^2, \qquad
+        \max(0, \mu - \sigma\, R_l(S_l))^2, \qquad
         \sigma = \begin{cases} 1 & T_l > 0 \\ -1 & T_l \le 0 \end{cases}
 
     S and T are responses *before* their ReLU (``'layer.activate:input'`` in a
     layer path), but of T only the sign counts, which a ReLU does not change.
-    :math:`C_l` is a connector, 1x1 conv and BN, trained with the student;
+    :math:`R_l` is a connector, 1x1 conv and BN, trained with the student;
     where the channels agree there is none. :math:`w_l` is 1 for the last
     layer and halves towards the first, as the authors have it.
 
     Dense: the mean over channels and valid positions. With ``form='paper'``
     it is the authors' sum over an image, times 3/1000, mean over images: the
-    dense form of a layer times :math:`0.003\, C_l m_l` for m positions.
+    dense form of a layer times :math:`0.003\, C_l m_l` for C channels and m
+    positions.
 
     Ignored positions count in no term, but the connectors' BN sees them. The
     gradient with respect to the connected map is found together with the

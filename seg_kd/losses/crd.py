@@ -115,6 +115,11 @@ class CRDLoss(Loss):
         else:
             self.contrast = Queue(queue, dim, enqueue, temperature)
 
+    @property
+    def by_label(self) -> bool:
+        """Whether it needs labels; ``mask`` then says where they are known."""
+        return self.by_class or self.instances.by_label
+
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
@@ -123,7 +128,7 @@ class CRDLoss(Loss):
                 index: Tensor | None = None) -> Tensor:
         with full_precision(teacher):
             student, teacher, valid = prepare(student, teacher, mask)
-            if self.by_class or self.instances.by_label:
+            if self.by_label:
                 labels = resize_labels(labels, valid.shape)
                 valid = known(valid, mask)
             # one value per instance: any mean is it

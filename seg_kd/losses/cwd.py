@@ -47,8 +47,9 @@ class CWDLoss(MapLoss):
         or channels, and repeating a map leaves it as it is.
 
     Raises:
-        ValueError: For a temperature that is not positive, or maps that do
-            not fit.
+        ValueError: For a temperature that is not positive, another
+            ``connector``, or maps that do not fit; in training with BN also
+            for a single 1x1 map.
     """
 
     shown = ('temperature', )

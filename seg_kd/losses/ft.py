@@ -46,7 +46,7 @@ class Paraphraser(Autoencoder):
 
     Shape:
         ``(N, C, H, W), (N, ., .) -> dict(reconstruction=())``, per element of
-        the teacher's map, in units of its deviation (``'paper'``: its own).
+        the teacher's map, in units of its deviation (``'paper'``: in its own).
 
     Raises:
         ValueError: For another ``form``, not three widths, a map of other

@@ -48,11 +48,14 @@ class KALoss(MapLoss):
 
     Shape:
         ``(N, Cs, h, w), (N, Ct, H, W), (N, ., .) -> dict(adaptation=(),
-        affinity=())``, both weighted.
+        affinity=())``, both weighted: without unit, the first a mean over the
+        positions of the batch, the second over images.
 
     Raises:
-        ValueError: For maps of other channels; in training also for a single
-            1x1 map, which BN cannot normalize.
+        ValueError: For p or q below 1, another ``affinity_per``, maps of
+            other channels or batches, or a mask that is not ``(N, ., .)``
+            bool; in training also for a single 1x1 map, which BN cannot
+            normalize.
     """
 
     shown = ('weights', )

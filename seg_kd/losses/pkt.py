@@ -32,9 +32,9 @@ class PKTLoss(RelationLoss):
     Dense: the mean over the instances i of a Kullback-Leibler divergence, as
     above, with :math:`10^{-7}/M` added to each probability in the fraction: it
     does not depend on the crop. ``form='paper'`` is the mean over the pairs,
-    with :math:`10^{-7}` added: but for that the dense value divided by M. The
-    paper's weight 30000 belongs to a batch of 64 images: 30000 / 64,
-    about 470, here.
+    with :math:`10^{-7}` added: but for that the dense value divided by M.
+    RepDistiller's weight 30000 belongs to a batch of 64 images: 30000 / 64,
+    about 469, here.
 
     It is found in tiles, together with its gradient: memory is linear in M
     and time quadratic, so M is bounded. The gradient cannot be differentiated

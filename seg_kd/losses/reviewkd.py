@@ -99,8 +99,9 @@ class ReviewKDLoss(nn.Module):
         squared teacher units, summed over levels.
 
     Raises:
-        ValueError: For other numbers of levels or channels; in training also
-            for a single 1x1 map, which BN cannot normalize.
+        ValueError: For other numbers of levels, channels or images, a grid
+            below 1, or a mask that is not ``(N, ., .)`` bool; in training
+            also for a single 1x1 map, which BN cannot normalize.
     """
 
     def __init__(self,

@@ -1,4 +1,4 @@
-"""SP, similarity-preserving distillation (ICCV 2019).
+"""SP, similarity-preserving distillation (Tung and Mori, ICCV 2019).
 
 The paper form is that of ``distiller_zoo/SP.py`` of HobbitLong/RepDistiller,
 which the paper's author verified.

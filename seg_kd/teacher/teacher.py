@@ -32,10 +32,12 @@ class Step:
 
     Attributes:
         labels: ``(N, H, W)``, if the batch has any.
-        mask: Where the labels count, ``(N, H, W)``; None: everywhere.
+        mask: What is distilled, ``(N, H, W)``: where the labels count, and
+            all of images without; None: everything.
         samples: What the training loop knows of each image.
         terms: The losses that distillation has added, weighted, by name.
         logged: What it found besides: measured weights and their like.
+        labelled: Where the labels count, if that is less than ``mask``.
     """
 
     labels: Tensor | None = None
@@ -43,6 +45,7 @@ class Step:
     samples: Any = None
     terms: dict[str, Tensor] = field(default_factory=dict)
     logged: dict[str, Tensor] = field(default_factory=dict)
+    labelled: Tensor | None = None
     side_stream: SideStream | None = None
     _maps: Maps = field(default_factory=dict)
     _gradients: dict[tuple[str, str], Tensor] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from processes import run_on_two_ranks
 
 from seg_kd.engine.records import latest_checkpoint
 from seg_kd.errors import UserError
+from seg_kd.hooks import at
 from seg_kd.hooks.student import StudentHook
 from seg_kd.networks.checkpoint import read_checkpoint
 
@@ -75,6 +76,44 @@ def test_terms_count_every_pixel_and_the_task_none(config, tmp_path):
     plain = trained(alone, work_dir=str(tmp_path / 'b'))
     for mixed, images in zip(watch.images, plain.images):
         assert torch.equal(mixed[:2], images)
+
+
+@pytest.mark.parametrize('hook', [
+    dict(type='CRDHook', queue=16, **TAPS),
+    dict(type='CRDHook', negatives='instance', instances='class', **TAPS),
+    dict(type='SPHook', instances='class', **TAPS),
+    dict(type='SoftenedLabelsHook'),
+    dict(type='ATHook', mode='gradient', **TAPS),
+])
+def test_what_needs_labels_does_not_count_images_without(config, hook):
+    """Else each would have 255 for a class, or a task of nothing."""
+    config.train_cfg.max_iters = 2
+    config.custom_hooks[1:] = [hook]
+    runner = build_runner(config)
+    loss, = runner.model.distill.values()
+    masks = []
+    loss.register_forward_pre_hook(lambda _, args: masks.append(args[2]))
+    runner.train()
+    assert len(masks) == 2
+    for mask in masks:
+        assert len(mask) == 2 + 3 and mask[:2].any() and not mask[2:].any()
+
+
+def test_gradients_are_of_the_labelled_pixels(config, monkeypatch):
+    """The task is a mean over them, and the sum over them is compared."""
+    config.train_cfg.max_iters = 1
+    config.custom_hooks[1:] = [dict(type='ATHook', mode='gradient', **TAPS)]
+    runner = build_runner(config)
+    factors = []
+    real = at.gradients
+    monkeypatch.setattr(
+        at, 'gradients', lambda task, *args, **kwargs:
+        (factors.append(task.item()), real(task, *args, **kwargs))[1])
+    watch = Watch()
+    runner.register_hook(watch)
+    runner.train()
+    counted = sum(mask[:2].sum() for mask in watch.masks).item()
+    assert factors == pytest.approx([watch.tasks[0] * counted])
 
 
 def test_resumes_in_the_same_weights(config, tmp_path):

@@ -50,7 +50,8 @@ data_preprocessor = dict(type='SegDataPreProcessor',
                          bgr_to_rgb=True,
                          pad_val=0,
                          seg_pad_val=255)
-# num_workers: as the machine has cores, unless a number is given here.
+# num_workers, unless given here: seven of eight cores, at most 16, with a GPU;
+# two without: see docs/performance.md.
 train_dataloader = dict(
     batch_size=16,  # of one GPU; the paper's 16 are those of all GPUs
     sampler=dict(type='InfiniteSampler', shuffle=True),

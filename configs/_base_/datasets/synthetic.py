@@ -6,7 +6,7 @@ _base_ = './cityscapes.py'
 data_root = 'data/synthetic'
 crop_size = (128, 256)  # height, width
 data_preprocessor = dict(size=crop_size)
-# Cached: 50 MiB in each loader worker
+# Cached: 3 MiB in each loader worker, 43 with the images without labels
 train_pipeline = [
     dict(type='Cached', transforms=_base_.checked), *_base_.augment
 ]

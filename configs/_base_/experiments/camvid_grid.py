@@ -1,5 +1,6 @@
 # As camvid.py here, with augmentation that the teacher's maps can follow: each
-# of the 367 training images passes through the teacher once, whole.
+# of the 367 training images passes through the teacher once for each set of
+# layers that is tapped, whole.
 _base_ = [
     '../students/mobilenetv2_s16_half.py', '../teachers/camvid.py',
     '../datasets/camvid_half_grid.py', '../schedules/camvid_half.py'

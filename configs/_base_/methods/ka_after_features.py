@@ -1,6 +1,6 @@
 # KA after features: first the student up to FitNets' hint learns the teacher's
 # middle map, without labels, then all of it the task and KA's terms. On CamVid
-# this KA gains, and the paper's, ka_camvid.py, does not: see docs/results.md.
+# it gains; without the first stage, ka_camvid.py, it does not.
 _base_ = './ka_camvid.py'
 
 stages = dict(_delete_=True,

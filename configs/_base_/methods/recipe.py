@@ -1,5 +1,5 @@
-# What has gained most so far on recordings that nobody trained on: FitNets'
-# hint beside the task, its regressor at ten times the rate, and KD. See
+# The recipe in one stage: FitNets' hint beside the task, its regressor at ten
+# times the rate, and KD. A stage of features before the task gains more: see
 # docs/recipes.md.
 custom_hooks = dict(FitNetHook=dict(student='backbone[2]',
                                     teacher='backbone[2]',
