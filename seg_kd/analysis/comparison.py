@@ -22,7 +22,7 @@ from seg_kd.analysis import controls
 from seg_kd.analysis.ledger import ALONE, Run
 from seg_kd.analysis.logs import read_scalars, seconds_trained
 from seg_kd.engine.class_iou import PREFIX
-from seg_kd.engine.complete import apply_changes, plain
+from seg_kd.engine.complete import apply_changes, named_hooks, plain
 from seg_kd.engine.folds import choose_fold
 from seg_kd.engine.needs import check_layers, check_teacher
 from seg_kd.engine.records import is_finished, latest_checkpoint
@@ -30,11 +30,14 @@ from seg_kd.engine.settings import check_references, check_settings
 from seg_kd.engine.stages import (decisive_settings, run_stages, stage_configs,
                                   stage_folders)
 from seg_kd.errors import UserError
-from seg_kd.hooks import DistillHook
+from seg_kd.hooks import DistillHook, TeacherHook
 from seg_kd.registry import HOOKS, config_of_file, is_kind
 from seg_kd.teacher.build import model_of
 
 TASKLESS = ('HNDHook', )  # trained by their term alone
+# Settings in iterations, of a schedule of the rate and of a hook.
+SCHEDULES = 'begin', 'end', 'T_max', 'milestones', 'step_size', 'total_steps'
+TERMS = 'start', 'end', 'warmup', 'connector_iters'
 
 
 def methods() -> list[str]:
@@ -71,24 +74,47 @@ def combine(method: str,
         _set_student(cfg, shipped.find(student, shipped.STUDENTS))
     if method == ALONE:  # its task has no use for them
         cfg.train_dataloader.pop('unlabelled', None)
+        if cfg.get('custom_hooks'):
+            cfg.custom_hooks = _besides(cfg, DistillHook, TeacherHook)
     else:
         added = config_of_file(shipped.find(method, shipped.METHODS))
         own = plain(added._cfg_dict)
         for key in ('custom_hooks', 'stages'):  # whatever form they have
             if key in own:
-                cfg[key] = own.pop(key)
+                kept = _besides(cfg, DistillHook) \
+                    if key == 'custom_hooks' else {}
+                new = own.pop(key)
+                cfg[key] = {**kept, **new} if isinstance(new, dict) else \
+                    [*kept.values(), *new]
         cfg.merge_from_dict(own)
     name = f'{shipped.stem(method)}_{shipped.stem(experiment)}.py'
     return Config(cfg._cfg_dict, cfg_text=cfg.text or ' ', filename=name)
 
 
+def _besides(cfg: Config, *kinds: type) -> dict[str, Any]:
+    """The hooks of an experiment that are not of these kinds, by name.
+
+    Such as an EMA: the student alone and each method have them.
+    """
+    found = named_hooks(cfg.get('custom_hooks'), None)
+    return {k: h for k, h in found.items() if not is_kind(h, HOOKS, kinds)}
+
+
 def _set_student(cfg: Config, path: str) -> None:
     model = model_of(path)
-    model.data_preprocessor = cfg.data_preprocessor
-    heads = model.get('decode_head') or []
-    for head in heads if isinstance(heads, list) else [heads]:
-        head.num_classes = cfg.num_classes
+    model.data_preprocessor = cfg.model.data_preprocessor
+    classes = _heads(cfg.model)[0].num_classes
+    for head in _heads(model):
+        head.num_classes = classes
     cfg.model = model
+
+
+def _heads(model: Any) -> list[Any]:
+    found = (model.get(key) or [] for key in ('decode_head', 'auxiliary_head'))
+    return [
+        head for heads in found
+        for head in (heads if isinstance(heads, list) else [heads])
+    ]
 
 
 def shorten(cfg: Config, max_iters: int) -> None:
@@ -105,13 +131,17 @@ def shorten(cfg: Config, max_iters: int) -> None:
         train = part.get('train_cfg') or {}
         if isinstance(train.get('max_iters'), int):  # else already a share
             train['max_iters'] = scaled(train['max_iters'], scale)
-        for scheduler in part.get('param_scheduler') or []:
-            _scale(scheduler, ('begin', 'end'), scale)
+        schedulers = part.get('param_scheduler') or []
+        for scheduler in schedulers if isinstance(schedulers,
+                                                  list) else [schedulers]:
+            _scale(scheduler, SCHEDULES, scale)
         hooks = part.get('custom_hooks') or []
         for hook in hooks.values() if isinstance(hooks, dict) else hooks:
-            _scale(hook or {}, ('start', 'end', 'warmup'), scale)
+            _scale(hook or {}, TERMS, scale)
     cfg.train_cfg.val_interval = cfg.train_cfg.max_iters
-    cfg.default_hooks.checkpoint.interval = scaled(cfg.train_cfg.max_iters, .1)
+    step = cfg.optim_wrapper.get('accumulative_counts', 1)
+    cfg.default_hooks.checkpoint.interval = step * scaled(
+        cfg.train_cfg.max_iters, .1 / step)
 
 
 def scaled(iterations: int, scale: float) -> int:
@@ -121,8 +151,11 @@ def scaled(iterations: int, scale: float) -> int:
 def _scale(settings: dict[str, Any], keys: Sequence[str],
            scale: float) -> None:
     for key in keys:
-        if settings.get(key):
-            settings[key] = scaled(settings[key], scale)
+        found = settings.get(key)
+        if isinstance(found, (list, tuple)):
+            settings[key] = [scaled(n, scale) for n in found]
+        elif found:
+            settings[key] = scaled(found, scale)
 
 
 def pull_alike(cfg: Config, ratio: float) -> None:
@@ -179,7 +212,7 @@ class Comparison:
         cfg = combine(method, self.experiment, self.student)
         if fold:
             choose_fold(cfg, fold)
-        cfg.randomness = dict(seed=seed)
+        cfg.merge_from_dict(dict(randomness=dict(seed=seed)))
         if control == 'softened':
             controls.soften(cfg)
         elif control == 'random':
@@ -204,7 +237,11 @@ class Comparison:
         return cfg
 
     def check(self, methods: Sequence[str], folds: Sequence) -> None:
-        """Before anything is trained: configs and teachers are there."""
+        """Before anything is trained: configs and teachers are there.
+
+        Raises:
+            UserError: They are not, or a run could not be compared.
+        """
         known = (ALONE, *shipped.names(shipped.METHODS))  # to fit
         for method in methods:
             if controls.split(method)[1] == 'own':  # its teacher comes first
@@ -213,6 +250,7 @@ class Comparison:
                 stages = list(stage_configs(self.config(method, fold=fold)))
                 check_settings(stages)
                 check_references(stages)
+                check_measured(method, stages[-1][1])
                 for _, cfg in stages:
                     check_teacher(cfg)
                     if self.student or method not in known:
@@ -253,6 +291,25 @@ class Comparison:
         folder = stage_folders(cfg, self.work_dir(*run))[-1]
         steps = read_scalars(folder).get('loss') or [(0, 0.)]
         return min(1., steps[-1][0] / cfg.train_cfg.max_iters)
+
+
+def check_measured(method: str, cfg: Config) -> None:
+    """Raises UserError where a run would end without what is compared."""
+    wanted = None
+    if not (cfg.get('train_cfg') or {}).get('max_iters'):
+        wanted = 'train_cfg.max_iters: a run is measured in iterations'
+    elif not (cfg.get('val_dataloader') and cfg.get('val_evaluator')):
+        wanted = 'val_dataloader and val_evaluator'
+    else:
+        evaluators = cfg.val_evaluator
+        metrics = [
+            e.get('iou_metrics', ['mIoU']) for e in (
+                evaluators if isinstance(evaluators, list) else [evaluators])
+        ]
+        if not any('mIoU' in names for names in metrics):
+            wanted = "val_evaluator.iou_metrics=['mIoU']"
+    if wanted:
+        raise UserError(f'{method}: a comparison needs {wanted}')
 
 
 def fingerprint(cfg: Config) -> str:

@@ -31,7 +31,9 @@ def compare(models: dict[str, Trained], path: str) -> str:
     sample = next(iter(models.values())).samples(1)[0]
     size = tuple(sample['inputs'].shape[-2:])
     image = torch.zeros(1, 3, *size)
+    # before the metrics, which take the networks to the GPU
     speed = latencies({k: m.model for k, m in models.items()}, image)
+    work = {k: flops(m.model, image) / 1e9 for k, m in models.items()}
     table = PrettyTable(
         ['network', 'mIoU', 'aAcc', 'parameters', 'GFLOPs', 'ms an image'])
     table.align = 'r'
@@ -41,8 +43,8 @@ def compare(models: dict[str, Trained], path: str) -> str:
                               name)
         table.add_row([
             name, f'{got["mIoU"]:.2f}', f'{got["aAcc"]:.2f}',
-            f'{parameters(trained.model) / 1e6:.2f} M',
-            f'{flops(trained.model, image) / 1e9:.2f}', f'{speed[name]:.1f}'
+            f'{parameters(trained.model) / 1e6:.2f} M', f'{work[name]:.2f}',
+            f'{speed[name]:.1f}'
         ])
     text = (f'{table}\n(images of {size[1]}x{size[0]}, batch 1, on '
             f'{torch.get_num_threads()} CPU threads)')

@@ -149,6 +149,21 @@ class Comparison:
         return float(effect) * stdev(self.gains)
 
 
+def by_pair(runs: list[Run]) -> dict[str, dict[tuple, Run]]:
+    """The last run of each method and pair."""
+    found: dict[str, dict[tuple, Run]] = defaultdict(dict)
+    for run in runs:
+        found[run['method']][tuple(run[k] for k in PAIR)] = run
+    return found
+
+
+def paired(runs: list[Run]) -> list[str]:
+    """The methods with a run that the student alone has a pair to."""
+    found = by_pair(runs)
+    alone = found.get(ALONE, {})
+    return [m for m in found if m != ALONE and found[m].keys() & alone.keys()]
+
+
 def compare(runs: list[Run],
             methods: list[str] | None = None) -> list[Comparison]:
     """Each method against the student alone, over all of their pairs.
@@ -163,19 +178,14 @@ def compare(runs: list[Run],
         UserError: A method has no run that pairs with one of the student
             alone.
     """
-    by_method: dict[str, dict[tuple, Run]] = defaultdict(dict)
-    for run in runs:
-        by_method[run['method']][tuple(run[k] for k in PAIR)] = run
+    by_method = by_pair(runs)
     alone = by_method.get(ALONE, {})
-    paired = [
-        m for m in by_method
-        if m != ALONE and by_method[m].keys() & alone.keys()
-    ]
-    if not methods and not paired:
+    methods = methods or paired(runs)
+    if not methods:
         raise UserError('the ledger has no method that is paired with '
                         f'{ALONE!r}: the same {", ".join(PAIR)}')
     found = []
-    for method in methods or paired:
+    for method in methods:
         own = by_method.get(method, {})
         paired_keys = sorted(own.keys() & alone.keys(), key=str)
         if not paired_keys:

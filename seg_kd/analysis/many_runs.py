@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,9 @@ from seg_kd.analysis.comparison import Comparison
 from seg_kd.errors import UserError
 
 SAY_EVERY = 30.  # seconds
+KILLED = UserError(
+    'a process was killed (out of memory?), and with it what ran '
+    'beside it; the same command goes on')
 
 
 class Run(NamedTuple):
@@ -58,7 +62,10 @@ def train_all(comparison: Comparison,
             if time.monotonic() > end:
                 return
             print(f'\n== {run} ==', flush=True)
-            yield run, comparison.train(*run)
+            try:
+                yield run, comparison.train(*run)
+            except UserError as error:
+                yield run, error
         return
     os.environ['OMP_NUM_THREADS'] = os.environ['MKL_NUM_THREADS'] = '1'
     # One process imports everything, the others are forks of it; but a fork
@@ -68,7 +75,8 @@ def train_all(comparison: Comparison,
     start = multiprocessing.get_context('spawn' if gpu else 'forkserver')
     waiting, working, ended = list(runs), {}, 0
     started = time.monotonic()
-    with ProcessPoolExecutor(jobs, start) as pool:
+    with contextlib.ExitStack() as pools:
+        pool = pools.enter_context(ProcessPoolExecutor(jobs, start))
         while working or (any(map(comparison.ready, waiting))
                           and time.monotonic() < end):
             while len(working) < jobs and time.monotonic() < end:
@@ -78,16 +86,21 @@ def train_all(comparison: Comparison,
                 waiting.remove(run)
                 working[pool.submit(train_apart, comparison, run)] = run
             done, _ = wait(working, SAY_EVERY, FIRST_COMPLETED)
+            if any(isinstance(f.exception(), BrokenProcessPool) for f in done):
+                done, _ = wait(working)  # all of them: the pool is lost
+                pool = pools.enter_context(ProcessPoolExecutor(jobs, start))
             for future in done:
                 run, ended = working.pop(future), ended + 1
-                yield run, future.exception() or future.result()
+                outcome = future.exception() or future.result()
+                yield run, KILLED if isinstance(outcome,
+                                                BrokenProcessPool) else outcome
             if not done:
                 shares = [comparison.share(run) for run in working.values()]
                 print(progress(len(runs), ended, list(working.values()),
                                shares,
                                time.monotonic() - started),
                       flush=True)
-    for run in waiting:
+    for run in waiting if time.monotonic() < end else ():
         if not comparison.ready(run):
             yield run, UserError('its teacher, the student alone, is missing')
 

@@ -79,12 +79,19 @@ def run(args: argparse.Namespace) -> None:
         names = [
             comparison.ALONE, *controls.with_controls(methods, args.controls)
         ]
+        told_apart(names)
         failed = train(args, names, folder, path)
-    runs = [r for r in ledger.read(path) if r['experiment'] == name]
-    shown = controls.with_controls(args.methods, args.controls)
+    asked = [
+        controls.title(m)
+        for m in controls.with_controls(args.methods, args.controls)
+    ]
     try:
-        compared = ledger.compare(runs, [controls.title(m) for m in shown]
-                                  or None)
+        runs = [r for r in ledger.read(path) if r['experiment'] == name]
+        late = [] if args.table else [
+            m for m in asked if m not in ledger.paired(runs)
+        ]
+        shown = [m for m in asked if m not in late] or asked
+        compared = ledger.compare(runs, shown or None)
     except UserError as error:  # of runs that did not end: say so first
         raise failed or error from None
     text = str(ledger.table(compared))
@@ -101,6 +108,19 @@ def run(args: argparse.Namespace) -> None:
     print(f'\n{text}\n\n{written}')
     if failed:
         raise failed
+    if late:
+        print(f'No pair yet: {", ".join(late)}; the same command goes on')
+
+
+def told_apart(names: list[str]) -> None:
+    """Raises UserError where two methods have one name in the ledger."""
+    from seg_kd.analysis import controls
+    known: dict[str, str] = {}
+    for name in names:
+        other = known.setdefault(controls.title(name), name)
+        if other != name:
+            raise UserError(f'{other} and {name} are both called '
+                            f'{controls.title(name)!r}: rename the file')
 
 
 def train(args: argparse.Namespace, names: list[str], folder: str,
@@ -116,7 +136,8 @@ def train(args: argparse.Namespace, names: list[str], folder: str,
     job = comparison.Comparison(args.data, folder, args.max_iters, args.ratio,
                                 args.student)
     job.check(names, folds)
-    known = ledger.read(path) if os.path.isfile(path) else []
+    some = os.path.isfile(path) and os.path.getsize(path)
+    known = ledger.read(path) if some else []
     runs = [
         Run(name, fold, seed) for seed in args.seeds for fold in folds
         for name in sorted(names, key=turn)

@@ -7,7 +7,8 @@ from mmengine.config import Config
 
 from seg_kd import shipped
 from seg_kd.analysis import comparison
-from seg_kd.analysis.ledger import append
+from seg_kd.analysis.comparison import combine, shorten
+from seg_kd.analysis.ledger import ALONE, append
 from seg_kd.commands.compare import turn
 from seg_kd.engine.stages import stage_configs
 from seg_kd.errors import UserError
@@ -106,6 +107,108 @@ def test_measured_weights_in_the_last_stage_only(method, kind):
     assert 'weight' not in teacher
     assert all(stage.custom_hooks[1].get('weight') != 'auto'
                for _, stage in earlier)
+
+
+def own_experiment(tmp_path, text):
+    path = tmp_path / 'mine.py'
+    path.write_text("_base_ = 'seg_kd::_base_/experiments/synthetic.py'\n" +
+                    text)
+    return str(path)
+
+
+@pytest.mark.parametrize('text', [
+    "custom_hooks = [dict(type='EMAHook'), dict(type='KDHook')]",
+    'custom_hooks = dict(EMAHook=dict(), KDHook=dict())',
+])
+@pytest.mark.parametrize('method', [ALONE, 'fitnet'])
+def test_an_experiments_other_hooks_are_everybodys(tmp_path, text, method):
+    cfg = combine(method, own_experiment(tmp_path, text))
+    for name, stage in stage_configs(cfg):
+        kinds = [hook['type'] for hook in stage.custom_hooks]
+        assert kinds.count('EMAHook') == 1
+        assert kinds.count('KDHook') == (method == 'fitnet' and name == 'task')
+
+
+def test_all_schedules_are_shortened(tmp_path):
+    path = own_experiment(
+        tmp_path, """
+train_cfg = dict(max_iters=1000)
+optim_wrapper = dict(accumulative_counts=4)
+randomness = dict(deterministic=True)
+param_scheduler = dict(_delete_=True, type='MultiStepLR', by_epoch=False,
+                       milestones=[600, 900])
+custom_hooks = dict(FitNetHook=dict(connector_iters=100))
+""")
+    made = comparison.Comparison(path, 'out', max_iters=500).config(ALONE, 3)
+    assert made.param_scheduler.milestones == [300, 450]
+    assert made.default_hooks.checkpoint.interval % 4 == 0
+    assert made.randomness == dict(seed=3, deterministic=True)
+    cfg = combine('fitnet', path)
+    cfg.custom_hooks.FitNetHook.connector_iters = 100
+    shorten(cfg, 500)
+    assert cfg.custom_hooks.FitNetHook.connector_iters == 50
+
+
+@pytest.mark.parametrize('text, said', [
+    ('train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=5)',
+     'train_cfg.max_iters'),
+    ('val_dataloader = val_cfg = val_evaluator = None', 'val_dataloader'),
+    ("val_evaluator = dict(iou_metrics=['mDice'])", r"iou_metrics=\['mIoU'"),
+])
+def test_what_could_not_be_compared_is_not_trained(tmp_path, text, said):
+    job = comparison.Comparison(own_experiment(tmp_path, text), 'out')
+    with pytest.raises(UserError, match=f'a comparison needs .*{said}'):
+        job.check([ALONE], [None])
+
+
+def test_another_student_where_the_experiment_names_no_classes(tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text(
+        "_base_ = 'seg_kd::student_deeplab_synthetic.py'\n"
+        "model = dict(auxiliary_head=dict(type='FCNHead', num_classes=19))")
+    cfg = Config.fromfile(path)
+    for key in ('num_classes', 'data_preprocessor'):
+        cfg.pop(key)
+    cfg.dump(tmp_path / 'plain.py')
+    made = combine(ALONE, str(tmp_path / 'plain.py'), 'mobilenetv2_pspnet')
+    assert made.model.data_preprocessor == cfg.model.data_preprocessor
+    heads = [made.model.decode_head, made.model.get('auxiliary_head')]
+    assert {h.num_classes for h in heads if h} == {19}
+
+
+def test_two_methods_of_one_name(tmp_path, monkeypatch, capsys):
+    path = own_experiment(tmp_path, '').replace('mine', 'kd')
+    Path(path).write_text('custom_hooks = dict(KDHook=dict(weight=2.))')
+    status = run_tool('compare', ['kd', path], monkeypatch, tmp_path)
+    assert status == 2
+    assert "both called 'kd': rename the file" in capsys.readouterr().err
+
+
+def test_what_has_no_pair_yet_hides_no_table(tmp_path, monkeypatch, capsys):
+
+    def train(job, method, fold, seed):
+        if method == 'at':
+            raise UserError('too steep')
+        return dict(method=method,
+                    experiment='camvid',
+                    seed=seed,
+                    fold=fold,
+                    iterations=9,
+                    settings='x',
+                    miou=40.,
+                    wall_s=10)
+
+    monkeypatch.setattr(comparison.Comparison, 'train', train)
+    monkeypatch.setattr(comparison.Comparison, 'check', lambda *args: None)
+    folder = tmp_path / 'out'
+    folder.mkdir()
+    (folder / 'ledger.jsonl').touch()  # a disk was full
+    status = run_tool('compare', [
+        'at', 'kd', '--data', 'camvid', '--seeds', 0, 1, '--work-dir', folder
+    ], monkeypatch, tmp_path)
+    printed = capsys.readouterr()
+    assert status == 2 and '2 runs did not end' in printed.err
+    assert '| kd' in printed.out and '| at' not in printed.out
 
 
 def test_no_hook_to_measure():

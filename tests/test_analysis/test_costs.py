@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from seg_kd.analysis.costs import flops, latencies, parameters
+from seg_kd.analysis.costs import compare, flops, latencies, parameters
 
 
 def test_costs_of_a_convolution():
@@ -13,6 +13,24 @@ def test_costs_of_a_convolution():
     assert parameters(conv) == 8 * 3 * 9 + 8
     # 5 x 7 outputs, 8 channels, 27 multiply-adds each
     assert flops(conv, torch.zeros(1, 3, 10, 14)) == 2 * 5 * 7 * 8 * 27
+
+
+def test_measuring_quality_may_take_a_network_to_another_device(tmp_path):
+
+    class Trained:
+
+        def __init__(self):
+            self.model = nn.Conv2d(3, 8, 3)
+
+        def samples(self, count):
+            return [dict(inputs=torch.zeros(3, 10, 14))]
+
+        def metrics(self, folder, name):
+            self.model.to('meta')  # as to a GPU
+            return dict(mIoU=40., aAcc=90.)
+
+    table = compare(dict(a=Trained(), b=Trained()), str(tmp_path / 'costs'))
+    assert table.count('40.00') == 2
 
 
 def test_latency_is_the_median_in_turn_without_the_warm_up(monkeypatch):

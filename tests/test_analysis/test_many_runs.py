@@ -1,5 +1,6 @@
 """Runs one after the other, and two at a time in processes of their own."""
 import os
+import signal
 from dataclasses import dataclass
 
 import pytest
@@ -22,6 +23,8 @@ class Pretended:
             raise UserError('no such layer')
         if method == 'worse':
             raise MemoryError
+        if method == 'killed':
+            os.kill(os.getpid(), signal.SIGKILL)
         import torch
         return dict(method=method,
                     fold=fold,
@@ -63,6 +66,19 @@ def test_one_after_the_other_in_this_process(pretended, capsys):
     assert '== kd, seed 0 ==' in capsys.readouterr().out
 
 
+def test_of_one_after_the_other_one_may_fail(pretended):
+    bad, good = train_all(pretended, [RUNS[1], RUNS[0]])
+    assert isinstance(bad[1], UserError) and good[1]['method'] == 'kd'
+
+
+def test_a_killed_process_ends_no_later_run(pretended):
+    runs = [Run('killed', None, 0), *(Run('kd', None, k) for k in range(4))]
+    found = dict(train_all(pretended, runs, jobs=2))
+    assert found.keys() == set(runs)
+    assert 'a process was killed' in str(found[runs[0]])
+    assert found[runs[-1]]['method'] == 'kd'
+
+
 def test_what_is_not_ready_waits(pretended):
     runs = [Run('early', None, 0), Run('kd', None, 0)]
     ended = [run.method for run, _ in train_all(pretended, runs, 2)]
@@ -76,7 +92,8 @@ def test_what_never_gets_ready_is_said(pretended):
 
 @pytest.mark.parametrize('jobs', [1, 2])
 def test_nothing_starts_when_the_minutes_are_over(pretended, jobs):
-    assert not list(train_all(pretended, RUNS, jobs, minutes=1e-9))
+    runs = [*RUNS, Run('early', None, 0)]  # nor is it said to lack anything
+    assert not list(train_all(pretended, runs, jobs, minutes=1e-9))
 
 
 def test_progress_says_what_is_left():

@@ -67,7 +67,9 @@ def schedule(experiment: Experiment) -> Iterator[Finding]:
     distiller = experiment.runner.distiller
     for term in distiller.terms if distiller else ():
         yield from term_schedule(term, iterations)
-    for scheduler in experiment.cfg.get('param_scheduler') or []:
+    schedulers = experiment.cfg.get('param_scheduler') or []
+    for scheduler in schedulers if isinstance(schedulers,
+                                              list) else [schedulers]:
         end = scheduler.get('end')
         if (scheduler.get('by_epoch') is False and end and end < 10**9
                 and scheduler.get('begin', 0) < iterations < end):
