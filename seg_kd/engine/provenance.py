@@ -98,8 +98,9 @@ def changed_files(old: Mapping[str, Any], new: Mapping[str, str]) -> list[str]:
         new: :func:`files_of` now.
     """
     files = old.get('files') or {}
-    return [path for path in files if new.get(path, '') not in
-            ('', files[path])]  # yapf: disable
+    now = {os.path.realpath(path): new[path] for path in new}
+    return [path for path in files if now.get(os.path.realpath(path), '')
+            not in ('', files[path])]  # yapf: disable
 
 
 def changed_weights(old: Mapping[str, Any], decisive: Any) -> list[str]:

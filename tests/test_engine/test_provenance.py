@@ -21,6 +21,7 @@ def made(**changes):
 
 @pytest.mark.parametrize('now, words', [
     (dict(files={'t.pth': '9'}), 'content of t.pth is another .* in run'),
+    (dict(files={'./t.pth': '9'}), 'content of t.pth is another .* in run'),
     (dict(data=dict(images=7, bytes=100)), '7 training images, not 6'),
 ])
 def test_refused(now, words):

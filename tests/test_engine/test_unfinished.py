@@ -1,6 +1,10 @@
 """An unfinished run goes on when it is asked to, with its own settings."""
+import os
+from pathlib import Path
+
 import pytest
 
+from seg_kd.engine import stages
 from seg_kd.engine.records import write_record
 from seg_kd.engine.stages import _finished
 from seg_kd.errors import UserError
@@ -21,3 +25,30 @@ def test_an_unfinished_run(tmp_path, lr, resume, words):
         return
     with pytest.raises(UserError, match=words):
         _finished(str(tmp_path), now, resume, {})
+
+
+def test_a_run_is_the_same_however_its_folder_is_spelt(ka_config, tmp_path,
+                                                       monkeypatch, capsys):
+    """The paths of earlier stages are among the settings of later ones."""
+
+    def train(cfg, folder, record, resume, ending):
+        os.makedirs(folder)
+        write_record(folder, {**record, 'finished': True})
+        Path(folder, 'iter_1.pth').touch()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stages, '_train', train)
+    for check in ('check_settings', 'check_references', 'check_ahead'):
+        monkeypatch.setattr(stages, check, lambda *args: None)
+    ka_config.stages.append(dict(name='again', load_from='stage:distill'))
+    for first, others in (('runs/a', ('./runs/a', tmp_path / 'runs/a')),
+                          (tmp_path / 'runs/b', ('runs/b', ))):
+        stages.run_stages(ka_config, str(first))
+        capsys.readouterr()
+        for other in others:
+            stages.run_stages(ka_config, str(other), resume=True)
+            assert capsys.readouterr().out.count('nothing to do') == 3
+        assert '.before_' not in ''.join(os.listdir(first))
+    ka_config.custom_hooks[1].weight = 2.
+    stages.run_stages(ka_config, './runs/a')
+    assert 'an earlier stage' in capsys.readouterr().out
