@@ -282,12 +282,8 @@ def _finished(folder: str, record: dict[str, Any], resume: bool,
         return False
     if not (old['finished'] or weight_files(folder)
             or latest_checkpoint(folder)):
-        noted = noted_checkpoint(folder)
-        if noted:
-            raise UserError(
-                f'{folder} holds an unfinished run whose last checkpoint, '
-                f'{noted}, is not there: put it back, or choose another '
-                '--work-dir')
+        if noted_checkpoint(folder):
+            raise _without_last(folder)
         # all that it holds is its log
         from_start = 'there is nothing to resume, ' if resume else ''
         print(f'{folder}: a run ended here before its first checkpoint, '
@@ -319,7 +315,17 @@ def _finished(folder: str, record: dict[str, Any], resume: bool,
     elif not resume:
         raise UserError(f'{folder} holds an unfinished run: add --resume to '
                         'go on with it, or choose another --work-dir')
+    elif not latest_checkpoint(folder):
+        raise _without_last(folder)
     return False
+
+
+def _without_last(folder: str) -> UserError:
+    noted = noted_checkpoint(folder)
+    last = f', {noted},' if noted else ''
+    return UserError(f'{folder} holds an unfinished run whose last checkpoint'
+                     f'{last} is not there: put it back, or choose another '
+                     '--work-dir')
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

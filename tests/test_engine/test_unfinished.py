@@ -27,6 +27,22 @@ def test_an_unfinished_run(tmp_path, lr, resume, words):
         _finished(str(tmp_path), now, resume, {})
 
 
+@pytest.mark.parametrize('noted, words', [
+    ('run/iter_9.pth', 'last checkpoint, run/iter_9.pth, is not there'),
+    ('', 'last checkpoint is not there: put it back'),
+])
+@pytest.mark.parametrize('left', ['best_mIoU_iter_9.pth', 'student_best.pth'])
+def test_it_does_not_start_again_from_the_best(tmp_path, noted, words, left):
+    record = dict(config='a', place=None, settings={}, finished=False)
+    write_record(str(tmp_path), record)
+    (tmp_path / 'last_checkpoint').write_text(noted)
+    (tmp_path / left).touch()
+    with pytest.raises(UserError, match=words):
+        _finished(str(tmp_path), record, True, {})
+    with pytest.raises(UserError, match='add --resume'):
+        _finished(str(tmp_path), record, False, {})
+
+
 def test_a_run_is_the_same_however_its_folder_is_spelt(ka_config, tmp_path,
                                                        monkeypatch, capsys):
     """The paths of earlier stages are among the settings of later ones."""
