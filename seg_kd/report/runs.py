@@ -219,8 +219,17 @@ def _describe(run: Found) -> None:
         method = match[1].removesuffix(f'_{run.fold}')
         stem = method.partition('@')[0] + '_'
         if run.own.startswith(stem):
-            run.method, run.experiment = method, run.own.removeprefix(stem)
+            run.method = method
+            run.experiment = _experiment(run, run.own.removeprefix(stem))
     run.method = run.method or os.path.basename(os.path.abspath(run.folder))
+
+
+def _experiment(run: Found, name: str) -> str:
+    """With ``compare --student``, too, which is in no config's name, but in
+    that of the folder of all runs: ``compare_camvid+mobilenetv2_s16``."""
+    folder = os.path.basename(os.path.dirname(os.path.abspath(run.folder)))
+    named = folder.removeprefix('compare_')
+    return named if named.startswith(f'{name}+') else name
 
 
 def read_config(run: Found) -> Config:
