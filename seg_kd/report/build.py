@@ -85,7 +85,7 @@ def together(entries: Sequence[Run], runs: Sequence[Found]) -> list[Run]:
     for run in runs:
         entry = run.entry()
         if entry:
-            found[entry['method'], *(entry[k] for k in PAIR)] = entry
+            found[(entry['method'], *(entry[k] for k in PAIR))] = entry
     return list(found.values())
 
 
