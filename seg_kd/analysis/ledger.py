@@ -260,7 +260,7 @@ def by_class(runs: list[Run],
         for run in runs
     }
     for key in comparison.keys:
-        own, alone = known[comparison.method, *key], known[ALONE, *key]
+        own, alone = known[(comparison.method, *key)], known[(ALONE, *key)]
         if isinstance(own, dict) and isinstance(alone, dict):
             for name in own:
                 if name in alone:

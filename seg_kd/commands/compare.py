@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from seg_kd.analysis import comparison, controls, ledger
     name = comparison.name_of(args.data, args.student)
-    folder = args.work_dir or os.path.join('work_dirs', f'compare_{name}')
+    folder = in_one_spelling(args.work_dir or f'work_dirs/compare_{name}')
     path = args.ledger or os.path.join(folder, 'ledger.jsonl')
     failed = None
     if not args.table:
@@ -121,6 +121,14 @@ def told_apart(names: list[str]) -> None:
         if other != name:
             raise UserError(f'{other} and {name} are both called '
                             f'{controls.title(name)!r}: rename the file')
+
+
+def in_one_spelling(folder: str) -> str:
+    """Relative, if it is in this one, or else absolute: what settings name in
+    it is the same however it was typed."""
+    inner = os.path.relpath(folder)
+    outside = inner.split(os.sep)[0] == os.pardir
+    return os.path.abspath(folder) if outside else inner
 
 
 def train(args: argparse.Namespace, names: list[str], folder: str,

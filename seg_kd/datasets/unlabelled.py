@@ -45,11 +45,8 @@ def mix_in(dataloader: dict[str, Any]) -> dict[str, Any]:
     options = dataloader.pop('unlabelled', None)
     if options is None:
         return dataloader
-    if not isinstance(options, dict) or 'img_path' not in options or \
-            not options.keys() <= {'img_path', 'ratio', 'suffixes'}:
-        raise UserError('unlabelled= of a train_dataloader is a dict of '
-                        f'img_path, ratio and suffixes, not {options!r}')
     sampler, dataset = dataloader['sampler'], dataloader['dataset']
+    folder = place_of(options, getattr(dataset, 'data_root', None))
     labelled, ratio = dataloader['batch_size'], options.get('ratio', 1.)
     if not isinstance(ratio, (int, float)) or round(ratio * labelled) < 1:
         raise UserError(
@@ -59,10 +56,6 @@ def mix_in(dataloader: dict[str, Any]) -> dict[str, Any]:
     if class_of(sampler, DATA_SAMPLERS) is not InfiniteSampler:
         raise UserError('unlabelled= needs sampler=dict(type='
                         "'InfiniteSampler')")
-    folder, root = options['img_path'], getattr(dataset, 'data_root', None)
-    inside = os.path.join(root or '', folder)
-    if not is_there(folder) and is_there(inside):
-        folder = inside
     mixed = WithUnlabelled(dataset, folder, options.get('suffixes', SUFFIXES))
     others = round(ratio * labelled)
     return {
@@ -74,6 +67,25 @@ def mix_in(dataloader: dict[str, Any]) -> dict[str, Any]:
         },
         'batch_size': labelled + others
     }
+
+
+def place_of(options: Any, root: str | None) -> str:
+    """The folder, or pattern, that ``unlabelled=`` means.
+
+    Args:
+        options: See :func:`mix_in`.
+        root: The ``data_root``.
+
+    Raises:
+        UserError: It has another key, or no folder.
+    """
+    if not isinstance(options, dict) or 'img_path' not in options or \
+            not options.keys() <= {'img_path', 'ratio', 'suffixes'}:
+        raise UserError('unlabelled= of a train_dataloader is a dict of '
+                        f'img_path, ratio and suffixes, not {options!r}')
+    folder = options['img_path']
+    inside = os.path.join(root or '', folder)
+    return inside if is_there(inside) and not is_there(folder) else folder
 
 
 class WithUnlabelled(Wrapper):

@@ -12,11 +12,15 @@ from mmseg.registry import DATASETS
 
 import seg_kd
 from seg_kd.datasets.check import list_files, unwrapped
+from seg_kd.datasets.unlabelled import SUFFIXES, images_in, place_of
 from seg_kd.errors import UserError
 from seg_kd.registry import class_of
 
 LIBRARIES = ('torch', 'numpy', 'onedl-mmengine', 'onedl-mmcv',
              'onedl-mmsegmentation', 'albumentations')
+# What :func:`data_of` finds, in words.
+COUNTED = dict(images='training images', unlabelled='images without labels')
+WEIGHED = dict(bytes='training data', unlabelled_bytes=COUNTED['unlabelled'])
 
 
 def made_of(cfg: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,19 +61,31 @@ def _hash(path: str, changed: int) -> str:
 
 
 def data_of(loader: Mapping[str, Any]) -> dict[str, int]:
-    """``images`` and ``bytes`` of training data; {} where nobody can tell."""
+    """``images`` and ``bytes`` of training data; {} where nobody can tell.
+
+    With images without labels ``unlabelled`` and ``unlabelled_bytes``, too.
+    """
     images = size = 0
+    root = None
     for dataset in unwrapped(loader.get('dataset')):
         kind = class_of(dataset, DATASETS)
         if kind is None or not issubclass(kind, BaseSegDataset):
             return {}
-        _, infos = list_files(dataset)
+        built, infos = list_files(dataset)
+        root = built.data_root
         images += len(infos)
         for info in infos:
             for name in ('img_path', 'seg_map_path'):
                 if os.path.isfile(info.get(name) or ''):
                     size += os.path.getsize(info[name])
-    return dict(images=images, bytes=size)
+    found = dict(images=images, bytes=size)
+    options = loader.get('unlabelled')
+    if options is not None:
+        more = images_in(place_of(options, root),
+                         tuple(options.get('suffixes', SUFFIXES)))
+        found.update(unlabelled=len(more),
+                     unlabelled_bytes=sum(map(os.path.getsize, more)))
+    return found
 
 
 @cache
@@ -98,8 +114,9 @@ def changed_files(old: Mapping[str, Any], new: Mapping[str, str]) -> list[str]:
         new: :func:`files_of` now.
     """
     files = old.get('files') or {}
-    return [path for path in files if new.get(path, '') not in
-            ('', files[path])]  # yapf: disable
+    now = {os.path.realpath(path): new[path] for path in new}
+    return [path for path in files if now.get(os.path.realpath(path), '')
+            not in ('', files[path])]  # yapf: disable
 
 
 def changed_weights(old: Mapping[str, Any], decisive: Any) -> list[str]:
@@ -134,14 +151,17 @@ def compare(folder: str, old: Mapping[str, Any], new: Mapping[str,
         raise UserError(f'the content of {", ".join(weights)} is another '
                         f'{where}; {rest}')
     before, now = (made.get('data') or {} for made in (old, new))
-    if before and now and before['images'] != now['images']:
-        raise UserError(
-            f'there are {now["images"]} training images, not '
-            f'{before["images"]} as when the run in {folder} began; {rest}')
+    other = [key for key in before if before[key] != now.get(key, before[key])]
+    for key, what in COUNTED.items():
+        if key in other:
+            raise UserError(
+                f'there are {now[key]} {what}, not {before[key]} as when the '
+                f'run in {folder} began; {rest}')
     said = [f'content of {path}' for path in files]
-    if before and now and before['bytes'] != now['bytes']:
-        said.append(f'training data ({before["bytes"]} bytes before, '
-                    f'{now["bytes"]} now)')
+    said += [
+        f'{what} ({before[key]} bytes before, {now[key]} now)'
+        for key, what in WEIGHED.items() if key in other
+    ]
     libraries, own = (made.get('code') or {} for made in (old, new))
     said += [
         f'{name} ({version} before, {own.get(name)} now)'

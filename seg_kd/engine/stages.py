@@ -91,8 +91,6 @@ def _run_stages(cfg: Config, stages: list[tuple[str, Config]], work_dir: str,
         folder = os.path.join(work_dir, stage) if stage else work_dir
         fill_in(stage_cfg, done, work_dir)
         settings = {**decisive_settings(stage_cfg), 'after': history}
-        history = hashlib.sha256(
-            json.dumps(settings, sort_keys=True).encode()).hexdigest()
         record = dict(config=name,
                       place=place,
                       settings=settings,
@@ -106,6 +104,14 @@ def _run_stages(cfg: Config, stages: list[tuple[str, Config]], work_dir: str,
             _train(stage_cfg, folder, record, resume, ending)
         if stage:
             done[stage] = latest_checkpoint(folder)
+            history = _history(folder)
+
+
+def _history(folder: str) -> str:
+    """A hash of a stage and those before it, with paths as it was trained."""
+    record = read_record(folder) or {}
+    text = json.dumps(record.get('settings'), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _decisive(cfg: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,12 +282,8 @@ def _finished(folder: str, record: dict[str, Any], resume: bool,
         return False
     if not (old['finished'] or weight_files(folder)
             or latest_checkpoint(folder)):
-        noted = noted_checkpoint(folder)
-        if noted:
-            raise UserError(
-                f'{folder} holds an unfinished run whose last checkpoint, '
-                f'{noted}, is not there: put it back, or choose another '
-                '--work-dir')
+        if noted_checkpoint(folder):
+            raise _without_last(folder)
         # all that it holds is its log
         from_start = 'there is nothing to resume, ' if resume else ''
         print(f'{folder}: a run ended here before its first checkpoint, '
@@ -313,15 +315,32 @@ def _finished(folder: str, record: dict[str, Any], resume: bool,
     elif not resume:
         raise UserError(f'{folder} holds an unfinished run: add --resume to '
                         'go on with it, or choose another --work-dir')
+    elif not latest_checkpoint(folder):
+        if noted_checkpoint(folder):
+            raise _without_last(folder)
+        print(f'{folder}: there is no checkpoint to go on from, only a best '
+              'one: it starts again')
     return False
+
+
+def _without_last(folder: str) -> UserError:
+    return UserError(
+        f'{folder} holds an unfinished run whose last checkpoint, '
+        f'{noted_checkpoint(folder)}, is not there: put it back, '
+        'or choose another --work-dir')
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     keys = sorted(old.keys() | new.keys())
     return [
         'an earlier stage' if key == 'after' else key for key in keys
-        if old.get(key) != new.get(key)
+        if _placed(old.get(key)) != _placed(new.get(key))
     ]
+
+
+def _placed(value: Any) -> Any:
+    """With one spelling of each path: ``./a/b`` and ``a/b`` are the same."""
+    return replaced(value, '', os.path.realpath)
 
 
 def _set_aside(folder: str, changed: list[str]) -> None:

@@ -1,7 +1,9 @@
 """From folders and a ledger to the sections of a page."""
+import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from seg_kd.analysis import ledger
 from seg_kd.analysis.ledger import PAIR, Run
@@ -30,9 +32,10 @@ def build(folders: Sequence[str], path: str | None, checkpoints: Mapping[str,
             run, or the runs do not go together.
     """
     say('logs')
-    runs = find_runs(folders) if folders else []
-    check_names(checkpoints, runs)
     entries, notes = read_ledger(path) if path else ([], [])
+    noted = [*entries, *ledgers_in(folders)]
+    runs = find_runs(folders, *noted) if folders else []
+    check_names(checkpoints, runs)
     entries = together(entries, runs)
     first = experiments.sections(runs, entries, notes)
     networks, problem = None, NO_RUNS
@@ -65,13 +68,24 @@ def read_ledger(path: str) -> tuple[list[Run], list[str]]:
     return found, notes
 
 
+def ledgers_in(folders: Sequence[str]) -> list[Run]:
+    """What ``seg-kd compare`` has noted there; nothing of a damaged one."""
+    noted: list[Run] = []
+    for folder in folders:
+        path = os.path.join(folder, 'ledger.jsonl')
+        if os.path.isfile(path):
+            with suppress(UserError):
+                noted += read_ledger(path)[0]
+    return noted
+
+
 def together(entries: Sequence[Run], runs: Sequence[Found]) -> list[Run]:
     """Those of the ledger and of the folders, each once: the latter count."""
     found = {(run['method'], *(run[k] for k in PAIR)): run for run in entries}
     for run in runs:
         entry = run.entry()
         if entry:
-            found[entry['method'], *(entry[k] for k in PAIR)] = entry
+            found[(entry['method'], *(entry[k] for k in PAIR))] = entry
     return list(found.values())
 
 

@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from seg_kd import shipped
 from seg_kd.analysis.comparison import outcome
-from seg_kd.analysis.ledger import ALONE, PAIR, Run
+from seg_kd.analysis.ledger import ALONE, NEEDED, PAIR, Run
 from seg_kd.analysis.logs import read_scalars, seconds_trained
 from seg_kd.datasets.check import unwrapped
 from seg_kd.engine.dumped import read_dumped
@@ -103,8 +103,12 @@ class Found:
                     **outcome(list(self.stages.values())))
 
 
-def find_runs(folders: Sequence[str]) -> list[Found]:
+def find_runs(folders: Sequence[str], *noted: Run) -> list[Found]:
     """The runs in some folders, each of one run or of several.
+
+    Args:
+        folders: Theirs.
+        *noted: Runs in ledgers, which may know the experiment better.
 
     Raises:
         UserError: A folder is missing or holds no logs, or the runs are of
@@ -124,6 +128,7 @@ def find_runs(folders: Sequence[str]) -> list[Found]:
     runs = list(found.values())
     for run in runs:
         _describe(run)
+    _name_as_noted(runs, noted)
     _check_data(runs)
     _name_teachers(runs)
     _tell_apart(runs)
@@ -219,8 +224,31 @@ def _describe(run: Found) -> None:
         method = match[1].removesuffix(f'_{run.fold}')
         stem = method.partition('@')[0] + '_'
         if run.own.startswith(stem):
-            run.method, run.experiment = method, run.own.removeprefix(stem)
+            run.method = method
+            run.experiment = _experiment(run, run.own.removeprefix(stem))
     run.method = run.method or os.path.basename(os.path.abspath(run.folder))
+
+
+def _experiment(run: Found, name: str) -> str:
+    """With ``compare --student``, too, which is in no config's name, but in
+    that of the folder of all runs: ``compare_camvid+mobilenetv2_s16``."""
+    folder = os.path.basename(os.path.dirname(os.path.abspath(run.folder)))
+    named = folder.removeprefix('compare_')
+    return named if named.startswith(f'{name}+') else name
+
+
+def _name_as_noted(runs: Iterable[Found], noted: Iterable[Run]) -> None:
+    """Where ``compare --student`` has another ``--work-dir``, only a ledger
+    says which student it is: of the run that came to the same."""
+    experiments = {_marks(entry): entry['experiment'] for entry in noted}
+    for run in runs:
+        entry = run.entry() if experiments else None
+        if entry:
+            run.experiment = experiments.get(_marks(entry), run.experiment)
+
+
+def _marks(entry: Run) -> tuple:
+    return tuple(entry[key] for key in NEEDED if key != 'experiment')
 
 
 def read_config(run: Found) -> Config:

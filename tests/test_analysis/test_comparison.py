@@ -9,7 +9,7 @@ from seg_kd import shipped
 from seg_kd.analysis import comparison
 from seg_kd.analysis.comparison import combine, shorten
 from seg_kd.analysis.ledger import ALONE, append
-from seg_kd.commands.compare import turn
+from seg_kd.commands.compare import in_one_spelling, turn
 from seg_kd.engine.stages import stage_configs
 from seg_kd.errors import UserError
 
@@ -295,6 +295,13 @@ def test_a_fold_has_a_folder_of_its_own(monkeypatch):
     ran.pop()
     job.train('kd', None, 1)
     assert ran == ['out/kd_without_0016E5_seed1', 'out/kd_seed1']
+
+
+def test_settings_are_the_same_however_the_folder_was_typed(tmp_path):
+    """They name the weights of the controls, which are in it."""
+    for typed in ('runs/a', './runs//a/', str(tmp_path / 'empty/runs/a')):
+        assert in_one_spelling(typed) == 'runs/a'
+    assert in_one_spelling('../a') == str(tmp_path / 'a')
 
 
 def test_what_learns_from_the_student_alone_comes_after_it():

@@ -14,14 +14,20 @@ def made(**changes):
         't.pth': '1',
         'teacher.py': '2'
     },
-                 data=dict(images=6, bytes=100),
+                 data=dict(images=6,
+                           bytes=100,
+                           unlabelled=5,
+                           unlabelled_bytes=50),
                  code=dict(seg_kd='0.1', torch='2.6'))
     return {**whole, **changes}
 
 
 @pytest.mark.parametrize('now, words', [
     (dict(files={'t.pth': '9'}), 'content of t.pth is another .* in run'),
+    (dict(files={'./t.pth': '9'}), 'content of t.pth is another .* in run'),
     (dict(data=dict(images=7, bytes=100)), '7 training images, not 6'),
+    (dict(data=dict(images=6, unlabelled=4)),
+     '4 images without labels, not 5'),
 ])
 def test_refused(now, words):
     with pytest.raises(UserError, match=words):
@@ -33,12 +39,40 @@ def test_refused(now, words):
     (dict(files={}, data={}), ''),
     (dict(files={'teacher.py': '9'}), 'other content of teacher.py than'),
     (dict(data=dict(images=6, bytes=99)), 'data (100 bytes before, 99 now)'),
+    (dict(data=dict(unlabelled=5, unlabelled_bytes=49)),
+     'other images without labels (50 bytes before, 49 now)'),
     (dict(code=dict(seg_kd='0.2', torch='2.6')), 'seg_kd (0.1 before, 0.2'),
 ])
 def test_said(now, words):
     said = provenance.compare('run', made(), made(**now))
     assert words in said and bool(said) is bool(words)
     assert provenance.compare('run', {}, made(**now)) == ''
+
+
+def test_a_record_from_before_images_without_labels_were_in_it():
+    before = made(data=dict(images=6, bytes=100))
+    assert provenance.compare('run', before, made()) == ''
+
+
+@pytest.mark.parametrize('inside', [True, False])
+def test_images_without_labels(plain_config, tmp_path, monkeypatch, inside):
+    """Relative to where the program runs, or to the data."""
+    monkeypatch.chdir(tmp_path)
+    loader = plain_config.train_dataloader
+    if inside:
+        folder = 'train/images'
+    else:
+        folder = 'more'
+        (tmp_path / 'more/deep').mkdir(parents=True)
+        (tmp_path / 'more/deep/a.png').write_bytes(b'12')
+        (tmp_path / 'more/b.txt').touch()
+    without = provenance.data_of(loader)
+    loader.unlabelled = dict(img_path=folder)
+    found = provenance.data_of(loader)
+    assert found.pop('unlabelled') == (6 if inside else 1)
+    size = found.pop('unlabelled_bytes')
+    assert 2 < size < found['bytes'] if inside else size == 2
+    assert found == without
 
 
 def test_what_a_run_is_made_of(plain_config, tmp_path):

@@ -1,6 +1,10 @@
 """An unfinished run goes on when it is asked to, with its own settings."""
+import os
+from pathlib import Path
+
 import pytest
 
+from seg_kd.engine import stages
 from seg_kd.engine.records import write_record
 from seg_kd.engine.stages import _finished
 from seg_kd.errors import UserError
@@ -21,3 +25,46 @@ def test_an_unfinished_run(tmp_path, lr, resume, words):
         return
     with pytest.raises(UserError, match=words):
         _finished(str(tmp_path), now, resume, {})
+
+
+@pytest.mark.parametrize('left', ['best_mIoU_iter_9.pth', 'student_best.pth'])
+def test_of_the_best_alone_it_does_not_start_again_in_silence(
+        tmp_path, left, capsys):
+    record = dict(config='a', place=None, settings={}, finished=False)
+    write_record(str(tmp_path), record)
+    (tmp_path / left).touch()
+    # killed between the first best one and the first that it could go on from
+    assert not _finished(str(tmp_path), record, True, {})
+    assert 'no checkpoint to go on from' in capsys.readouterr().out
+    (tmp_path / 'last_checkpoint').write_text('run/iter_9.pth')
+    with pytest.raises(UserError, match='run/iter_9.pth, is not there'):
+        _finished(str(tmp_path), record, True, {})
+    with pytest.raises(UserError, match='add --resume'):
+        _finished(str(tmp_path), record, False, {})
+
+
+def test_a_run_is_the_same_however_its_folder_is_spelt(ka_config, tmp_path,
+                                                       monkeypatch, capsys):
+    """The paths of earlier stages are among the settings of later ones."""
+
+    def train(cfg, folder, record, resume, ending):
+        os.makedirs(folder)
+        write_record(folder, {**record, 'finished': True})
+        Path(folder, 'iter_1.pth').touch()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stages, '_train', train)
+    for check in ('check_settings', 'check_references', 'check_ahead'):
+        monkeypatch.setattr(stages, check, lambda *args: None)
+    ka_config.stages.append(dict(name='again', load_from='stage:distill'))
+    for first, others in (('runs/a', ('./runs/a', tmp_path / 'runs/a')),
+                          (tmp_path / 'runs/b', ('runs/b', ))):
+        stages.run_stages(ka_config, str(first))
+        capsys.readouterr()
+        for other in others:
+            stages.run_stages(ka_config, str(other), resume=True)
+            assert capsys.readouterr().out.count('nothing to do') == 3
+        assert '.before_' not in ''.join(os.listdir(first))
+    ka_config.custom_hooks[1].weight = 2.
+    stages.run_stages(ka_config, './runs/a')
+    assert 'an earlier stage' in capsys.readouterr().out

@@ -4,6 +4,7 @@ import json
 import pytest
 
 from seg_kd.errors import UserError
+from seg_kd.report.build import ledgers_in, together
 from seg_kd.report.runs import find_runs, teacher_checkpoint
 
 TEACHERS = 'work_dirs/teacher/iter_9.pth'
@@ -92,6 +93,49 @@ def test_the_runs_of_compare_are_named_as_there(tmp_path):
     assert found[1].name == 'kd@own, left, seed 1'
     one, = find_runs([str(tmp_path / 'student_left_seed1')])
     assert one.entry() == found[3].entry()
+
+
+def test_runs_of_two_students_are_no_pair_and_in_a_ledger_once(tmp_path):
+    wanted = ['half', 'half+small']
+    folders = [tmp_path / f'compare_{name}' for name in wanted]
+    for folder in folders:
+        write(folder / 'kd_seed0', 'kd_half', 40., teacher='gone.pth')
+    found = find_runs(list(map(str, folders)))
+    assert [run.experiment for run in found] == wanted
+    assert [run.method for run in found] == ['kd', 'kd']
+    noted = [dict(run.entry(), commit='abc') for run in found]
+    assert together(noted, found) == [run.entry() for run in found]
+    one, = find_runs([str(folders[1] / 'kd_seed0')])
+    assert one.experiment == 'half+small'
+
+
+def test_students_in_folders_of_any_name(tmp_path):
+    """Which they are is in the ledgers."""
+    for name, miou in ('a', 40.), ('b', 41.):
+        for method in ('kd', 'student'):
+            write(tmp_path / name / f'{method}_seed0',
+                  f'{method}_half',
+                  miou,
+                  teacher=None if method == 'student' else 'gone.pth')
+    folders = [str(tmp_path / name) for name in 'ab']
+    noted = [
+        dict(experiment='half+small',
+             method=method,
+             fold=None,
+             seed=0,
+             iterations=10,
+             miou=41.,
+             wall_s=10) for method in ('kd', 'student')
+    ]
+    wanted = [('kd', 'half'), ('student', 'half'), ('kd', 'half+small'),
+              ('student', 'half+small')]
+    found = find_runs(folders, *noted)
+    assert [(run.method, run.experiment) for run in found] == wanted
+    assert len(together(noted, found)) == 4
+    assert ledgers_in(folders) == []
+    (tmp_path / 'a/ledger.jsonl').write_text('')
+    (tmp_path / 'b/ledger.jsonl').write_text('\n'.join(map(json.dumps, noted)))
+    assert ledgers_in(folders) == noted
 
 
 def test_the_same_method_trained_otherwise_is_told_apart(
