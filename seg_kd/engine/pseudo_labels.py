@@ -118,17 +118,19 @@ def label(network: nn.Module, pipeline: Compose, path: Path,
                  data_samples=[sample['data_samples']])
     result, = network.test_step(batch)
     chosen = result.pred_sem_seg.data[0]
-    sure = certainty(result.seg_logits.data) >= threshold
+    sure = certainty(result.seg_logits.data, chosen) >= threshold
     return chosen.where(sure, IGNORED).to(torch.uint8).cpu().numpy()
 
 
-def certainty(logits: Tensor) -> Tensor:
-    """Probability of the likeliest class, ``(K, H, W) -> (H, W)``.
+def certainty(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Probability of the chosen class, from MMSegmentation's ``seg_logits``.
 
-    With one channel it is a sigmoid's, of two classes.
+    Shape:
+        ``(C, H, W)`` logits, or ``(1, H, W)`` probabilities of the second of
+        two classes, as heads with one output give; ``(H, W)`` -> ``(H, W)``.
     """
     if len(logits) == 1:
-        return logits[0].abs().sigmoid()
+        return logits[0].where(chosen == 1, 1 - logits[0])
     return logits.softmax(0).amax(0)
 
 

@@ -112,6 +112,12 @@ def test_images_that_are_none(config, images, tmp_path, monkeypatch, capsys):
 def test_certainty():
     logits = torch.tensor([[2., 0.], [0., 0.], [-1., 0.]])[:, None]
     expected = logits.softmax(0).max(0)[0]
-    torch.testing.assert_close(certainty(logits), expected)
-    torch.testing.assert_close(certainty(logits[:1]),
-                               torch.tensor([[.880797, .5]]))
+    torch.testing.assert_close(certainty(logits, logits.argmax(0)), expected)
+
+
+def test_certainty_of_a_head_with_one_output():
+    """MMSegmentation gives probabilities; the threshold here is 0.3."""
+    second = torch.tensor([[[.99, .02, .6, .4]]])
+    expected = torch.tensor([[.99, .98, .6, .4]])
+    torch.testing.assert_close(certainty(second, (second > .3)[0].float()),
+                               expected)
