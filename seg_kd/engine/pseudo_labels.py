@@ -3,6 +3,8 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +16,16 @@ from prettytable import PrettyTable
 from torch import Tensor, nn
 
 from seg_kd import shipped
+from seg_kd.datasets import show_finer
 from seg_kd.datasets.prepare.files import write
 from seg_kd.datasets.progress import progress
 from seg_kd.datasets.unlabelled import images_in
-from seg_kd.engine.evaluate import label_free, last_stage, teacher_network
+from seg_kd.engine.evaluate import (label_free, last_stage, teacher_network,
+                                    teacher_of)
 from seg_kd.errors import UserError
 from seg_kd.networks.classes import class_names
 from seg_kd.registry import DATASETS
+from seg_kd.teacher.teacher import checked_scale
 
 IGNORED = 255
 CONFIG = '''# Trains on labels of which a teacher is {threshold:g} sure:
@@ -82,7 +87,7 @@ def write_pseudo_labels(cfg: Config,
     info = DATASETS.build(dataset).metainfo
     classes = tuple(class_names(checkpoint) or info['classes'])
     counts = np.zeros(256, int)
-    pipeline = Compose(label_free(cfg.test_dataloader.dataset.pipeline))
+    pipeline = teachers_pipeline(cfg, found[0])
     part = Path(f'{out.rstrip(os.sep)}.part')
     shutil.rmtree(part, ignore_errors=True)
     for path in progress(found, 'labelling'):
@@ -106,14 +111,41 @@ def write_pseudo_labels(cfg: Config,
     return balance(classes, counts)
 
 
+def teachers_pipeline(cfg: Config, first: Path) -> Compose:
+    """That of tests, without labels; it shows what the teacher is to see.
+
+    Args:
+        cfg: A complete config.
+        first: An image file.
+    """
+    pipeline = Compose(label_free(cfg.test_dataloader.dataset.pipeline))
+    scale = checked_scale(teacher_of(cfg).get('scale', 1))
+    if scale != 1:
+        load(pipeline, first)  # what is no image is said so
+        shown = SimpleNamespace(
+            pipeline=pipeline,
+            get_data_info=lambda index: dict(img_path=str(first)))
+        show_finer(shown, scale, instead=True)
+    return pipeline
+
+
+def load(pipeline: Compose, path: Path) -> dict[str, Any]:
+    """One image file, packed.
+
+    Raises:
+        UserError: It cannot be loaded.
+    """
+    try:
+        return pipeline(dict(img_path=str(path)))
+    except Exception as error:  # OpenCV's, or a transform's own
+        raise UserError(f'{path}: cannot be loaded ({error})') from error
+
+
 @torch.no_grad()
 def label(network: nn.Module, pipeline: Compose, path: Path,
           threshold: float) -> np.ndarray:
     """Class indices ``(H, W)`` of one image file, 255 where unsure."""
-    try:
-        sample = pipeline(dict(img_path=str(path)))
-    except Exception as error:  # OpenCV's, or a transform's own
-        raise UserError(f'{path}: cannot be loaded ({error})') from error
+    sample = load(pipeline, path)
     batch = dict(inputs=[sample['inputs']],
                  data_samples=[sample['data_samples']])
     result, = network.test_step(batch)

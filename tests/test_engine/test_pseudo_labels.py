@@ -67,6 +67,30 @@ def test_labels_where_the_teacher_is_sure(config, images, tmp_path,
     assert copied.read_bytes() == (images / 'deep/b.png').read_bytes()
 
 
+def test_the_teacher_sees_its_finer_view(config, images, tmp_path,
+                                         monkeypatch):
+    """Of images that are made half as large, twice that is the original."""
+
+    def written(out, scale):
+        cfg.custom_hooks[0].scale = scale
+        cfg.dump(str(tmp_path / 'mine.py'))
+        assert run_tool(
+            'prepare_data',
+            ['pseudo-labels', config, 'more', '--out', out, '--threshold', .5],
+            monkeypatch, tmp_path) == 0
+        return cv2.imread(str(tmp_path / out / 'labels/a.png'), -1)
+
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    expected = written('whole', 1.)
+    cfg.test_dataloader.dataset.pipeline = [
+        pipeline[0],
+        dict(type='Resize', scale=(48, 32)), *pipeline[1:]
+    ]
+    assert np.array_equal(written('finer', 2.), expected)
+    assert not np.array_equal(written('coarse', 1.), expected)
+
+
 def test_it_trains(config, images, tmp_path, monkeypatch):
     assert run_tool('prepare_data',
                     ['pseudo-labels', config, 'more', '--out', 'out'],
