@@ -15,11 +15,12 @@ from mmengine.registry import init_default_scope
 from prettytable import PrettyTable
 from torch import Tensor, nn
 
-from seg_kd import shipped
 from seg_kd.datasets import show_finer
+from seg_kd.datasets.check import pipeline_of
 from seg_kd.datasets.prepare.files import write
 from seg_kd.datasets.progress import progress
 from seg_kd.datasets.unlabelled import images_in
+from seg_kd.engine.derived import derived
 from seg_kd.engine.evaluate import (label_free, last_stage, teacher_network,
                                     teacher_of)
 from seg_kd.errors import UserError
@@ -28,20 +29,8 @@ from seg_kd.registry import DATASETS
 from seg_kd.teacher.teacher import checked_scale
 
 IGNORED = 255
-CONFIG = '''# Trains on labels of which a teacher is {threshold:g} sure:
+COMMENT = '''# Trains on labels of which a teacher is {threshold:g} sure:
 # {share:.1f} % of the pixels.
-_base_ = {base!r}
-
-train_dataloader = dict(dataset=dict(
-    _delete_=True,
-    type='BaseSegDataset',
-    data_root={root!r},
-    data_prefix=dict(img_path='images', seg_map_path='labels'),
-    img_suffix={suffix!r},
-    seg_map_suffix='.png',
-    metainfo=dict(classes={classes!r},
-                  palette={palette!r}),
-    pipeline={{{{_base_.train_dataloader.dataset.pipeline}}}}))
 '''
 
 
@@ -53,7 +42,8 @@ def write_pseudo_labels(cfg: Config,
 
     ``out`` gets ``images/`` (copies), ``labels/`` (class indices; 255 where
     the teacher is less sure than ``threshold``) and ``config.py``, which is
-    ``cfg`` but trains on them. It is whole, or absent.
+    ``cfg``, with what a fold and options have changed, but trains on them.
+    ``out`` is whole, or absent.
 
     Args:
         cfg: Gives the teacher, and how images are prepared for testing.
@@ -73,7 +63,7 @@ def write_pseudo_labels(cfg: Config,
                         f'not {threshold:g}')
     if os.path.isdir(out) and os.listdir(out):
         raise UserError(f'{out} holds files: choose another --out')
-    title, cfg = shipped.title(cfg.filename), last_stage(cfg)
+    whole, cfg = cfg, last_stage(cfg)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     network, checkpoint = teacher_network(cfg)
     network.to(get_device()).eval()
@@ -98,14 +88,20 @@ def write_pseudo_labels(cfg: Config,
         write((part / 'labels' / name).with_suffix('.png'), labels)
         counts += np.bincount(labels.flatten(), minlength=256)
     share = 100 * (1 - counts[IGNORED] / counts.sum())
-    config = CONFIG.format(base=title,
-                           threshold=threshold,
-                           share=share,
-                           root=os.path.abspath(out),
-                           suffix=suffixes.pop(),
-                           classes=classes,
-                           palette=info['palette'])
-    write(part / 'config.py', config.encode())
+    settings = whole.to_dict()
+    loader = settings['train_dataloader']
+    loader['dataset'] = dict(type='BaseSegDataset',
+                             data_root=os.path.abspath(out),
+                             data_prefix=dict(img_path='images',
+                                              seg_map_path='labels'),
+                             img_suffix=suffixes.pop(),
+                             seg_map_suffix='.png',
+                             metainfo=dict(classes=classes,
+                                           palette=info['palette']),
+                             pipeline=pipeline_of(loader['dataset']))
+    text = COMMENT.format(threshold=threshold, share=share)
+    text += derived(whole, settings)
+    write(part / 'config.py', text.encode())
     shutil.rmtree(out, ignore_errors=True)  # empty, if it is there
     os.rename(part, out)
     return balance(classes, counts)

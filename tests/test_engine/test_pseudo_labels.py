@@ -103,6 +103,32 @@ def test_it_trains(config, images, tmp_path, monkeypatch):
     assert state['meta']['dataset_meta']['classes'] == CLASSES
 
 
+def test_a_fold_and_options_last(config, images, tmp_path, monkeypatch,
+                                 capsys):
+    """The data set of labels has no recordings, and its teacher one fold."""
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    cfg.train_dataloader.dataset.type = 'CamVidDataset'
+    dataset = dict(recordings=('x', ))
+    cfg.folds = dict(a=dict(train_dataloader=dict(dataset=dataset),
+                            val_dataloader=dict(batch_size=3)))
+    cfg.dump(str(tmp_path / 'mine.py'))
+    assert run_tool('prepare_data', [
+        'pseudo-labels', config, 'more', '--out', 'out', '--fold', 'a',
+        '--cfg-options', 'train_cfg.max_iters=1'
+    ], monkeypatch, tmp_path) == 0
+    made = Config.fromfile(tmp_path / 'out/config.py')
+    assert (made.fold, made.train_cfg.max_iters) == ('a', 1)
+    assert made.val_dataloader.batch_size == 3
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    assert made.train_dataloader.dataset.pipeline == pipeline
+    assert run_tool('train', ['out/config.py', '--work-dir', 'work'],
+                    monkeypatch, tmp_path) == 0
+    capsys.readouterr()
+    assert run_tool('train', ['out/config.py', '--fold', 'a'], monkeypatch,
+                    tmp_path) == 2
+    assert 'defines no folds' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('options, said', [
     (['--threshold', '1.5'], 'a probability from 0 to below 1, not 1.5'),
     (['--out', '.'], '. holds files'),
