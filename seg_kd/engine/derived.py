@@ -7,6 +7,7 @@ from seg_kd import shipped
 from seg_kd.registry import config_of_file
 
 DELETE = '_delete_'  # MMEngine's: nothing of the base's dict is left
+_LEFT_OUT = 'folds', 'launcher', 'changes'  # changes= have been made
 
 
 def derived(cfg: Config, settings: dict[str, Any]) -> str:
@@ -17,16 +18,13 @@ def derived(cfg: Config, settings: dict[str, Any]) -> str:
 
     Args:
         cfg: From a file, before its stages are looked at.
-        settings: Its own, by their names at the top, but for some.
+        settings: What the text is to say: ``cfg.to_dict()``, changed further.
     """
     base = config_of_file(cfg.filename).to_dict()
-    settings = {k: v for k, v in settings.items() if k not in _NOT_OF_A_FILE}
+    settings = {k: v for k, v in settings.items() if k not in _LEFT_OUT}
     settings |= dict.fromkeys(base.keys() - settings.keys())
     changed = Config(differences(base, settings)).pretty_text
     return f'_base_ = {shipped.title(cfg.filename)!r}\n\n{changed}'
-
-
-_NOT_OF_A_FILE = 'folds', 'launcher', 'changes'  # changes= are made by now
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
