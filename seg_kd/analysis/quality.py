@@ -72,24 +72,31 @@ class Quality:
         self.bins = np.zeros((BINS, 3))
         self.surprise = 0.
 
-    def add(self, scores: Tensor, truth: np.ndarray,
-            band: np.ndarray) -> np.ndarray:
+    def add(self,
+            scores: Tensor,
+            truth: np.ndarray,
+            band: np.ndarray,
+            guess: Tensor | None = None) -> np.ndarray:
         """Adds one image.
+
+        ``guess`` is what the network predicts where that need not be the
+        likeliest class: a head with one output has a threshold.
 
         Shape:
             ``(C, H, W)`` of :func:`class_scores`, ``(H, W)`` uint8, ``(H,
-            W)`` bool of :func:`edge_band` -> ``(H, W)`` uint8, what the
-            network predicts.
+            W)`` bool of :func:`edge_band`, ``(H, W)`` int64 -> ``(H, W)``
+            uint8, what the network predicts.
         """
         labels = torch.from_numpy(truth.astype(np.int64))
         known = labels.clamp(max=self.classes - 1).to(scores.device)
-        highest, guess = scores.max(0)
+        guess = scores.argmax(0) if guess is None else guess
+        chosen = scores.gather(0, guess[None])[0]
         whole = scores.logsumexp(0)
         true = scores.gather(0, known[None])[0]
         valid = labels != IGNORED
         log_confidence, surprise, seen, labels, near = (
             x.cpu()[valid]
-            for x in (highest - whole, whole - true, guess, labels,
+            for x in (chosen - whole, whole - true, guess, labels,
                       torch.from_numpy(band)))
         cells = (near * self.classes + labels) * self.classes + seen
         counts = torch.bincount(cells, minlength=self.confusion.size)

@@ -34,6 +34,7 @@ from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
 from seg_kd.hooks.distill import hooks_of
 from seg_kd.hooks.student import NoStudent
+from seg_kd.networks.classes import labels_of, threshold_of
 from seg_kd.networks.taps import in_eval_mode
 from seg_kd.networks.unwrap import unwrap_model
 
@@ -445,9 +446,7 @@ def predicted(network: nn.Module, images: Tensor) -> Tensor:
     meta = dict(img_shape=size, pad_shape=size, ori_shape=size)
     with in_eval_mode(network):
         logits = network.encode_decode(images, [meta] * len(images))
-    if logits.shape[1] == 1:
-        return (logits[:, 0].sigmoid() > .5).long()
-    return logits.argmax(1)
+    return labels_of(logits, threshold_of(network))
 
 
 def copied(batch: dict[str, Any]) -> dict[str, Any]:

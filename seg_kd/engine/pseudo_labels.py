@@ -3,6 +3,8 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,30 +15,22 @@ from mmengine.registry import init_default_scope
 from prettytable import PrettyTable
 from torch import Tensor, nn
 
-from seg_kd import shipped
+from seg_kd.datasets import show_finer
+from seg_kd.datasets.check import pipeline_of
 from seg_kd.datasets.prepare.files import write
 from seg_kd.datasets.progress import progress
 from seg_kd.datasets.unlabelled import images_in
-from seg_kd.engine.evaluate import label_free, last_stage, teacher_network
+from seg_kd.engine.derived import derived
+from seg_kd.engine.evaluate import (label_free, last_stage, teacher_network,
+                                    teacher_of)
 from seg_kd.errors import UserError
 from seg_kd.networks.classes import class_names
 from seg_kd.registry import DATASETS
+from seg_kd.teacher.teacher import checked_scale
 
 IGNORED = 255
-CONFIG = '''# Trains on labels of which a teacher is {threshold:g} sure:
+COMMENT = '''# Trains on labels of which a teacher is {threshold:g} sure:
 # {share:.1f} % of the pixels.
-_base_ = {base!r}
-
-train_dataloader = dict(dataset=dict(
-    _delete_=True,
-    type='BaseSegDataset',
-    data_root={root!r},
-    data_prefix=dict(img_path='images', seg_map_path='labels'),
-    img_suffix={suffix!r},
-    seg_map_suffix='.png',
-    metainfo=dict(classes={classes!r},
-                  palette={palette!r}),
-    pipeline={{{{_base_.train_dataloader.dataset.pipeline}}}}))
 '''
 
 
@@ -48,7 +42,8 @@ def write_pseudo_labels(cfg: Config,
 
     ``out`` gets ``images/`` (copies), ``labels/`` (class indices; 255 where
     the teacher is less sure than ``threshold``) and ``config.py``, which is
-    ``cfg`` but trains on them. It is whole, or absent.
+    ``cfg``, with what a fold and options have changed, but trains on them.
+    ``out`` is whole, or absent.
 
     Args:
         cfg: Gives the teacher, and how images are prepared for testing.
@@ -68,7 +63,7 @@ def write_pseudo_labels(cfg: Config,
                         f'not {threshold:g}')
     if os.path.isdir(out) and os.listdir(out):
         raise UserError(f'{out} holds files: choose another --out')
-    title, cfg = shipped.title(cfg.filename), last_stage(cfg)
+    whole, cfg = cfg, last_stage(cfg)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     network, checkpoint = teacher_network(cfg)
     network.to(get_device()).eval()
@@ -82,7 +77,7 @@ def write_pseudo_labels(cfg: Config,
     info = DATASETS.build(dataset).metainfo
     classes = tuple(class_names(checkpoint) or info['classes'])
     counts = np.zeros(256, int)
-    pipeline = Compose(label_free(cfg.test_dataloader.dataset.pipeline))
+    pipeline = teachers_pipeline(cfg, found[0])
     part = Path(f'{out.rstrip(os.sep)}.part')
     shutil.rmtree(part, ignore_errors=True)
     for path in progress(found, 'labelling'):
@@ -93,42 +88,77 @@ def write_pseudo_labels(cfg: Config,
         write((part / 'labels' / name).with_suffix('.png'), labels)
         counts += np.bincount(labels.flatten(), minlength=256)
     share = 100 * (1 - counts[IGNORED] / counts.sum())
-    config = CONFIG.format(base=title,
-                           threshold=threshold,
-                           share=share,
-                           root=os.path.abspath(out),
-                           suffix=suffixes.pop(),
-                           classes=classes,
-                           palette=info['palette'])
-    write(part / 'config.py', config.encode())
+    settings = whole.to_dict()
+    loader = settings['train_dataloader']
+    loader['dataset'] = dict(type='BaseSegDataset',
+                             data_root=os.path.abspath(out),
+                             data_prefix=dict(img_path='images',
+                                              seg_map_path='labels'),
+                             img_suffix=suffixes.pop(),
+                             seg_map_suffix='.png',
+                             metainfo=dict(classes=classes,
+                                           palette=info['palette']),
+                             pipeline=pipeline_of(loader['dataset']))
+    text = COMMENT.format(threshold=threshold, share=share)
+    text += derived(whole, settings)
+    write(part / 'config.py', text.encode())
     shutil.rmtree(out, ignore_errors=True)  # empty, if it is there
     os.rename(part, out)
     return balance(classes, counts)
+
+
+def teachers_pipeline(cfg: Config, first: Path) -> Compose:
+    """That of tests, without labels; it shows what the teacher is to see.
+
+    Args:
+        cfg: A complete config.
+        first: An image file.
+    """
+    pipeline = Compose(label_free(cfg.test_dataloader.dataset.pipeline))
+    scale = checked_scale(teacher_of(cfg).get('scale', 1))
+    if scale != 1:
+        load(pipeline, first)  # what is no image is said so
+        shown = SimpleNamespace(
+            pipeline=pipeline,
+            get_data_info=lambda index: dict(img_path=str(first)))
+        show_finer(shown, scale, instead=True)
+    return pipeline
+
+
+def load(pipeline: Compose, path: Path) -> dict[str, Any]:
+    """One image file, packed.
+
+    Raises:
+        UserError: It cannot be loaded.
+    """
+    try:
+        return pipeline(dict(img_path=str(path)))
+    except Exception as error:  # OpenCV's, or a transform's own
+        raise UserError(f'{path}: cannot be loaded ({error})') from error
 
 
 @torch.no_grad()
 def label(network: nn.Module, pipeline: Compose, path: Path,
           threshold: float) -> np.ndarray:
     """Class indices ``(H, W)`` of one image file, 255 where unsure."""
-    try:
-        sample = pipeline(dict(img_path=str(path)))
-    except Exception as error:  # OpenCV's, or a transform's own
-        raise UserError(f'{path}: cannot be loaded ({error})') from error
+    sample = load(pipeline, path)
     batch = dict(inputs=[sample['inputs']],
                  data_samples=[sample['data_samples']])
     result, = network.test_step(batch)
     chosen = result.pred_sem_seg.data[0]
-    sure = certainty(result.seg_logits.data) >= threshold
+    sure = certainty(result.seg_logits.data, chosen) >= threshold
     return chosen.where(sure, IGNORED).to(torch.uint8).cpu().numpy()
 
 
-def certainty(logits: Tensor) -> Tensor:
-    """Probability of the likeliest class, ``(K, H, W) -> (H, W)``.
+def certainty(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Probability of the chosen class, from MMSegmentation's ``seg_logits``.
 
-    With one channel it is a sigmoid's, of two classes.
+    Shape:
+        ``(C, H, W)`` logits, or ``(1, H, W)`` probabilities of the second of
+        two classes, as heads with one output give; ``(H, W)`` -> ``(H, W)``.
     """
     if len(logits) == 1:
-        return logits[0].abs().sigmoid()
+        return logits[0].where(chosen == 1, 1 - logits[0])
     return logits.softmax(0).amax(0)
 
 

@@ -41,6 +41,8 @@ class Card:
         align_corners: How logits are to be brought to another size.
         resize: Configs of MMSegmentation's transforms that the images went
             through before, in its tests.
+        threshold: Of networks with one logit, for two classes: it is the
+            second class where the logit's sigmoid is larger.
     """
     classes: tuple[str, ...]
     palette: list[list[int]]
@@ -52,6 +54,7 @@ class Card:
     output: str
     align_corners: bool
     resize: list[dict[str, Any]]
+    threshold: float | None = None  # files without it are older
 
     @property
     def output_name(self) -> str:
@@ -69,13 +72,19 @@ class Card:
             UserError: The file ``source`` does not say it.
         """
         names = [field.name for field in dataclasses.fields(cls)]
-        missing = [name for name in names if name not in metadata]
+        missing = [
+            name for name in names
+            if name not in metadata and not hasattr(cls, name)
+        ]
         if missing:
             raise UserError(f'{source} does not say its {missing[0]}: its '
                             'metadata is not that of seg-kd export; give a '
                             'file that seg-kd export --onnx has written')
         try:
-            values = {name: json.loads(metadata[name]) for name in names}
+            values = {
+                name: json.loads(metadata[name])
+                for name in names if name in metadata
+            }
         except ValueError as error:
             raise UserError(f'{source}: its metadata cannot be read: '
                             f'{error}') from error

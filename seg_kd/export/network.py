@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from seg_kd.errors import UserError
 from seg_kd.export.card import LABELS, Card, resizes
+from seg_kd.networks.classes import labels_of, threshold_of
 from seg_kd.networks.normalization import image_channels, normalization
 
 INPUT = 'images'
@@ -42,15 +43,10 @@ class Deployed(nn.Module):
             images = (images - self.mean) / self.std
         logits = self.model.encode_decode(images,
                                           [dict(img_shape=images.shape[2:])])
-        if logits.shape[1] == 1:  # as MMSegmentation does for two classes
-            logits = logits.sigmoid()
         return self.labels(logits) if self.card.output == LABELS else logits
 
     def labels(self, logits: Tensor) -> Tensor:
-        if logits.shape[1] == 1:
-            found = logits[:, 0] > self.model.decode_head.threshold
-        else:
-            found = logits.argmax(1)
+        found = labels_of(logits, self.card.threshold)
         return found.to(torch.uint8 if logits.shape[1] <= 256 else torch.int32)
 
 
@@ -82,7 +78,8 @@ def deployed(cfg: Config, model: nn.Module, classes: Sequence[str],
                 std=None if inside else std.expand(3, 1, 1).ravel().tolist(),
                 output=output,
                 align_corners=bool(model.align_corners),
-                resize=resizes(cfg))
+                resize=resizes(cfg),
+                threshold=threshold_of(model))
     return Deployed(model, card).eval()
 
 

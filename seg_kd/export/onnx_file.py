@@ -18,6 +18,7 @@ from seg_kd.errors import UserError
 from seg_kd.export.card import LABELS, Card
 from seg_kd.export.files import require_onnx
 from seg_kd.export.network import INPUT, Deployed
+from seg_kd.networks.classes import labels_of
 
 OPSET = 18
 _AXES = {'N': 'batch', 'H': 'height', 'W': 'width'}
@@ -136,6 +137,11 @@ class OnnxNetwork:
                                                                channels, int):
             raise UserError(f'{path} gives {channels} classes, its metadata '
                             f'names {count}')
+        if channels == 1 and self.card.output != LABELS and \
+                self.card.threshold is None:
+            raise UserError(f'{path} gives one output and does not say its '
+                            'threshold, as files of older versions: export '
+                            'it again')
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """Output for a batch that is as the card says."""
@@ -160,6 +166,4 @@ class OnnxNetwork:
                                 tuple(size),
                                 mode='bilinear',
                                 align_corners=self.card.align_corners)
-        if given.shape[1] == 1:
-            return (given[0, 0] > 0.5).numpy()
-        return given[0].argmax(0).numpy()
+        return labels_of(given, self.card.threshold)[0].numpy()

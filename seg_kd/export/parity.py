@@ -87,8 +87,6 @@ def compare(run: Run, network: Deployed, images: Images,
 
 
 def _note(found: Parity, given: Tensor, logits: Tensor) -> None:
-    if logits.shape[1] == 1:
-        logits = logits.sigmoid()
     error = float((given - logits).abs().max())
     found.error = max(found.error or 0., error)
     found.largest = max(found.largest, float(logits.abs().max()))

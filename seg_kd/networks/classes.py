@@ -2,7 +2,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from seg_kd.errors import UserError
 
@@ -46,6 +46,27 @@ def heads(model: nn.Module) -> list[nn.Module]:
         if head is not None:
             found += head if isinstance(head, nn.ModuleList) else [head]
     return found
+
+
+def threshold_of(model: nn.Module) -> float | None:
+    """Of a head with one output, for two classes; None of others."""
+    head = getattr(model, 'decode_head', None)
+    return getattr(head, 'threshold', None)
+
+
+def labels_of(logits: Tensor, threshold: float | None) -> Tensor:
+    """The class at each pixel, as MMSegmentation's tests choose it.
+
+    Args:
+        logits: Of all classes, or one of the second of two, without sigmoid.
+        threshold: Of a head with one output: :func:`threshold_of`.
+
+    Shape:
+        ``(N, C, H, W) -> (N, H, W)`` int64.
+    """
+    if logits.shape[1] == 1:
+        return (logits[:, 0].sigmoid() > threshold).long()
+    return logits.argmax(1)
 
 
 def check_num_classes(model: nn.Module,

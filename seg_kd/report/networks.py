@@ -48,16 +48,21 @@ class Network:
     agreement: Agreement | None = None
 
     @torch.no_grad()
-    def scores(self, sample: dict[str, Any]) -> Tensor:
-        """Of each class, at the size of the label: ``(classes, H, W)``."""
+    def scores(self, sample: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Of each class, at the size of the label, and what is predicted.
+
+        Shape:
+            ``(classes, H, W), (H, W)`` int64.
+        """
         batch = dict(inputs=[sample['inputs']],
                      data_samples=[sample['data_samples']])
         found = self.model.test_step(batch)[0]
-        return class_scores(found.seg_logits.data)
+        return (class_scores(found.seg_logits.data),
+                found.pred_sem_seg.data[0].long())
 
     def predict(self, sample: dict[str, Any]) -> np.ndarray:
         """Labels ``(H, W)`` uint8."""
-        return self.scores(sample).argmax(0).cpu().numpy().astype(np.uint8)
+        return self.scores(sample)[1].cpu().numpy().astype(np.uint8)
 
     def normalized(self, sample: dict[str, Any]) -> Tensor:
         """``(1, 3, H, W)``, as the network takes it."""
@@ -116,13 +121,13 @@ class Networks:
             band = edge_band(truth)
             seen = []
             for network in self.all:
-                scores = network.scores(sample)
+                scores, guess = network.scores(sample)
                 if scores.shape[1:] != truth.shape:
                     raise UserError(
                         f'labels have the shape {truth.shape}, predictions '
                         f'{tuple(scores.shape[1:])}: in the test pipeline, '
                         'put LoadAnnotations behind what resizes')
-                seen.append(network.quality.add(scores, truth, band))
+                seen.append(network.quality.add(scores, truth, band, guess))
             if self.teacher is None:
                 continue
             for network, guess in zip(self.students, seen[1:]):

@@ -102,6 +102,15 @@ def test_one_output_is_the_probability_of_the_second_class():
     assert logs.exp()[:, 0].tolist() == [[.75, pytest.approx(0)], [.25, 1.]]
 
 
+def test_a_threshold_chooses_the_class_that_is_less_likely():
+    made = Quality(2)
+    scores = class_scores(torch.tensor([[[.4, .1]]]))
+    guess = made.add(scores, np.array([[1, 1]], np.uint8),
+                     np.zeros((1, 2), bool), torch.tensor([[1, 0]]))
+    assert guess.tolist() == [[1, 0]] and made.accuracy == 50
+    assert made.bins[:, 1].sum() == pytest.approx(.4 + .9)
+
+
 def test_the_band_has_its_radius_and_ignored_pixels_make_no_edge():
     truth = np.zeros((9, 20), np.uint8)
     truth[:, 10:] = 1

@@ -67,6 +67,30 @@ def test_labels_where_the_teacher_is_sure(config, images, tmp_path,
     assert copied.read_bytes() == (images / 'deep/b.png').read_bytes()
 
 
+def test_the_teacher_sees_its_finer_view(config, images, tmp_path,
+                                         monkeypatch):
+    """Of images that are made half as large, twice that is the original."""
+
+    def written(out, scale):
+        cfg.custom_hooks[0].scale = scale
+        cfg.dump(str(tmp_path / 'mine.py'))
+        assert run_tool(
+            'prepare_data',
+            ['pseudo-labels', config, 'more', '--out', out, '--threshold', .5],
+            monkeypatch, tmp_path) == 0
+        return cv2.imread(str(tmp_path / out / 'labels/a.png'), -1)
+
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    expected = written('whole', 1.)
+    cfg.test_dataloader.dataset.pipeline = [
+        pipeline[0],
+        dict(type='Resize', scale=(48, 32)), *pipeline[1:]
+    ]
+    assert np.array_equal(written('finer', 2.), expected)
+    assert not np.array_equal(written('coarse', 1.), expected)
+
+
 def test_it_trains(config, images, tmp_path, monkeypatch):
     assert run_tool('prepare_data',
                     ['pseudo-labels', config, 'more', '--out', 'out'],
@@ -77,6 +101,32 @@ def test_it_trains(config, images, tmp_path, monkeypatch):
                     monkeypatch, tmp_path) == 0
     state = read_checkpoint(latest_checkpoint(str(tmp_path / 'work')))
     assert state['meta']['dataset_meta']['classes'] == CLASSES
+
+
+def test_a_fold_and_options_last(config, images, tmp_path, monkeypatch,
+                                 capsys):
+    """The data set of labels has no recordings, and its teacher one fold."""
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    cfg.train_dataloader.dataset.type = 'CamVidDataset'
+    dataset = dict(recordings=('x', ))
+    cfg.folds = dict(a=dict(train_dataloader=dict(dataset=dataset),
+                            val_dataloader=dict(batch_size=3)))
+    cfg.dump(str(tmp_path / 'mine.py'))
+    assert run_tool('prepare_data', [
+        'pseudo-labels', config, 'more', '--out', 'out', '--fold', 'a',
+        '--cfg-options', 'train_cfg.max_iters=1'
+    ], monkeypatch, tmp_path) == 0
+    made = Config.fromfile(tmp_path / 'out/config.py')
+    assert (made.fold, made.train_cfg.max_iters) == ('a', 1)
+    assert made.val_dataloader.batch_size == 3
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    assert made.train_dataloader.dataset.pipeline == pipeline
+    assert run_tool('train', ['out/config.py', '--work-dir', 'work'],
+                    monkeypatch, tmp_path) == 0
+    capsys.readouterr()
+    assert run_tool('train', ['out/config.py', '--fold', 'a'], monkeypatch,
+                    tmp_path) == 2
+    assert 'defines no folds' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('options, said', [
@@ -112,6 +162,12 @@ def test_images_that_are_none(config, images, tmp_path, monkeypatch, capsys):
 def test_certainty():
     logits = torch.tensor([[2., 0.], [0., 0.], [-1., 0.]])[:, None]
     expected = logits.softmax(0).max(0)[0]
-    torch.testing.assert_close(certainty(logits), expected)
-    torch.testing.assert_close(certainty(logits[:1]),
-                               torch.tensor([[.880797, .5]]))
+    torch.testing.assert_close(certainty(logits, logits.argmax(0)), expected)
+
+
+def test_certainty_of_a_head_with_one_output():
+    """MMSegmentation gives probabilities; the threshold here is 0.3."""
+    second = torch.tensor([[[.99, .02, .6, .4]]])
+    expected = torch.tensor([[.99, .98, .6, .4]])
+    torch.testing.assert_close(certainty(second, (second > .3)[0].float()),
+                               expected)

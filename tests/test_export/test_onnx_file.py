@@ -11,6 +11,7 @@ from conftest import (CLASSES, PALETTE, SIZE, preprocessor, run_tool,
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from seg_kd.doctor.experiment import predicted
 from seg_kd.engine.evaluate import load_student
 from seg_kd.errors import UserError
 from seg_kd.export.card import Card, resizes, set_size
@@ -19,6 +20,7 @@ from seg_kd.export.network import check_plain, deployed
 from seg_kd.export.onnx_file import OnnxNetwork
 from seg_kd.export.parity import compare, torch_run
 from seg_kd.export.samples import Images, images_of, logits_of
+from seg_kd.registry import MODELS
 
 CARD = Card(CLASSES, PALETTE, 'NHWC', 'uint8', 'RGB', None, None, 'logits',
             False, [])
@@ -157,6 +159,45 @@ def test_another_network_is_found_out(config, model):
     broken = torch_run(lambda x: network(x) * float('nan'))
     with pytest.raises(UserError, match='not the student'):
         compare(broken, network, images, fixed=False)
+
+
+def test_a_head_with_one_output(config):
+    """Its logit is of the second class, chosen from a probability of 0.3."""
+    init_default_scope('mmseg')
+    config.model.decode_head.update(num_classes=2,
+                                    out_channels=1,
+                                    threshold=.3,
+                                    loss_decode=dict(type='CrossEntropyLoss',
+                                                     use_sigmoid=True))
+    torch.manual_seed(0)
+    model = MODELS.build(config.model).eval()
+    head = model.decode_head.conv_seg
+    torch.nn.init.normal_(head.weight, std=10.)
+    images = images_of(config, 8)
+    image = images.arrays[0]
+    # half of the logits above -0.85, that of a probability of 0.3
+    head.bias.data -= logits_of(model, [image]).median() + .85
+    classes = CLASSES[:2], PALETTE[:2], True
+    network = deployed(config, model, *classes, 'logits')
+    found, = model.postprocess_result(logits_of(model, [image]))
+    expected = found.pred_sem_seg.data[0].numpy()
+    assert 0 < ((found.seg_logits.data > .3)
+                & (found.seg_logits.data < .5)).float().mean()
+    assert .3 < expected.mean() < .7
+
+    given = torch.from_numpy(network.card.batch(image[None]))
+    labels = deployed(config, model, *classes, 'argmax')(given)
+    assert labels.dtype == torch.uint8
+    assert np.array_equal(labels[0].numpy(), expected)
+    inputs = [torch.from_numpy(image).permute(2, 0, 1)]
+    normalized = model.data_preprocessor(dict(inputs=inputs))['inputs']
+    assert np.array_equal(predicted(model, normalized)[0], expected)
+
+    found = compare(torch_run(network), network, images, fixed=False)
+    assert found.same == 1. and found.error < 1e-4
+    for wrong in (lambda x: network(x).sigmoid(), lambda x: -network(x)):
+        with pytest.raises(UserError, match='not the student'):
+            compare(torch_run(wrong), network, images, fixed=False)
 
 
 def test_noise_where_there_is_no_test_set(config):

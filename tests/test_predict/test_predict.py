@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from seg_kd.engine.evaluate import load_student
+from seg_kd.errors import UserError
 from seg_kd.export.card import Card
 from seg_kd.export.onnx_file import describe
 from seg_kd.predict.pictures import painted
@@ -22,10 +23,16 @@ COLOURS = np.array(PALETTE, np.uint8)  # RGB
 
 
 def nearest_colour(path, **changes) -> str:
-    """An ONNX file of one convolution: each pixel to the nearest colour."""
+    """Each pixel to the nearest colour."""
     # -|x - c|^2 is 2 x c - |c|^2 but for what all classes share
     weight = 2. * COLOURS.astype(np.float32)
     bias = -(COLOURS.astype(np.float32)**2).sum(1)
+    return one_convolution(path, weight, bias, **changes)
+
+
+def one_convolution(path, weight, bias, **changes) -> str:
+    """An ONNX file of one of a single pixel; weights ``(C, 3)``, ``(C,)``."""
+    outputs = len(bias)
     shape = ['batch', 'height', 'width']
     graph = helper.make_graph([
         helper.make_node('Cast', ['images'], ['x'], to=TensorProto.FLOAT),
@@ -35,11 +42,11 @@ def nearest_colour(path, **changes) -> str:
         helper.make_tensor_value_info('images', TensorProto.UINT8, [*shape, 3])
     ], [
         helper.make_tensor_value_info('logits', TensorProto.FLOAT,
-                                      [shape[0], 4, *shape[1:]])
+                                      [shape[0], outputs, *shape[1:]])
     ], [
         helper.make_tensor('w', TensorProto.FLOAT,
-                           (4, 3, 1, 1), weight.ravel()),
-        helper.make_tensor('b', TensorProto.FLOAT, (4, ), bias)
+                           (outputs, 3, 1, 1), weight.ravel()),
+        helper.make_tensor('b', TensorProto.FLOAT, (outputs, ), bias)
     ])
     model = helper.make_model(graph,
                               opset_imports=[helper.make_opsetid('', 18)],
@@ -200,3 +207,25 @@ def test_the_others_are_seen_all_the_same(predict, network, scene, tmp_path):
                                   'seen')
     assert status == 2 and '1 images and frames in seen' in out
     assert errors[-1] == 'error: bad.jpg: not a readable image'
+
+
+def test_a_network_with_one_output(tmp_path):
+    """The second of two classes, from a probability of 0.3."""
+    weight, bias = np.full((1, 3), .01, np.float32), np.float32([-3.8])
+    two = dict(classes=CLASSES[:2], palette=PALETTE[:2])
+    path = one_convolution(tmp_path / 'one.onnx',
+                           weight,
+                           bias,
+                           threshold=.3,
+                           **two)
+    predict, (_, palette) = of_onnx(path)
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    image = np.stack([grey] * 3, -1)
+    expected = 1 / (1 + np.exp(3.8 - .03 * grey.astype(float))) > .3
+    labels = predict(image)
+    assert np.array_equal(labels, expected) and 0 < expected.mean() < 1
+    painted(image, labels, np.array(palette, np.uint8))
+
+    old = one_convolution(tmp_path / 'old.onnx', weight, bias, **two)
+    with pytest.raises(UserError, match='does not say its threshold'):
+        of_onnx(old)
