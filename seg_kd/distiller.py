@@ -283,8 +283,7 @@ class Term:
         """Where the loss compares; not at images without labels if it needs
         some."""
         needs_labels = self.by_label or getattr(loss, 'by_label', False)
-        return step.mask if step.labelled is None or not needs_labels \
-            else step.labelled
+        return step.labelled if needs_labels else step.mask
 
     def extras(self, step: Step) -> dict[str, Any]:
         """What the loss is given besides maps and mask, if it takes it."""

@@ -34,7 +34,7 @@ require_opencv()
 __all__ = [
     'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'LOG_PROCESSORS', 'METRICS',
     'MODELS', 'MODEL_WRAPPERS', 'OPTIM_WRAPPERS', 'RUNNERS', 'TRANSFORMS',
-    'class_in', 'class_of', 'config_of_file', 'is_kind', 'names_in',
+    'as_list', 'class_in', 'class_of', 'config_of_file', 'is_kind', 'names_in',
     'type_name', 'without_import_noise'
 ]
 
@@ -146,3 +146,10 @@ def type_name(cfg: Any) -> str:
     kind = cfg.get('type', '') if isinstance(cfg, dict) else type(cfg)
     name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
     return name.rpartition('.')[2]
+
+
+def as_list(value: Any) -> list[Any]:
+    """What a config may give as one or as a list of several, as a list."""
+    if not value:
+        return []
+    return value if isinstance(value, list) else [value]

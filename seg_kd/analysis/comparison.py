@@ -27,11 +27,11 @@ from seg_kd.engine.folds import choose_fold
 from seg_kd.engine.needs import check_layers, check_teacher
 from seg_kd.engine.records import is_finished, latest_checkpoint
 from seg_kd.engine.settings import check_references, check_settings
-from seg_kd.engine.stages import (decisive_settings, run_stages, stage_configs,
-                                  stage_folders)
+from seg_kd.engine.stages import (decisive_settings, heads_of, run_stages,
+                                  stage_configs, stage_folders)
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
-from seg_kd.registry import HOOKS, config_of_file, is_kind
+from seg_kd.registry import HOOKS, as_list, config_of_file, is_kind
 from seg_kd.teacher.build import model_of
 
 TASKLESS = ('HNDHook', )  # trained by their term alone
@@ -79,13 +79,13 @@ def combine(method: str,
     else:
         added = config_of_file(shipped.find(method, shipped.METHODS))
         own = plain(added._cfg_dict)
-        for key in ('custom_hooks', 'stages'):  # whatever form they have
-            if key in own:
-                kept = _besides(cfg, DistillHook) \
-                    if key == 'custom_hooks' else {}
-                new = own.pop(key)
-                cfg[key] = {**kept, **new} if isinstance(new, dict) else \
-                    [*kept.values(), *new]
+        # these two are replaced, whatever form they have
+        if 'custom_hooks' in own:
+            kept, hooks = _besides(cfg, DistillHook), own.pop('custom_hooks')
+            cfg.custom_hooks = {**kept, **hooks} if isinstance(hooks, dict) \
+                else [*kept.values(), *(hooks or [])]
+        if 'stages' in own:
+            cfg.stages = own.pop('stages')
         cfg.merge_from_dict(own)
     name = f'{shipped.stem(method)}_{shipped.stem(experiment)}.py'
     return Config(cfg._cfg_dict, cfg_text=cfg.text or ' ', filename=name)
@@ -103,18 +103,10 @@ def _besides(cfg: Config, *kinds: type) -> dict[str, Any]:
 def _set_student(cfg: Config, path: str) -> None:
     model = model_of(path)
     model.data_preprocessor = cfg.model.data_preprocessor
-    classes = _heads(cfg.model)[0].num_classes
-    for head in _heads(model):
+    classes = heads_of(cfg.model)[0].num_classes
+    for head in heads_of(model):
         head.num_classes = classes
     cfg.model = model
-
-
-def _heads(model: Any) -> list[Any]:
-    found = (model.get(key) or [] for key in ('decode_head', 'auxiliary_head'))
-    return [
-        head for heads in found
-        for head in (heads if isinstance(heads, list) else [heads])
-    ]
 
 
 def shorten(cfg: Config, max_iters: int) -> None:
@@ -131,9 +123,7 @@ def shorten(cfg: Config, max_iters: int) -> None:
         train = part.get('train_cfg') or {}
         if isinstance(train.get('max_iters'), int):  # else already a share
             train['max_iters'] = scaled(train['max_iters'], scale)
-        schedulers = part.get('param_scheduler') or []
-        for scheduler in schedulers if isinstance(schedulers,
-                                                  list) else [schedulers]:
+        for scheduler in as_list(part.get('param_scheduler')):
             _scale(scheduler, SCHEDULES, scale)
         hooks = part.get('custom_hooks') or []
         for hook in hooks.values() if isinstance(hooks, dict) else hooks:
@@ -300,14 +290,9 @@ def check_measured(method: str, cfg: Config) -> None:
         wanted = 'train_cfg.max_iters: a run is measured in iterations'
     elif not (cfg.get('val_dataloader') and cfg.get('val_evaluator')):
         wanted = 'val_dataloader and val_evaluator'
-    else:
-        evaluators = cfg.val_evaluator
-        metrics = [
-            e.get('iou_metrics', ['mIoU']) for e in (
-                evaluators if isinstance(evaluators, list) else [evaluators])
-        ]
-        if not any('mIoU' in names for names in metrics):
-            wanted = "val_evaluator.iou_metrics=['mIoU']"
+    elif not any('mIoU' in evaluator.get('iou_metrics', ['mIoU'])
+                 for evaluator in as_list(cfg.val_evaluator)):
+        wanted = "val_evaluator.iou_metrics=['mIoU']"
     if wanted:
         raise UserError(f'{method}: a comparison needs {wanted}')
 

@@ -12,6 +12,7 @@ from seg_kd.datasets import check_files, with_workers
 from seg_kd.errors import UserError
 from seg_kd.hooks import TeacherHook
 from seg_kd.hooks.distill import hooks_of
+from seg_kd.registry import as_list
 from seg_kd.teacher.teacher import checked_scale
 
 IMAGES = 2975  # of Cityscapes
@@ -65,8 +66,7 @@ def set_data(cfg: Config, images: Sequence[int], wanted: bool) -> str:
                     f'{with_workers(loader)["num_workers"]} workers')
         except UserError as error:
             why = f' ({str(error).split(";")[0]})'
-    heads = cfg.model.get('decode_head') or []
-    heads = heads if isinstance(heads, list) else [heads]
+    heads = as_list(cfg.model.get('decode_head'))
     scale = 1
     for hook in hooks_of(cfg, TeacherHook):  # of noise there is no cache
         scale = max(scale, checked_scale(hook.get('scale', 1)))

@@ -87,10 +87,9 @@ def run(args: argparse.Namespace) -> None:
     ]
     try:
         runs = [r for r in ledger.read(path) if r['experiment'] == name]
-        late = [] if args.table else [
-            m for m in asked if m not in ledger.paired(runs)
-        ]
-        shown = [m for m in asked if m not in late] or asked
+        ready = asked if args.table else ledger.paired(runs)
+        late = [m for m in asked if m not in ready]
+        shown = [m for m in asked if m in ready] or asked
         compared = ledger.compare(runs, shown or None)
     except UserError as error:  # of runs that did not end: say so first
         raise failed or error from None

@@ -15,7 +15,7 @@ from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
 from seg_kd.hooks.distill import hooks_of
 from seg_kd.networks.checkpoint import load_weights, read_checkpoint
-from seg_kd.registry import HOOKS, MODELS, is_kind, type_name
+from seg_kd.registry import HOOKS, MODELS, as_list, is_kind, type_name
 from seg_kd.teacher.build import build_teacher
 from seg_kd.teacher.teacher import checked_scale
 
@@ -202,6 +202,5 @@ def label_free(pipeline: list) -> list:
 
 
 def _set(evaluators, key: str, value: Any) -> None:
-    many = evaluators if isinstance(evaluators, list) else [evaluators]
-    for evaluator in many:
+    for evaluator in as_list(evaluators):
         evaluator[key] = value

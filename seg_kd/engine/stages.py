@@ -43,6 +43,7 @@ from seg_kd.engine.settings import (check_references, check_settings,
                                     check_shape)
 from seg_kd.errors import UserError
 from seg_kd.networks.unwrap import unwrap_model
+from seg_kd.registry import as_list
 
 _RUNS = itertools.count()
 # What makes a run what it is; the rest may differ in its continuation.
@@ -216,12 +217,17 @@ def stage_folders(cfg: Config, work_dir: str) -> list[str]:
 
 def _without_task(cfg: Config) -> None:
     """All losses of the student's heads at weight 0, should they be run."""
-    for name in ('decode_head', 'auxiliary_head'):
-        heads = cfg.model.get(name)
-        for head in heads if isinstance(heads, list) else [heads]:
-            losses = (head or {}).get('loss_decode') or []
-            for loss in losses if isinstance(losses, list) else [losses]:
-                loss['loss_weight'] = 0.
+    for head in heads_of(cfg.model):
+        for loss in as_list(head.get('loss_decode')):
+            loss['loss_weight'] = 0.
+
+
+def heads_of(model: Mapping[str, Any]) -> list[Any]:
+    """The decode heads of a segmentor's config, then its auxiliary heads."""
+    return [
+        *as_list(model.get('decode_head')),
+        *as_list(model.get('auxiliary_head'))
+    ]
 
 
 def fill_in(cfg: Config,

@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from mmengine.visualization import MLflowVisBackend, WandbVisBackend
 
 from seg_kd.errors import UserError
-from seg_kd.registry import type_name
+from seg_kd.registry import as_list, type_name
 
 # Backend: its package, which is also the name of our extra.
 PACKAGES = dict(TensorboardVisBackend='tensorboard',
@@ -113,8 +113,7 @@ def filled_in(visualizer: dict[str, Any], work_dir: str,
     Raises:
         UserError: A backend's package is not installed.
     """
-    backends = visualizer.get('vis_backends') or []
-    backends = backends if isinstance(backends, list) else [backends]
+    backends = as_list(visualizer.get('vis_backends'))
     whole = os.path.abspath(work_dir)
     if stage:
         whole = os.path.dirname(whole)

@@ -41,11 +41,10 @@ class GradientTerm(Term):
                         student_gradients=True)
 
     def compared(self, student, teacher, step, task):
-        if step.mask is None:
+        if step.labelled is None:
             raise UserError(f'{self.name}: gradients of the task need labels, '
                             'and these images have none')
-        counted = step.mask if step.labelled is None else step.labelled
-        own = gradients(total(task) * counted.sum(),
+        own = gradients(total(task) * step.labelled.sum(),
                         dict(zip(paths(self.student), in_list(student))),
                         'student',
                         create_graph=True)

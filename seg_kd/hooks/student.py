@@ -158,7 +158,6 @@ class StudentHook(Hook):
         for step in self.distiller.steps.values():
             if step.mask is not None and any(whole):
                 # where a label map says nothing
-                step.labelled = step.mask
                 step.mask = step.mask | sent(torch.tensor(whole),
                                              step.mask.device)[:, None, None]
         if not self._labels_seen:

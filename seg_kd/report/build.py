@@ -33,7 +33,7 @@ def build(folders: Sequence[str], path: str | None, checkpoints: Mapping[str,
     """
     say('logs')
     entries, notes = read_ledger(path) if path else ([], [])
-    noted = [*entries, *ledgers_in(folders)]
+    noted = [*entries, *ledgers_in(folders, path)]
     runs = find_runs(folders, *noted) if folders else []
     check_names(checkpoints, runs)
     entries = together(entries, runs)
@@ -68,12 +68,16 @@ def read_ledger(path: str) -> tuple[list[Run], list[str]]:
     return found, notes
 
 
-def ledgers_in(folders: Sequence[str]) -> list[Run]:
-    """What ``seg-kd compare`` has noted there; nothing of a damaged one."""
+def ledgers_in(folders: Sequence[str], read: str | None = None) -> list[Run]:
+    """What ``seg-kd compare`` has noted there; nothing of a damaged one.
+
+    ``read`` is a ledger that has been read already.
+    """
     noted: list[Run] = []
     for folder in folders:
         path = os.path.join(folder, 'ledger.jsonl')
-        if os.path.isfile(path):
+        if os.path.isfile(path) and not (read
+                                         and os.path.samefile(path, read)):
             with suppress(UserError):
                 noted += read_ledger(path)[0]
     return noted

@@ -37,7 +37,7 @@ class Step:
         samples: What the training loop knows of each image.
         terms: The losses that distillation has added, weighted, by name.
         logged: What it found besides: measured weights and their like.
-        labelled: Where the labels count, if that is less than ``mask``.
+        labelled: Where the labels count; ``mask`` unless it is given.
     """
 
     labels: Tensor | None = None
@@ -49,6 +49,10 @@ class Step:
     side_stream: SideStream | None = None
     _maps: Maps = field(default_factory=dict)
     _gradients: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.labelled is None:
+            self.labelled = self.mask
 
     @property
     def maps(self) -> Maps:

@@ -23,6 +23,7 @@ from seg_kd.hooks import TeacherHook
 from seg_kd.hooks.distill import hooks_of
 from seg_kd.networks.finite import bad_weights, tensors
 from seg_kd.networks.unwrap import unwrap_model
+from seg_kd.registry import as_list
 from seg_kd.teacher.cache.cache import cache_size
 from seg_kd.teacher.cache.replay import NotExact
 
@@ -67,9 +68,7 @@ def schedule(experiment: Experiment) -> Iterator[Finding]:
     distiller = experiment.runner.distiller
     for term in distiller.terms if distiller else ():
         yield from term_schedule(term, iterations)
-    schedulers = experiment.cfg.get('param_scheduler') or []
-    for scheduler in schedulers if isinstance(schedulers,
-                                              list) else [schedulers]:
+    for scheduler in as_list(experiment.cfg.get('param_scheduler')):
         end = scheduler.get('end')
         if (scheduler.get('by_epoch') is False and end and end < 10**9
                 and scheduler.get('begin', 0) < iterations < end):

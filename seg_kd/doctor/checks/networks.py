@@ -11,6 +11,7 @@ from seg_kd.doctor.experiment import Experiment, Missing, one_line
 from seg_kd.doctor.finding import Finding, check, green, listed, red, yellow
 from seg_kd.networks.checkpoint import DISTILL, weights
 from seg_kd.networks.normalization import normalization
+from seg_kd.registry import as_list
 
 FEW = .5  # part of the weights
 
@@ -47,8 +48,7 @@ def student_weights(experiment: Experiment) -> Iterator[Finding]:
 def pretrained(model: nn.Module) -> Iterator[tuple[str, Any, str, Any]]:
     """(name, module, checkpoint, prefix) where a config names weights."""
     for name, module in model.named_modules():
-        given = getattr(module, 'init_cfg', None) or []
-        for init in given if isinstance(given, list) else [given]:
+        for init in as_list(getattr(module, 'init_cfg', None)):
             if str(init.get('type')).endswith('Pretrained'):
                 yield name, module, init['checkpoint'], init.get('prefix')
 
