@@ -241,13 +241,13 @@ class Term:
         student = pick(maps, self.student)
         check_gradient(student, self.student)
         taught = pick(step.maps, self.teacher)
-        apart = iteration - self.start < self.connector_iters
-        if apart:
-            student = each(student, Tensor.detach)
+        apart = 0 <= iteration - self.start < self.connector_iters
         # float32 even under AMP: Gram sums over a map overflow float16.
         device = in_list(taught)[0].device
         with torch.autocast(device.type, enabled=False):
             mine, theirs = self.compared(student, taught, step, task)
+            if apart:
+                mine = each(mine, Tensor.detach)
             terms = self.compute(parts[self.name], each(mine, Tensor.float),
                                  each(theirs, Tensor.float), step)
         level = self.level(iteration)
@@ -256,7 +256,8 @@ class Term:
             auto = cast(AutoWeight, parts[f'{self.name}_weight'])
             if level > 0 and not apart:
                 term = added(value.mean() for value in terms.values())
-                auto.measure(total(task), term, in_list(student))
+                auto.measure(total(task), term, in_list(student),
+                             step.labelled)
             # before anything is measured it counts once
             factor = 1. if apart else auto.value()
         step.logged[f'{self.name}_weight'] = torch.as_tensor(level * factor)

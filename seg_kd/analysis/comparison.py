@@ -31,13 +31,14 @@ from seg_kd.engine.stages import (decisive_settings, heads_of, run_stages,
                                   stage_configs, stage_folders)
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
-from seg_kd.registry import HOOKS, as_list, config_of_file, is_kind
+from seg_kd.registry import (HOOKS, as_list, config_of_file, is_kind,
+                             type_name)
 from seg_kd.teacher.build import model_of
 
 TASKLESS = ('HNDHook', )  # trained by their term alone
 # Settings in iterations, of a schedule of the rate and of a hook.
 SCHEDULES = 'begin', 'end', 'T_max', 'milestones', 'step_size', 'total_steps'
-TERMS = 'start', 'end', 'warmup', 'connector_iters'
+TERMS = 'start', 'end', 'warmup', 'connector_iters', 'begin_iter'
 
 
 def methods() -> list[str]:
@@ -82,8 +83,15 @@ def combine(method: str,
         # these two are replaced, whatever form they have
         if 'custom_hooks' in own:
             kept, hooks = _besides(cfg, DistillHook), own.pop('custom_hooks')
-            cfg.custom_hooks = {**kept, **hooks} if isinstance(hooks, dict) \
-                else [*kept.values(), *(hooks or [])]
+            if not isinstance(hooks, dict):
+                hooks = {str(i): hook for i, hook in enumerate(hooks or [])}
+                again = [_kind_and_name(hook) for hook in hooks.values()]
+                kept = {
+                    f'kept {k}': hook
+                    for k, hook in kept.items()
+                    if _kind_and_name(hook) not in again
+                }
+            cfg.custom_hooks = {**kept, **hooks}
         if 'stages' in own:
             cfg.stages = own.pop('stages')
         cfg.merge_from_dict(own)
@@ -100,6 +108,12 @@ def _besides(cfg: Config, *kinds: type) -> dict[str, Any]:
     return {k: h for k, h in found.items() if not is_kind(h, HOOKS, kinds)}
 
 
+def _kind_and_name(hook: Any) -> tuple[str, Any]:
+    """What only one hook of a run is."""
+    name = hook.get('name') if isinstance(hook, dict) else None
+    return type_name(hook), name
+
+
 def _set_student(cfg: Config, path: str) -> None:
     model = model_of(path)
     model.data_preprocessor = cfg.model.data_preprocessor
@@ -114,9 +128,16 @@ def shorten(cfg: Config, max_iters: int) -> None:
 
     Stages before the last, learning rates and the schedules of terms keep
     their share of the whole.
+
+    Raises:
+        UserError: The config is not measured in iterations.
     """
     apply_changes(cfg)
-    scale = max_iters / cfg.train_cfg.max_iters
+    whole = (cfg.get('train_cfg') or {}).get('max_iters')
+    if not whole:
+        raise UserError('a shorter run needs train_cfg.max_iters: it is '
+                        'measured in iterations')
+    scale = max_iters / whole
     stages = cfg.get('stages') or []
     for part in (cfg,
                  *(stages.values() if isinstance(stages, dict) else stages)):
@@ -130,8 +151,9 @@ def shorten(cfg: Config, max_iters: int) -> None:
             _scale(hook or {}, TERMS, scale)
     cfg.train_cfg.val_interval = cfg.train_cfg.max_iters
     step = cfg.optim_wrapper.get('accumulative_counts', 1)
-    cfg.default_hooks.checkpoint.interval = step * scaled(
-        cfg.train_cfg.max_iters, .1 / step)
+    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint')
+    if checkpoint:
+        checkpoint.interval = step * scaled(cfg.train_cfg.max_iters, .1 / step)
 
 
 def scaled(iterations: int, scale: float) -> int:
@@ -207,12 +229,13 @@ class Comparison:
             controls.soften(cfg)
         elif control == 'random':
             name = '_'.join(filter(None, ('random_teacher', fold)))
-            cfg.teacher.checkpoint = controls.random_weights(
-                cfg.teacher, os.path.join(self.folder, f'{name}.pth'))
+            teacher = controls.teacher_in(cfg)
+            teacher['checkpoint'] = controls.random_weights(
+                teacher, os.path.join(self.folder, f'{name}.pth'))
         elif control == 'own':
             alone = self.work_dir(ALONE, fold, seed)
-            cfg.teacher.checkpoint = latest_checkpoint(alone)
-            cfg.teacher.model = plain(cfg.model)
+            controls.teacher_in(cfg).update(
+                checkpoint=latest_checkpoint(alone), model=plain(cfg.model))
         if self.max_iters:
             shorten(cfg, self.max_iters)
         if self.ratio and not taskless(cfg):
@@ -234,7 +257,10 @@ class Comparison:
         """
         known = (ALONE, *shipped.names(shipped.METHODS))  # to fit
         for method in methods:
-            if controls.split(method)[1] == 'own':  # its teacher comes first
+            plain_name, control = controls.split(method)
+            if control == 'own':  # its teacher comes first
+                controls.teacher_in(
+                    combine(plain_name, self.experiment, self.student))
                 continue
             for fold in folds:
                 stages = list(stage_configs(self.config(method, fold=fold)))
@@ -259,16 +285,22 @@ class Comparison:
         return os.path.join(self.folder, '_'.join(place))
 
     def train(self, method: str, fold: str | None, seed: int) -> Run:
-        """The run for a ledger; a finished one is not run again."""
+        """The run for a ledger; a finished one is not run again.
+
+        Its ``alone`` are the settings of the student alone beside it.
+        """
         cfg = self.config(method, seed, fold)
         work_dir = self.work_dir(method, fold, seed)
         run_stages(cfg, work_dir, resume=True)
+        if controls.split(method)[1] == 'own':  # else that of its seed
+            controls.teacher_in(cfg)['checkpoint'] = ALONE
         return dict(experiment=name_of(self.experiment, self.student),
                     method=controls.title(method),
                     fold=fold,
                     seed=seed,
                     iterations=cfg.train_cfg.max_iters,
                     settings=fingerprint(cfg),
+                    alone=fingerprint(self.config(ALONE, seed, fold)),
                     **outcome(stage_folders(cfg, work_dir)),
                     version=__version__,
                     commit=commit(),

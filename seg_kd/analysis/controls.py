@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 
 from seg_kd import shipped
-from seg_kd.engine.complete import named_hooks, plain
+from seg_kd.engine.complete import named_hooks, plain, teachers_of
 from seg_kd.errors import UserError
 from seg_kd.hooks import KDHook
 from seg_kd.registry import HOOKS, is_kind
@@ -67,6 +67,19 @@ def soften(cfg: Config) -> None:
         }
         for name, hook in hooks.items()
     }
+
+
+def teacher_in(cfg: Config) -> dict[str, Any]:
+    """The one teacher, in whose place a control puts another.
+
+    Raises:
+        UserError: There is none, or several.
+    """
+    found = teachers_of(cfg)
+    if len(found) != 1:
+        raise UserError("the controls 'own' and 'random' stand for one "
+                        f'teacher: this config has {len(found)}')
+    return found[0]
 
 
 def random_weights(teacher: dict[str, Any], path: str) -> str:

@@ -150,16 +150,48 @@ class Comparison:
 
 
 def by_pair(runs: list[Run]) -> dict[str, dict[tuple, Run]]:
-    """The last run of each method and pair."""
+    """The last run of each method and pair.
+
+    Runs of a method whose settings have changed since are left out with a
+    warning, and so are those that were made beside another student alone.
+    """
     found: dict[str, dict[tuple, Run]] = defaultdict(dict)
+    latest: dict[tuple, Any] = {}
     for run in runs:
         found[run['method']][tuple(run[k] for k in PAIR)] = run
+        latest[_all_seeds(run)] = run.get('settings')
+    alone = {
+        group[1:]: settings
+        for group, settings in latest.items() if group[0] == ALONE
+    }
+    for method, own in found.items():
+        left_out: dict[str, list[str]] = defaultdict(list)
+        for key, run in list(own.items()):
+            group, why = _all_seeds(run), ''
+            if run.get('settings') != latest[group]:
+                why = 'the settings have changed since'
+            elif run.get('alone', alone.get(group[1:])) != alone.get(
+                    group[1:], run.get('alone')):
+                why = 'the student alone has other settings now'
+            if why:
+                del own[key]
+                left_out[why].append(str(run['seed']))
+        for why, seeds in left_out.items():
+            warnings.warn(f'{method}, seed {", ".join(seeds)}: left out, '
+                          f'{why}; run the same comparison again')
     return found
+
+
+def _all_seeds(run: Run) -> tuple:
+    """What runs share that differ in their seed alone."""
+    return tuple(run[k] for k in ('method', *PAIR) if k != 'seed')
 
 
 def paired(runs: list[Run]) -> list[str]:
     """The methods with a run that the student alone has a pair to."""
-    found = by_pair(runs)
+    with warnings.catch_warnings():  # `compare` says them
+        warnings.simplefilter('ignore')
+        found = by_pair(runs)
     alone = found.get(ALONE, {})
     return [m for m in found if m != ALONE and found[m].keys() & alone.keys()]
 

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -64,7 +65,9 @@ def train_all(comparison: Comparison,
             print(f'\n== {run} ==', flush=True)
             try:
                 yield run, comparison.train(*run)
-            except UserError as error:
+            except Exception as error:  # of one run: the others go on
+                if not isinstance(error, UserError):
+                    traceback.print_exc()
                 yield run, error
         return
     os.environ['OMP_NUM_THREADS'] = os.environ['MKL_NUM_THREADS'] = '1'

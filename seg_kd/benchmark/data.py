@@ -61,6 +61,7 @@ def set_data(cfg: Config, images: Sequence[int], wanted: bool) -> str:
         try:
             check_files(loader.dataset)
             loader.batch_size = count
+            loader.pop('unlabelled', None)  # they would come on top
             set_crop(loader.dataset, size)
             return (f'{loader.dataset.get("data_root")}, '
                     f'{with_workers(loader)["num_workers"]} workers')

@@ -73,6 +73,8 @@ def run(args: argparse.Namespace) -> None:
     name = comparison.name_of(args.data, args.student)
     folder = in_one_spelling(args.work_dir or f'work_dirs/compare_{name}')
     path = args.ledger or os.path.join(folder, 'ledger.jsonl')
+    if os.path.isdir(path):
+        raise UserError(f'--ledger {path} is a folder: name a file')
     failed = None
     if not args.table:
         methods = args.methods or comparison.methods()

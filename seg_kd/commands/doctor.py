@@ -5,7 +5,6 @@ exit status: 1 with a red finding, 2 where the arguments are wrong, else 0
 """
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterable
 from tempfile import TemporaryDirectory
@@ -33,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         action='store_true',
                         help='list the layers that could be tapped')
     parser.add_argument('--json',
+                        type=cli.new_file,
+                        type=cli.new_file,
                         metavar='FILE',
                         help='write all that is found there as well')
     parser.add_argument('--replay',
@@ -48,8 +49,6 @@ def run(args: argparse.Namespace) -> None:
     from seg_kd.doctor.finding import worst
     if (args.config is None) == (args.replay is None):
         raise UserError('give a config, or --replay FILE')
-    if args.json and not os.path.isdir(os.path.dirname(args.json) or '.'):
-        raise UserError(f'--json {args.json}: there is no such folder')
     with TemporaryDirectory() as folder:
         if args.replay:
             saved = replay.read(args.replay)

@@ -110,7 +110,7 @@ class WithUnlabelled(Wrapper):
     def __init__(self,
                  dataset: Any,
                  img_path: str,
-                 suffixes: Sequence[str] = SUFFIXES) -> None:
+                 suffixes: str | Sequence[str] = SUFFIXES) -> None:
         if not hasattr(dataset, 'get_data_info') or not hasattr(
                 dataset, 'pipeline'):
             raise UserError(
@@ -118,7 +118,7 @@ class WithUnlabelled(Wrapper):
                 f'as BaseSegDataset has it, not a {type(dataset).__name__}')
         super().__init__(dataset, MARK)
         self.labelled = len(dataset)
-        self.files = images_in(img_path, tuple(suffixes))
+        self.files = images_in(img_path, endings(suffixes))
         without_labels_too(dataset.pipeline,
                            getattr(dataset, 'ignore_index', 255))
         self._warn_of_known()
@@ -200,6 +200,11 @@ def without_labels_too(pipeline: Any, ignore_index: int) -> None:
             inner = inner.transforms
         if isinstance(inner, Compose):
             without_labels_too(inner, ignore_index)
+
+
+def endings(suffixes: str | Sequence[str]) -> tuple[str, ...]:
+    """One suffix, or several."""
+    return (suffixes, ) if isinstance(suffixes, str) else tuple(suffixes)
 
 
 def images_in(folder: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:

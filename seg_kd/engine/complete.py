@@ -62,6 +62,20 @@ def named_hooks(hooks: Any, teacher: Any) -> dict[str, Any]:
     return found
 
 
+def teachers_of(cfg: Config) -> list[dict[str, Any]]:
+    """The teachers that a config names, to be changed in place.
+
+    They are in ``teacher``, or among ``custom_hooks``.
+    """
+    hooks = cfg.get('custom_hooks') or {}
+    named = hooks.items() if isinstance(hooks, dict) else enumerate(hooks)
+    found = [cfg.teacher] if cfg.get(TEACHER) else []
+    return found + [
+        hook for name, hook in named if isinstance(hook, dict)
+        and is_kind(_with_type(name, hook), HOOKS, TeacherHook)
+    ]
+
+
 def _with_type(name: str, hook: Any) -> Any:
     return ConfigDict(type=name, **hook) if 'type' not in hook else hook
 
@@ -123,6 +137,8 @@ def change_hooks(hooks: dict[str, Any], changes: dict[str, Any]) -> list:
         key = pick(name, hooks, 'custom_hooks')
         if change is None and key is not None:
             del changed[key]
+        elif change is None and is_kind(dict(type=name), HOOKS, object):
+            continue  # it is not there
         elif key is None and 'type' not in (change or {}):
             if not is_kind(dict(type=name), HOOKS, object):
                 raise UserError(f'custom_hooks has no hook {name!r}'

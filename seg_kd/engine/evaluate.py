@@ -83,6 +83,7 @@ def evaluate_teacher(cfg: Config, **options: Any) -> dict[str, float]:
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     scale = checked_scale(teacher_of(cfg).get('scale', 1))
     if scale != 1:
+        check_test_data(cfg)
         cfg.test_dataloader.finer = dict(scale=scale, instead=True)
     return evaluate(cfg, teacher_network(cfg)[0], 'teacher', **options)
 
@@ -127,14 +128,16 @@ def evaluate(cfg: Config,
         show_dir: Folder for images with predictions painted over.
 
     Raises:
-        UserError: ``tta`` without ``tta_model`` and ``tta_pipeline``.
+        UserError: The config has no test data, or ``tta`` without
+            ``tta_model`` and ``tta_pipeline``.
     """
+    check_test_data(cfg)
     cfg.load_from, cfg.resume = None, False
     cfg.experiment_name = f'test_{name}'.replace(' ', '_')
     if cfg.get('visualizer'):  # one instance a run, as in stages.py
         cfg.visualizer.pop('name', None)
     cfg.custom_hooks = plain_hooks(cfg)
-    cfg.default_hooks.pop('checkpoint', None)
+    cfg.default_hooks = dict(cfg.get('default_hooks') or {}, checkpoint=None)
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper',
                 'param_scheduler', 'val_dataloader', 'val_cfg',
                 'val_evaluator'):
@@ -163,6 +166,14 @@ def evaluate(cfg: Config,
     with warnings.catch_warnings():  # of mmseg's own merging of predictions
         warnings.filterwarnings('ignore', 'The shape of value will convert')
         return runner.test()
+
+
+def check_test_data(cfg: Config) -> None:
+    """Raises UserError if a config does not say what is tested on."""
+    if not (cfg.get('test_dataloader') or {}).get('dataset'):
+        raise UserError(f'{cfg.filename} has no test_dataloader: write '
+                        'test_dataloader = val_dataloader, test_evaluator = '
+                        'val_evaluator and test_cfg = dict(type=\'TestLoop\')')
 
 
 def last_stage(cfg: Config) -> Config:

@@ -5,19 +5,22 @@ and so do teacher and students alike: the teacher of a fold has seen no more
 than the student has.
 """
 import os
+import warnings
 
 from mmengine.config import Config
 
 from seg_kd import shipped
-from seg_kd.engine.complete import plain
+from seg_kd.engine.complete import plain, teachers_of
 from seg_kd.errors import UserError
 
 
 def choose_fold(cfg: Config, name: str) -> None:
     """Makes the changes of one fold; its teacher is that of the same fold.
 
-    A checkpoint ``work_dirs/NAME/...`` of the teacher becomes
-    ``work_dirs/NAME_FOLD/...``, unless the fold names one itself.
+    A checkpoint ``work_dirs/NAME/...`` of a teacher becomes
+    ``work_dirs/NAME_FOLD/...``, unless the fold names one itself. A teacher
+    that is the same in all folds is warned of: it may have seen what is
+    measured on.
 
     Raises:
         UserError: There is no such fold.
@@ -27,13 +30,19 @@ def choose_fold(cfg: Config, name: str) -> None:
         raise UserError(
             f'the config has no fold {name!r}'
             f'{shipped.nearest(name, folds) or ": it defines no folds"}')
-    changes = plain(folds[name])
+    before = [t.get('checkpoint') for t in teachers_of(cfg)]
     cfg.fold = name
-    cfg.merge_from_dict(changes)
-    own = (changes.get('teacher') or {}).get('checkpoint')
-    checkpoint = (cfg.get('teacher') or {}).get('checkpoint')
-    if checkpoint and not own:
-        cfg.teacher.checkpoint = of_fold(checkpoint, name)
+    cfg.merge_from_dict(plain(folds[name]))
+    for teacher in teachers_of(cfg):
+        checkpoint = teacher.get('checkpoint')
+        if not checkpoint or checkpoint not in before:
+            continue
+        teacher['checkpoint'] = of_fold(checkpoint, name)
+        if teacher['checkpoint'] == checkpoint:
+            warnings.warn(
+                f'the teacher {checkpoint} is that of all folds: it may have '
+                f'been trained on what {name} measures on. Name one in '
+                f"folds['{name}'], or keep it in work_dirs/NAME_{name}")
 
 
 def of_fold(checkpoint: str, fold: str) -> str:

@@ -12,7 +12,8 @@ from mmseg.registry import DATASETS
 
 import seg_kd
 from seg_kd.datasets.check import list_files, unwrapped
-from seg_kd.datasets.unlabelled import SUFFIXES, images_in, place_of
+from seg_kd.datasets.unlabelled import (SUFFIXES, endings, images_in,
+                                        place_of)
 from seg_kd.errors import UserError
 from seg_kd.registry import class_of
 
@@ -82,7 +83,7 @@ def data_of(loader: Mapping[str, Any]) -> dict[str, int]:
     options = loader.get('unlabelled')
     if options is not None:
         more = images_in(place_of(options, root),
-                         tuple(options.get('suffixes', SUFFIXES)))
+                         endings(options.get('suffixes', SUFFIXES)))
         found.update(unlabelled=len(more),
                      unlabelled_bytes=sum(map(os.path.getsize, more)))
     return found

@@ -21,7 +21,7 @@ from seg_kd.datasets.prepare.files import write
 from seg_kd.datasets.progress import progress
 from seg_kd.datasets.unlabelled import images_in
 from seg_kd.engine.derived import derived
-from seg_kd.engine.evaluate import (label_free, last_stage, teacher_network,
+from seg_kd.engine.evaluate import (check_test_data, label_free, last_stage, teacher_network,
                                     teacher_of)
 from seg_kd.errors import UserError
 from seg_kd.networks.classes import class_names
@@ -61,9 +61,12 @@ def write_pseudo_labels(cfg: Config,
     if not 0 <= threshold < 1:
         raise UserError(f'the threshold is a probability from 0 to below 1, '
                         f'not {threshold:g}')
+    if not os.path.isdir(images):
+        raise UserError(f'{images} is no folder of images')
     if os.path.isdir(out) and os.listdir(out):
         raise UserError(f'{out} holds files: choose another --out')
     whole, cfg = cfg, last_stage(cfg)
+    check_test_data(cfg)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     network, checkpoint = teacher_network(cfg)
     network.to(get_device()).eval()
@@ -90,6 +93,7 @@ def write_pseudo_labels(cfg: Config,
     share = 100 * (1 - counts[IGNORED] / counts.sum())
     settings = whole.to_dict()
     loader = settings['train_dataloader']
+    loader.pop('unlabelled', None)  # below the other data_root
     loader['dataset'] = dict(type='BaseSegDataset',
                              data_root=os.path.abspath(out),
                              data_prefix=dict(img_path='images',

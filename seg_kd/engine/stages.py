@@ -98,8 +98,9 @@ def _run_stages(cfg: Config, stages: list[tuple[str, Config]], work_dir: str,
                       checkpoints=_checkpoints_of(stage_cfg, folder),
                       finished=False)
         if not processes.on_main(
-                partial(_finished, folder, record, resume,
-                        _decisive(stage_cfg))):
+                partial(
+                    _finished, folder, record, resume, _decisive(stage_cfg),
+                    [os.path.join(work_dir, s) for s, _ in stages[number:]])):
             for name_and_cfg in stages[number:]:
                 check_ahead(*name_and_cfg)
             _train(stage_cfg, folder, record, resume, ending)
@@ -147,7 +148,11 @@ def place_of(stages: list[tuple[str, Config]], number: int) -> dict[str, Any]:
 
 
 def stage_configs(cfg: Config) -> Iterator[tuple[str, Config]]:
-    """Name and complete config of each stage; name '' where there is one."""
+    """Name and complete config of each stage; name '' where there is one.
+
+    A config that names no runner gets ours: stopping, resuming and checks are
+    the same for a plain MMSegmentation config.
+    """
     stages = named_stages(cfg)
     check_shape(cfg)
     for name, changes in (stages or {'': {}}).items():
@@ -169,6 +174,7 @@ def stage_configs(cfg: Config) -> Iterator[tuple[str, Config]]:
                     'at most')
             stage.train_cfg.max_iters = max(1, round(length * whole))
         resolve(stage)
+        stage.setdefault('runner_type', 'DistillRunner')
         yield name, stage
 
 
@@ -275,10 +281,11 @@ def decisive_settings(cfg: Config) -> dict[str, Any]:
 
 
 def _finished(folder: str, record: dict[str, Any], resume: bool,
-              decisive: dict[str, Any]) -> bool:
+              decisive: dict[str, Any], later: list[str]) -> bool:
     """Is the run done? Makes way for it, or refuses, where it must.
 
-    In the main process alone; ``decisive`` is what of the config decides.
+    In the main process alone; ``decisive`` is what of the config decides,
+    ``later`` are the folders of the stages that go on from it.
     """
     old = read_record(folder)
     if old is None:
@@ -292,8 +299,9 @@ def _finished(folder: str, record: dict[str, Any], resume: bool,
             raise _without_last(folder)
         # all that it holds is its log
         from_start = 'there is nothing to resume, ' if resume else ''
-        print(f'{folder}: a run ended here before its first checkpoint, '
-              f'{from_start}this one takes its place')
+        _set_aside(
+            folder, 'a run ended here before its first checkpoint, '
+            f'{from_start}this one takes its place')
         return False
     if old['config'] != record['config']:
         raise UserError(f'{folder} holds a run of the config '
@@ -317,15 +325,19 @@ def _finished(folder: str, record: dict[str, Any], resume: bool,
             f'{", ".join(changed[:4])}); go on with those, or choose another '
             '--work-dir')
     if changed:
-        _set_aside(folder, changed)
+        _check_later(folder, changed, later)
+        _set_aside(
+            folder, f'the settings have changed ({", ".join(changed[:4])}), '
+            'it runs again')
     elif not resume:
         raise UserError(f'{folder} holds an unfinished run: add --resume to '
                         'go on with it, or choose another --work-dir')
     elif not latest_checkpoint(folder):
         if noted_checkpoint(folder):
             raise _without_last(folder)
-        print(f'{folder}: there is no checkpoint to go on from, only a best '
-              'one: it starts again')
+        _set_aside(
+            folder, 'there is no checkpoint to go on from, only a best one: '
+            'it starts again')
     return False
 
 
@@ -349,11 +361,23 @@ def _placed(value: Any) -> Any:
     return replaced(value, '', os.path.realpath)
 
 
-def _set_aside(folder: str, changed: list[str]) -> None:
+def _check_later(folder: str, changed: list[str], later: list[str]) -> None:
+    """Raises UserError where what is to run again has been gone on from."""
+    for other in later:
+        run = read_record(other)
+        if run and not run['finished'] and latest_checkpoint(other):
+            raise UserError(
+                f'{folder} was trained with other settings '
+                f'({", ".join(changed[:4])}), and {other} holds an unfinished '
+                'run that goes on from it: go on with those settings, or '
+                'choose another --work-dir')
+
+
+def _set_aside(folder: str, why: str) -> None:
+    """Moves an old run, whose log would be read as that of the new one."""
     kept = folder.rstrip(os.sep) + time.strftime('.before_%Y%m%d_%H%M%S')
     lock.move(folder, kept)
-    print(f'{folder}: the settings have changed ({", ".join(changed[:4])}), '
-          f'it runs again; the old run is kept in {kept}')
+    print(f'{folder}: {why}; the old run is kept in {kept}')
 
 
 def _train(cfg: Config, folder: str, record: dict[str, Any], resume: bool,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seg_kd.datasets import check_files, make_ready
 from seg_kd.datasets.check import pipeline_of, unwrapped
-from seg_kd.engine.evaluate import label_free
+from seg_kd.engine.evaluate import check_test_data, label_free
 from seg_kd.errors import UserError
 from seg_kd.registry import DATASETS
 
@@ -38,6 +38,7 @@ class Samples:
                                  or {}).get('dataset'))
         if not dataset:
             raise UserError(f'{cfg.filename} has no {split}_dataloader')
+        check_test_data(cfg)  # its pipeline
         check_files(dataset)
         pipeline = pipeline_of(cfg.test_dataloader.dataset)
         for inner in unwrapped(dataset):

@@ -1,4 +1,6 @@
 """A control: what KD would bring if the teacher knew no more than how sure."""
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -52,6 +54,12 @@ class SoftenedLabelsHook(LogitHook):
 
     If it brings as much as KD does, what KD brought was regularization.
     """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        if settings.get('activation') == 'sigmoid':
+            raise UserError('labels are softened over classes that exclude '
+                            "each other: activation='sigmoid' has none")
+        super().__init__(*args, **settings)
 
     loss_cls = KDLoss
     term_cls = SoftenedTerm

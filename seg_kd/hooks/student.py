@@ -86,7 +86,7 @@ class StudentHook(Hook):
                       for hook in teachers}, [hook.term for hook in hooks],
             image,
             seed=runner.seed)
-        if not runner.cfg.get('task', True):
+        if not (runner.cfg.get('task', True) or alone):
             self.distiller.freeze_untaught(image)
         self._describe(teachers, image)
         for hook in teachers:
@@ -244,9 +244,9 @@ def stack_labels(samples: Sequence,
 def check_labels(distiller: Distiller) -> None:
     """Says so where no label of the first batch counts."""
     for step in distiller.steps.values():
-        if step.mask is not None and not step.mask.any():
+        if step.labelled is not None and not step.labelled.any():
             print_log(
-                'No pixel of the first batch has a label that counts: there '
-                'every loss is 0. Are these the right label files?', 'current',
-                logging.WARNING)
+                'No pixel of the first batch has a label that counts: the '
+                "task's loss is 0 there. Are these the right label files?",
+                'current', logging.WARNING)
             return

@@ -144,7 +144,8 @@ def resized_rows(x: Tensor, rows: slice,
                                      x.device)
     with torch.set_grad_enabled(x.requires_grad):
         own = x[:, :, span]
-        if x.device.type != 'cpu' and end - start == size[0]:
+        whole = span == slice(0, last + 1) and end - start == size[0]
+        if x.device.type != 'cpu' and whole:
             return resize(own, (size[0], size[1])), own, span  # one kernel
         wide = resize(own, (own.shape[2], size[1]))
         top, bottom = (wide.index_select(2, i) for i in (upper, lower))

@@ -8,6 +8,8 @@ from torch import Tensor, distributed, nn
 
 from seg_kd.errors import UserError
 
+HALF_SCALE = 4096.
+
 
 class AutoWeight(nn.Module):
     """The weight at which a term's gradient is ``ratio`` times the task's.
@@ -38,26 +40,41 @@ class AutoWeight(nn.Module):
     def extra_repr(self) -> str:
         return f'ratio={self.ratio}, iterations={self.iterations}'
 
-    def measure(self, task: Tensor, term: Tensor,
-                maps: Sequence[Tensor]) -> None:
+    def measure(self,
+                task: Tensor,
+                term: Tensor,
+                maps: Sequence[Tensor],
+                labelled: Tensor | None = None) -> None:
         """Takes the norms of one iteration into account, the first ones only.
 
+        Not in an evaluation, nor where no pixel is ``labelled``.
+
         Raises:
-            UserError: The task has no gradient at these maps.
+            UserError: The task has no gradient at these maps, or there are
+                none.
         """
+        if not (self.training and torch.is_grad_enabled()):
+            return
+        if not maps:
+            raise UserError(f"{self.name}: weight='auto' is for a term at a "
+                            'map of the student; give the weight as a number')
         if self._count is None:
             self._count = int(self.measured)
         if self._count >= self.iterations:
             return
-        norms = torch.stack([grad_norm(task, maps), grad_norm(term, maps)])
+        pull = grad_norm(task, maps)
+        counts = pull.new_ones(()) if labelled is None else labelled.sum()
+        norms = torch.stack([pull, grad_norm(term, maps), counts.to(pull)])
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(norms)
         if norms[0] == 0:
+            if norms[2] == 0:
+                return
             raise UserError(
                 f"{self.name}: weight='auto' compares with the gradient of "
                 'the task, and that is 0 at the tapped map of the student; '
                 'give the weight as a number')
-        self.pulls += norms
+        self.pulls += norms[:2]
         self.measured += 1
         self._count += 1
         if self._count == self.iterations:
@@ -77,15 +94,26 @@ class AutoWeight(nn.Module):
 
 
 def grad_norm(value: Tensor, maps: Sequence[Tensor]) -> Tensor:
-    """Norm of the gradient of ``value`` at all ``maps`` together."""
+    """Norm of the gradient of ``value`` at all ``maps`` together.
+
+    Float16 would round small ones to 0: there it is taken of a larger value,
+    as a ``GradScaler`` does.
+    """
     if not value.requires_grad:
         return maps[0].new_zeros((), dtype=torch.float)
-    gradients = torch.autograd.grad(value,
-                                    maps,
-                                    retain_graph=True,
-                                    allow_unused=True)
-    squares = [g.float().square().sum() for g in gradients if g is not None]
-    return sum(squares, maps[0].new_zeros((), dtype=torch.float)).sqrt()
+    half = any(x.dtype == torch.float16 for x in maps)
+    for scale in (HALF_SCALE, 1.) if half else (1., ):
+        gradients = torch.autograd.grad(value * scale,
+                                        maps,
+                                        retain_graph=True,
+                                        allow_unused=True)
+        squares = [
+            g.float().square().sum() for g in gradients if g is not None
+        ]
+        norm = sum(squares, maps[0].new_zeros((), dtype=torch.float)).sqrt()
+        if scale == 1 or norm.isfinite():
+            break
+    return norm / scale
 
 
 def total(losses: Mapping[str, Any]) -> Tensor:

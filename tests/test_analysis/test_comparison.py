@@ -323,3 +323,32 @@ def test_runs_of_two_students_are_no_pair(monkeypatch, tmp_path, capsys):
         assert run_tool('compare', [*arguments, *more], monkeypatch,
                         tmp_path) == 2
         assert 'paired' in capsys.readouterr().err
+
+
+def test_a_hook_of_both_is_there_once(tmp_path):
+    (tmp_path / 'base.py').write_text(
+        "_base_ = 'seg_kd::_base_/experiments/synthetic.py'\n"
+        "custom_hooks = [dict(type='EMAHook', momentum=.1),\n"
+        "                dict(type='TeacherHook', model='x')]")
+    (tmp_path / 'own.py').write_text(
+        "custom_hooks = [dict(type='EMAHook', momentum=.2),\n"
+        "                dict(type='TeacherHook', model='y'),\n"
+        "                dict(type='KDHook')]")
+    hooks = combine(str(tmp_path / 'own.py'), str(tmp_path / 'base.py'))
+    assert [h.type for h in hooks.custom_hooks.values()
+            ] == ['EMAHook', 'TeacherHook', 'KDHook']
+    assert hooks.custom_hooks['0'].momentum == .2
+
+
+def test_a_length_that_nothing_can_be_in_proportion_to(tmp_path):
+    path = own_experiment(
+        tmp_path, 'train_cfg = dict(_delete_=True, by_epoch=True, '
+        'max_epochs=5)')
+    with pytest.raises(UserError, match='measured in iterations'):
+        comparison.Comparison(path, 'x', 10).config('kd')
+
+
+def test_checkpoints_may_be_left_out(tmp_path):
+    path = own_experiment(tmp_path, 'default_hooks = dict(checkpoint=None)')
+    cfg = comparison.Comparison(path, 'x', 10).config('kd')
+    assert cfg.default_hooks.checkpoint is None

@@ -97,3 +97,18 @@ def test_random_weights_are_made_once(experiment):
     means = [v for k, v in first.items() if k.endswith('running_mean')]
     assert means and all(v.abs().sum() > 0 for v in means)
     check_teacher(job.config('kd@random'))
+
+
+@pytest.mark.parametrize('hooks, number', [
+    ('[]', 0),
+    ("[dict(type='TeacherHook', model='a'),"
+     " dict(type='TeacherHook', name='b', model='a')]", 2),
+])
+@pytest.mark.parametrize('control', ['own', 'random'])
+def test_the_place_of_one_teacher(hooks, number, control, tmp_path):
+    (tmp_path / 'base.py').write_text(
+        "_base_ = 'seg_kd::_base_/experiments/synthetic.py'\n"
+        f'teacher = None\ncustom_hooks = {hooks}')
+    job = Comparison(str(tmp_path / 'base.py'), str(tmp_path))
+    with pytest.raises(UserError, match=f'one teacher: this .* has {number}'):
+        job.check([f'kd@{control}'], [None])

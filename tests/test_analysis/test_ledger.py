@@ -180,3 +180,21 @@ def test_gains_by_class_are_means_over_the_pairs_that_name_them():
     ]
     found, = ledger.compare(runs)
     assert ledger.by_class(runs, found) == dict(sky=(56., 55.), car=(8., 10.))
+
+
+def test_runs_of_other_settings_do_not_mix():
+    alone = [{**r, 'settings': 'a'} for r in ALONE]
+    old = [{**r, 'settings': 'x', 'alone': 'a'} for r in KA]
+    with pytest.warns(match='ka, seed 1, 2: left out, the settings'):
+        found, = ledger.compare(alone + old + [run(
+            'ka', 50., settings='y', alone='a')])
+    assert found.gains == [10.]
+    with pytest.warns(match='the student alone has other settings now'):
+        found, = ledger.compare([{
+            **r, 'settings': 'b'
+        } for r in ALONE] + old[:2] + [run('at', 41., settings='z')])
+    assert (found.method, found.gains) == ('at', [1.])
+
+
+def test_runs_of_before_the_settings_of_both_were_noted():
+    assert len(ledger.compare(ALONE + KA)[0].gains) == 3

@@ -3,7 +3,7 @@ import pytest
 from mmengine.config import Config
 
 from seg_kd.cli import set_option
-from seg_kd.engine.complete import complete_hooks, resolve
+from seg_kd.engine.complete import change_hooks, complete_hooks, resolve
 from seg_kd.engine.stages import stage_configs
 from seg_kd.errors import UserError
 from seg_kd.hooks import KDHook, TeacherHook
@@ -193,3 +193,9 @@ def test_a_runner_completes_the_hooks(plain_config, teacher_hook):
     runner = build_runner(plain_config)
     kinds = [type(hook) for hook in runner.hooks]
     assert TeacherHook in kinds and KDHook in kinds
+
+
+def test_without_a_hook_that_is_not_there():
+    assert change_hooks({}, dict(EMAHook=None)) == []
+    with pytest.raises(UserError, match="no hook 'EMAHok'"):
+        change_hooks({}, dict(EMAHok=None))

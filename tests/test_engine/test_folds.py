@@ -31,3 +31,21 @@ def test_what_a_fold_names_stays(checkpoint):
 def test_no_such_fold():
     with pytest.raises(UserError, match="no fold 'b'"):
         choose_fold(config(), 'b')
+
+
+@pytest.mark.parametrize('form', [list, dict])
+def test_a_teacher_among_the_hooks(form):
+    hook = dict(type='TeacherHook', checkpoint='work_dirs/large/iter_9.pth')
+    cfg = config()
+    cfg.pop('teacher')
+    cfg.custom_hooks = [hook] if form is list else dict(teacher=hook)
+    choose_fold(cfg, 'a')
+    found, = cfg.custom_hooks if form is list else cfg.custom_hooks.values()
+    assert found.checkpoint == 'work_dirs/large_a/iter_9.pth'
+
+
+def test_one_teacher_of_all_folds_is_warned_of():
+    cfg = config()
+    cfg.teacher.checkpoint = 'weights/mine.pth'
+    with pytest.warns(match="weights/mine.pth is that of all folds.*'a'"):
+        choose_fold(cfg, 'a')

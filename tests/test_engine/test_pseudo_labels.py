@@ -103,11 +103,13 @@ def test_it_trains(config, images, tmp_path, monkeypatch):
     assert state['meta']['dataset_meta']['classes'] == CLASSES
 
 
+@pytest.mark.filterwarnings('ignore:the teacher .* is that of all folds')
 def test_a_fold_and_options_last(config, images, tmp_path, monkeypatch,
                                  capsys):
     """The data set of labels has no recordings, and its teacher one fold."""
     cfg = Config.fromfile(tmp_path / 'mine.py')
     cfg.train_dataloader.dataset.type = 'CamVidDataset'
+    cfg.train_dataloader.unlabelled = dict(img_path='nowhere')
     dataset = dict(recordings=('x', ))
     cfg.folds = dict(a=dict(train_dataloader=dict(dataset=dataset),
                             val_dataloader=dict(batch_size=3)))
@@ -132,7 +134,7 @@ def test_a_fold_and_options_last(config, images, tmp_path, monkeypatch,
 @pytest.mark.parametrize('options, said', [
     (['--threshold', '1.5'], 'a probability from 0 to below 1, not 1.5'),
     (['--out', '.'], '. holds files'),
-    (['nowhere'], 'nowhere is missing'),
+    (['nowhere'], 'nowhere is no folder'),
 ])
 def test_mistakes(config, images, options, said, tmp_path, monkeypatch,
                   capsys):

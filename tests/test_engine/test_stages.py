@@ -60,7 +60,11 @@ def test_checkpoints_of_earlier_stages_are_filled_in(cfg):
 def test_no_stages_are_one_run(cfg):
     cfg.pop('stages')
     (name, only), = stage_configs(cfg)
-    assert name == '' and only.to_dict() == cfg.to_dict()
+    whole = dict(cfg.to_dict(), runner_type='DistillRunner')
+    assert name == '' and only.to_dict() == whole
+    cfg.runner_type = 'Runner'
+    (_, only), = stage_configs(cfg)
+    assert only.runner_type == 'Runner'
 
 
 @pytest.mark.parametrize('second', [dict(), dict(name='first')])

@@ -21,10 +21,10 @@ def test_an_unfinished_run(tmp_path, lr, resume, words):
     (tmp_path / 'iter_1.pth').touch()
     now = dict(record, settings=dict(lr=lr))
     if words is None:
-        assert not _finished(str(tmp_path), now, resume, {})
+        assert not _finished(str(tmp_path), now, resume, {}, [])
         return
     with pytest.raises(UserError, match=words):
-        _finished(str(tmp_path), now, resume, {})
+        _finished(str(tmp_path), now, resume, {}, [])
 
 
 @pytest.mark.parametrize('left', ['best_mIoU_iter_9.pth', 'student_best.pth'])
@@ -34,13 +34,16 @@ def test_of_the_best_alone_it_does_not_start_again_in_silence(
     write_record(str(tmp_path), record)
     (tmp_path / left).touch()
     # killed between the first best one and the first that it could go on from
-    assert not _finished(str(tmp_path), record, True, {})
+    assert not _finished(str(tmp_path), record, True, {}, [])
     assert 'no checkpoint to go on from' in capsys.readouterr().out
+    kept, = tmp_path.parent.glob(f'{tmp_path.name}.before_*')
+    assert (kept / left).exists()  # set aside, not overwritten
+    kept.rename(tmp_path)
     (tmp_path / 'last_checkpoint').write_text('run/iter_9.pth')
     with pytest.raises(UserError, match='run/iter_9.pth, is not there'):
-        _finished(str(tmp_path), record, True, {})
+        _finished(str(tmp_path), record, True, {}, [])
     with pytest.raises(UserError, match='add --resume'):
-        _finished(str(tmp_path), record, False, {})
+        _finished(str(tmp_path), record, False, {}, [])
 
 
 def test_a_run_is_the_same_however_its_folder_is_spelt(ka_config, tmp_path,

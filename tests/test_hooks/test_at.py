@@ -84,6 +84,7 @@ def test_term_and_its_gradient(config, teacher):
 @pytest.mark.parametrize('changes', [
     dict(),
     dict(form='paper', weight='auto'),
+    dict(start=1),
     dict(form='jacobian', **IMAGE),
     dict(student=['backbone[0]', 'backbone[1]'],
          teacher=['backbone[0]', 'decode_head.bottleneck']),

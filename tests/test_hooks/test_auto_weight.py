@@ -144,3 +144,22 @@ def test_mistakes(config, wrong, message):
     config.custom_hooks[1].update(wrong)
     with pytest.raises(UserError, match=message):
         build_runner(config)
+
+
+def test_what_is_not_measured():
+    auto = AutoWeight('term', iterations=1)
+    x = torch.ones(1, requires_grad=True)
+    auto.measure(0 * x.sum(), x.sum(), [x], torch.zeros(2, dtype=torch.bool))
+    with torch.no_grad():
+        auto.measure(x.sum(), x.sum(), [x])
+    auto.eval().measure(x.sum(), x.sum(), [x])
+    assert auto.measured == 0
+    with pytest.raises(UserError, match='a map of the student'):
+        auto.train().measure(torch.zeros(()), x.sum(), [])
+
+
+def test_float16_rounds_no_gradient_away():
+    x = torch.ones(8, dtype=torch.float16, requires_grad=True)
+    for slope in (1e-8, 60.):  # the second would overflow, made larger
+        norm = grad_norm((x.float() * slope).sum(), [x])
+        assert norm.item() == pytest.approx(slope * 8**.5, rel=.1)
