@@ -31,8 +31,7 @@ from seg_kd.engine.stages import (decisive_settings, heads_of, run_stages,
                                   stage_configs, stage_folders)
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
-from seg_kd.registry import (HOOKS, as_list, config_of_file, is_kind,
-                             type_name)
+from seg_kd.registry import HOOKS, as_list, config_of_file, is_kind, type_name
 from seg_kd.teacher.build import model_of
 
 TASKLESS = ('HNDHook', )  # trained by their term alone
@@ -233,9 +232,10 @@ class Comparison:
             teacher['checkpoint'] = controls.random_weights(
                 teacher, os.path.join(self.folder, f'{name}.pth'))
         elif control == 'own':
-            alone = self.work_dir(ALONE, fold, seed)
-            controls.teacher_in(cfg).update(
-                checkpoint=latest_checkpoint(alone), model=plain(cfg.model))
+            teacher = controls.teacher_in(cfg)
+            teacher['checkpoint'] = latest_checkpoint(
+                self.work_dir(ALONE, fold, seed))
+            teacher['model'] = plain(cfg.model)
         if self.max_iters:
             shorten(cfg, self.max_iters)
         if self.ratio and not taskless(cfg):

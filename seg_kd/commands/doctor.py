@@ -33,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='list the layers that could be tapped')
     parser.add_argument('--json',
                         type=cli.new_file,
-                        type=cli.new_file,
                         metavar='FILE',
                         help='write all that is found there as well')
     parser.add_argument('--replay',

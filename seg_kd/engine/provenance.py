@@ -12,8 +12,7 @@ from mmseg.registry import DATASETS
 
 import seg_kd
 from seg_kd.datasets.check import list_files, unwrapped
-from seg_kd.datasets.unlabelled import (SUFFIXES, endings, images_in,
-                                        place_of)
+from seg_kd.datasets.unlabelled import SUFFIXES, endings, images_in, place_of
 from seg_kd.errors import UserError
 from seg_kd.registry import class_of
 

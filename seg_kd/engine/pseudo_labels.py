@@ -21,8 +21,8 @@ from seg_kd.datasets.prepare.files import write
 from seg_kd.datasets.progress import progress
 from seg_kd.datasets.unlabelled import images_in
 from seg_kd.engine.derived import derived
-from seg_kd.engine.evaluate import (check_test_data, label_free, last_stage, teacher_network,
-                                    teacher_of)
+from seg_kd.engine.evaluate import (check_test_data, label_free, last_stage,
+                                    teacher_network, teacher_of)
 from seg_kd.errors import UserError
 from seg_kd.networks.classes import class_names
 from seg_kd.registry import DATASETS

@@ -145,11 +145,16 @@ def resized_rows(x: Tensor, rows: slice,
     with torch.set_grad_enabled(x.requires_grad):
         own = x[:, :, span]
         whole = span == slice(0, last + 1) and end - start == size[0]
-        if x.device.type != 'cpu' and whole:
+        if whole and is_one_kernel(x):
             return resize(own, (size[0], size[1])), own, span  # one kernel
         wide = resize(own, (own.shape[2], size[1]))
         top, bottom = (wide.index_select(2, i) for i in (upper, lower))
         return torch.lerp(top, bottom, share.to(x.dtype)), own, span
+
+
+def is_one_kernel(x: Tensor) -> bool:
+    """Does interpolation in both directions cost no more than in one?"""
+    return x.device.type != 'cpu'
 
 
 @constant

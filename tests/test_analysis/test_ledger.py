@@ -186,8 +186,8 @@ def test_runs_of_other_settings_do_not_mix():
     alone = [{**r, 'settings': 'a'} for r in ALONE]
     old = [{**r, 'settings': 'x', 'alone': 'a'} for r in KA]
     with pytest.warns(match='ka, seed 1, 2: left out, the settings'):
-        found, = ledger.compare(alone + old + [run(
-            'ka', 50., settings='y', alone='a')])
+        found, = ledger.compare(alone + old +
+                                [run('ka', 50., settings='y', alone='a')])
     assert found.gains == [10.]
     with pytest.warns(match='the student alone has other settings now'):
         found, = ledger.compare([{

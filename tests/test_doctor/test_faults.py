@@ -536,6 +536,13 @@ def validated_on_training_images(cfg, tmp_path):
                         root / f'val/{kind}/{number}.png')
 
 
+@fault('overlap', '2 of 2 images validated on')
+def distilled_on_validation_images(cfg, tmp_path):
+    root = own_data(cfg, tmp_path)
+    cfg.train_dataloader.unlabelled = dict(img_path=str(root / 'val/images'),
+                                           suffixes='.png')
+
+
 @fault('terms', 'fitnet is')
 def weight_1000_times_too_large(cfg, tmp_path):
     cfg.custom_hooks.FitNetHook.weight *= 1000.

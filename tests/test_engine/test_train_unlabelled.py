@@ -205,3 +205,34 @@ def test_crd_counts_images_without_labels(config):
     runner.train()
     written = (bank != before).any(1)
     assert written[:6].any() and written[6:].any()
+
+
+@pytest.mark.filterwarnings('ignore:Default ``avg_non_ignore``')
+@pytest.mark.parametrize('average', [True, False])
+def test_a_task_that_is_a_mean_over_ignored_pixels(config, average, tmp_path):
+    config.model.decode_head.loss_decode.avg_non_ignore = average
+    config.train_cfg.max_iters = 1
+    runner = build_runner(config)
+    runner.train()
+    log, = tmp_path.rglob('*.log')
+    said = 'decode_head.loss_decode is a mean over all' in log.read_text()
+    assert said != average
+
+
+def test_labels_that_say_nothing_are_said(config, tmp_path, monkeypatch):
+    """The images without labels do not hide it."""
+    config.train_cfg.max_iters = 1
+    config.custom_hooks[1:] = [dict(type='KDHook')]
+    runner = build_runner(config)
+    inner = runner.train_dataloader.dataset
+    whole = type(inner).__getitem__
+
+    def blank(self, index):
+        sample = whole(self, index)
+        sample['data_samples'].gt_sem_seg.data.fill_(255)
+        return sample
+
+    monkeypatch.setattr(type(inner), '__getitem__', blank)
+    runner.train()
+    log, = tmp_path.rglob('*.log')
+    assert 'No pixel of the first batch has a label' in log.read_text()

@@ -48,6 +48,15 @@ def gradient(loss, student, *others):
 
 
 @pytest.mark.parametrize('grid', GRIDS)
+def test_maps_resized_in_one_piece(make, grid, monkeypatch):
+    """As a GPU does; of a much coarser grid it needs not all rows."""
+    student, teacher = pair(grid)
+    want = gradient(make(), student, teacher)
+    monkeypatch.setattr(_logits, 'is_one_kernel', lambda x: True)
+    torch.testing.assert_close(gradient(make(), student, teacher), want)
+
+
+@pytest.mark.parametrize('grid', GRIDS)
 def test_strips_are_the_resized_map(make, grid, one_row):
     student, teacher = pair(grid)
     mask = torch.rand(2, 24, 40) < .7

@@ -3,9 +3,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from seg_kd.datasets.check import unwrapped
+from seg_kd.datasets.unlabelled import SUFFIXES, endings, images_in, place_of
 from seg_kd.doctor.experiment import Experiment, Missing
 from seg_kd.doctor.files import Files, same_files
 from seg_kd.doctor.finding import Finding, check, green, listed, red, yellow
+from seg_kd.errors import UserError
 
 SPLITS = dict(train='trained on', val='validated on')
 RARE = 1e-4  # part of the pixels
@@ -99,7 +102,7 @@ def histogram(found: Files, scored: np.ndarray, most: int = 6) -> str:
 @check
 def overlap(experiment: Experiment) -> Iterator[Finding]:
     """No image is both trained and validated on."""
-    trained = paths(experiment, 'train')
+    trained = paths(experiment, 'train') + unlabelled(experiment)
     validated = paths(experiment, 'val')
     if not validated or not trained:
         return
@@ -116,6 +119,20 @@ def overlap(experiment: Experiment) -> Iterator[Finding]:
             'the mIoU would measure memory: take them out of one of the two')
     else:
         yield green('no image is both trained and validated on')
+
+
+def unlabelled(experiment: Experiment) -> list[str]:
+    """The images without labels that the student is distilled on."""
+    loader = experiment.cfg.get('train_dataloader') or {}
+    options = loader.get('unlabelled')
+    if not options:
+        return []
+    root = next(unwrapped(loader.get('dataset')), {}).get('data_root')
+    try:
+        return images_in(place_of(options, root),
+                         endings(options.get('suffixes', SUFFIXES)))
+    except UserError:  # a finding of what builds the loader
+        return []
 
 
 def paths(experiment: Experiment, split: str) -> list[str]:
