@@ -168,10 +168,10 @@ def by_pair(runs: list[Run]) -> dict[str, dict[tuple, Run]]:
         left_out: dict[str, list[str]] = defaultdict(list)
         for key, run in list(own.items()):
             group, why = _all_seeds(run), ''
+            beside, now = run.get('alone'), alone.get(group[1:])
             if run.get('settings') != latest[group]:
                 why = 'the settings have changed since'
-            elif run.get('alone', alone.get(group[1:])) != alone.get(
-                    group[1:], run.get('alone')):
+            elif beside and now and beside != now:
                 why = 'the student alone has other settings now'
             if why:
                 del own[key]

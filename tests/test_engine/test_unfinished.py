@@ -71,3 +71,20 @@ def test_a_run_is_the_same_however_its_folder_is_spelt(ka_config, tmp_path,
     ka_config.custom_hooks[1].weight = 2.
     stages.run_stages(ka_config, './runs/a')
     assert 'an earlier stage' in capsys.readouterr().out
+
+
+def test_what_a_later_stage_goes_on_from_is_not_trained_again(tmp_path):
+    """It would be refused all the same, when that stage comes."""
+    first, later = tmp_path / 'features', tmp_path / 'task'
+    record = dict(config='a', place=None, settings=dict(lr=1), made_of={})
+    for folder, finished in ((first, True), (later, False)):
+        folder.mkdir()
+        write_record(str(folder), dict(record, finished=finished))
+        (folder / 'iter_1.pth').touch()
+    now = dict(record, settings=dict(lr=2), finished=False)
+    with pytest.raises(UserError, match='task holds an unfinished run that'):
+        _finished(str(first), now, True, {}, [str(later)])
+    assert (first / 'iter_1.pth').exists()
+    write_record(str(later), dict(record, finished=True))
+    assert not _finished(str(first), now, True, {}, [str(later)])
+    assert not first.exists()  # set aside
