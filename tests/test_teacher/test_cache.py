@@ -1,5 +1,6 @@
 """The cache of the teacher's maps, against a teacher that runs each time."""
 import json
+import shutil
 import os
 import re
 from pathlib import Path
@@ -60,6 +61,8 @@ def trained(config, work_dir, **cache):
     """Logged losses, final weights, and how many images the teacher saw."""
     config = Config(config.to_dict())
     config.work_dir = str(work_dir)
+    for old in Path(work_dir).glob('*/vis_data'):  # of this second, maybe
+        shutil.rmtree(old)
     if config.custom_hooks[0].cache:
         config.custom_hooks[0].cache.update(cache)
     runner = build_runner(config)
@@ -68,7 +71,7 @@ def trained(config, work_dir, **cache):
     hook.network.backbone.register_forward_pre_hook(
         lambda module, args: seen.append(len(args[0])))
     model = runner.train()
-    path = next(Path(work_dir).glob('*/vis_data/scalars.json'))
+    path, = Path(work_dir).glob('*/vis_data/scalars.json')
     logged = [json.loads(line) for line in path.read_text().splitlines()]
     losses = [{
         k: v
