@@ -1,8 +1,8 @@
 """The cache of the teacher's maps, against a teacher that runs each time."""
 import json
-import shutil
 import os
 import re
+import shutil
 from pathlib import Path
 
 import cv2
