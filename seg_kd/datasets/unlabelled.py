@@ -88,6 +88,20 @@ def place_of(options: Any, root: str | None) -> str:
     return inside if is_there(inside) and not is_there(folder) else folder
 
 
+def unlabelled_files(options: Any, root: str | None) -> list[str]:
+    """Paths of the images that ``unlabelled=`` means, sorted.
+
+    Args:
+        options: See :func:`mix_in`.
+        root: The ``data_root``.
+
+    Raises:
+        UserError: As :func:`place_of` and :func:`images_in` do.
+    """
+    return images_in(place_of(options, root),
+                     endings(options.get('suffixes', SUFFIXES)))
+
+
 class WithUnlabelled(Wrapper):
     """A data set, and behind its images those of a folder without labels.
 

@@ -12,7 +12,7 @@ from mmseg.registry import DATASETS
 
 import seg_kd
 from seg_kd.datasets.check import list_files, unwrapped
-from seg_kd.datasets.unlabelled import SUFFIXES, endings, images_in, place_of
+from seg_kd.datasets.unlabelled import unlabelled_files
 from seg_kd.errors import UserError
 from seg_kd.registry import class_of
 
@@ -81,8 +81,7 @@ def data_of(loader: Mapping[str, Any]) -> dict[str, int]:
     found = dict(images=images, bytes=size)
     options = loader.get('unlabelled')
     if options is not None:
-        more = images_in(place_of(options, root),
-                         endings(options.get('suffixes', SUFFIXES)))
+        more = unlabelled_files(options, root)
         found.update(unlabelled=len(more),
                      unlabelled_bytes=sum(map(os.path.getsize, more)))
     return found

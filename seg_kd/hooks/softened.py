@@ -54,13 +54,12 @@ class SoftenedLabelsHook(LogitHook):
 
     If it brings as much as KD does, what KD brought was regularization.
     """
+    loss_cls = KDLoss
+    term_cls = SoftenedTerm
+    term_name = 'softened'
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         if settings.get('activation') == 'sigmoid':
             raise UserError('labels are softened over classes that exclude '
                             "each other: activation='sigmoid' has none")
         super().__init__(*args, **settings)
-
-    loss_cls = KDLoss
-    term_cls = SoftenedTerm
-    term_name = 'softened'

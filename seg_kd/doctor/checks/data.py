@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from seg_kd.datasets.check import unwrapped
-from seg_kd.datasets.unlabelled import SUFFIXES, endings, images_in, place_of
+from seg_kd.datasets.unlabelled import unlabelled_files
 from seg_kd.doctor.experiment import Experiment, Missing
 from seg_kd.doctor.files import Files, same_files
 from seg_kd.doctor.finding import Finding, check, green, listed, red, yellow
@@ -129,8 +129,7 @@ def unlabelled(experiment: Experiment) -> list[str]:
         return []
     root = next(unwrapped(loader.get('dataset')), {}).get('data_root')
     try:
-        return images_in(place_of(options, root),
-                         endings(options.get('suffixes', SUFFIXES)))
+        return unlabelled_files(options, root)
     except UserError:  # a finding of what builds the loader
         return []
 
