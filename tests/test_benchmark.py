@@ -311,6 +311,13 @@ def test_crop_is_set_in_the_data(built, ka_config):
     assert nested == dict(transforms=[dict(height=4, width=6)])
 
 
+def test_images_without_labels_do_not_come_on_top(built, ka_config):
+    ka_config.train_dataloader.unlabelled = dict(img_path='val/images')
+    made = built(images=(3, *SIZE))
+    batch = next(iter(made.runner.train_dataloader))
+    assert len(batch['inputs']) == 3 and made.data
+
+
 @pytest.fixture
 def kd_config(plain_config, teacher_hook):
     config = copy.deepcopy(plain_config)

@@ -108,7 +108,7 @@ class Banks(nn.Module):
         sums = torch.stack([*sums, counts.sum().log()])
         *sums, drawn = gather_processes(sums.unsqueeze(0)).logsumexp(0)
         log_z = torch.stack(sums) - drawn + math.log(len(self.student))
-        if self.student.device.type != 'cpu' and drawn == -math.inf:
+        if drawn == -math.inf:
             return torch.zeros_like(log_z)  # nothing valid: not known yet
         if self.training:
             self.log_z.copy_(log_z)

@@ -66,9 +66,11 @@ def test_one_after_the_other_in_this_process(pretended, capsys):
     assert '== kd, seed 0 ==' in capsys.readouterr().out
 
 
-def test_of_one_after_the_other_one_may_fail(pretended):
-    bad, good = train_all(pretended, [RUNS[1], RUNS[0]])
+def test_of_one_after_the_other_one_may_fail(pretended, capsys):
+    bad, worse, good = train_all(pretended, [RUNS[1], RUNS[2], RUNS[0]])
     assert isinstance(bad[1], UserError) and good[1]['method'] == 'kd'
+    assert isinstance(worse[1], MemoryError)  # unforeseen: with its trace
+    assert capsys.readouterr().err.count('Traceback') == 1
 
 
 def test_a_killed_process_ends_no_later_run(pretended):

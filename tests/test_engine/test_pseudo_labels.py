@@ -135,12 +135,13 @@ def test_a_fold_and_options_last(config, images, tmp_path, monkeypatch,
     (['--threshold', '1.5'], 'a probability from 0 to below 1, not 1.5'),
     (['--out', '.'], '. holds files'),
     (['nowhere'], 'nowhere is no folder'),
+    (['more/*.png'], 'more/*.png is no folder'),
 ])
 def test_mistakes(config, images, options, said, tmp_path, monkeypatch,
                   capsys):
     arguments = [config, 'more', '--out', 'out', *options]
-    if options == ['nowhere']:
-        arguments = [config, 'nowhere', '--out', 'out']
+    if len(options) == 1:
+        arguments = [config, *options, '--out', 'out']
     assert run_tool('prepare_data', ['pseudo-labels', *arguments], monkeypatch,
                     tmp_path) == 2
     assert said in capsys.readouterr().err

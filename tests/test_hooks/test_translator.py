@@ -59,6 +59,14 @@ def test_a_translator_is_no_paraphraser(checkpoint):
         load_encoder(checkpoint, Paraphraser, 12)
 
 
+def test_a_stage_without_student_has_none_to_freeze(ka_config, tmp_path):
+    ka_config.stages = ka_config.stages[:1]
+    ka_config.stages[0].task = False
+    ka_config.train_cfg.max_iters = 1
+    run_stages(ka_config, str(tmp_path / 'ka'))
+    assert latest_checkpoint(str(tmp_path / 'ka/translator'))
+
+
 def test_strides_that_cannot_be_reached(ka_config):
     """Stride 8 against a student at stride 64: no three factors make 11."""
     ka_config.pop('stages')

@@ -109,6 +109,18 @@ def test_z_waits_for_an_image():
     assert loss.contrast.log_z.isfinite().all()
 
 
+def test_z_waits_for_a_row_that_counts():
+    """As on a GPU, where the rows that do not count stay in the batch."""
+    banks = Banks(4, 3, k=5)
+    v, w = (nn.functional.normalize(torch.randn(2, 3)) for _ in range(2))
+    v.requires_grad_()
+    index, none = torch.tensor([0, 1]), torch.tensor([False, False])
+    value = banks(v, w, index, none)
+    value.backward()
+    assert value == 0 and not v.grad.any() and banks.log_z.isnan().all()
+    assert banks(v, w, index, ~none) > 0 and banks.log_z.isfinite().all()
+
+
 def test_draws_are_uniform_with_replacement():
     counts = Banks(5, 3, k=20000).draw(3)
     assert counts.shape == (3, 5)

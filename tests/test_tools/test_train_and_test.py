@@ -208,7 +208,7 @@ def test_a_mistake_is_one_line(call, config, tmp_path, change, words):
     assert 'Traceback' not in err
 
 
-def test_mistakes_in_the_arguments(call, config, tmp_path):
+def test_mistakes_in_the_arguments(call, config, tmp_path, student_checkpoint):
     for arguments, word in [(('none.py', ), 'does not exist'),
                             (('broken.py', ), 'cannot be read'),
                             (('orphan.py', ), 'cannot be read')]:
@@ -223,6 +223,10 @@ def test_mistakes_in_the_arguments(call, config, tmp_path):
                              ('empty.pth', 'weights are missing')]:
         status, _, err = call('test', config, checkpoint)
         assert status == 2 and word in err and len(err.splitlines()) == 1
+    status, _, err = call('test', config, student_checkpoint, '--cfg-options',
+                          'test_dataloader=None', 'test_evaluator=None',
+                          'test_cfg=None')
+    assert status == 2 and 'ka.py has no test_dataloader: write' in err
 
 
 # -- where a run goes, and what it goes on with ----------------------------
