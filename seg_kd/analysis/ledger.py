@@ -9,7 +9,7 @@ import json
 import os
 import warnings
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import IO, Any
 
@@ -279,6 +279,25 @@ def by_fold(comparisons: list[Comparison]) -> PrettyTable:
     return shown
 
 
+def over_shared_pairs(budgets: list[Comparison]) -> list[Comparison]:
+    """A method's comparisons over the folds and seeds that all of them have.
+
+    Where they share none they stay as they are. Their p is that of all pairs.
+    """
+    shared = set.intersection(*({key[2:] for key in c.keys} for c in budgets))
+    if not shared:
+        return budgets
+    found = []
+    for c in budgets:
+        kept = [i for i, key in enumerate(c.keys) if key[2:] in shared]
+        lists = {
+            name: [getattr(c, name)[i] for i in kept]
+            for name in ('scores', 'alone', 'keys')
+        }
+        found.append(replace(c, **lists))
+    return found
+
+
 def by_class(runs: list[Run],
              comparison: Comparison) -> dict[str, tuple[float, float]]:
     """IoU of each class: of the method, and of the student alone.
@@ -351,13 +370,18 @@ def draw(comparisons: list[Comparison],
 def draw_budgets(comparisons: list[Comparison], path: str | IO[bytes]) -> None:
     """Does the gain grow with the iterations? A line per method.
 
-    Methods of the same iterations stand a little beside each other.
+    Methods that were run for one number of iterations only are left out,
+    unless all were. Methods of the same iterations stand a little beside each
+    other.
     """
     figure, axis = plt.subplots(figsize=(6., 4.), layout='constrained')
     beside = max(c.iterations for c in comparisons) / 80
-    methods = dict.fromkeys(c.method for c in comparisons)
-    for k, method in enumerate(methods):
-        own = [c for c in comparisons if c.method == method]
+    budgets: dict[str, list[Comparison]] = defaultdict(list)
+    for c in comparisons:
+        budgets[c.method].append(c)
+    methods = {m: own for m, own in budgets.items() if len(own) > 1} or budgets
+    for k, (method, own) in enumerate(methods.items()):
+        own = over_shared_pairs(own)
         spans = [
             c.interval if len(c.gains) > 1 else (c.gain, ) * 2 for c in own
         ]

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         nargs='*',
                         metavar='METHOD',
                         help='by name (seg-kd configs methods), or a config '
-                        'file; default: all that are shipped')
+                        'file; default: those with a config NAME_deeplab')
     parser.add_argument(
         '--data',
         metavar='NAME',

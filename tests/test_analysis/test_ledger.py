@@ -158,10 +158,25 @@ def test_each_budget_is_a_comparison_of_its_own(tmp_path, monkeypatch):
     ledger.draw_budgets(found, str(tmp_path / 'budgets.png'))
     axis, = drawn[0].axes
     bars, = axis.containers
-    assert bars[0].get_xydata().tolist() == [[2000, .5], [6000, 2.]]
+    # of 6000 iterations over the two seeds that 2000 have as well
+    assert bars[0].get_xydata().tolist() == [[2000, .5], [6000, 1.5]]
     ends = [segment[:, 1] for segment in bars[2][0].get_segments()]
-    for end, comparison in zip(ends, found):
-        assert tuple(end) == pytest.approx(comparison.interval)
+    assert tuple(ends[0]) == pytest.approx(early.interval)
+    assert sum(ends[1]) / 2 == pytest.approx(1.5)
+
+
+def test_a_method_of_one_budget_is_no_line(tmp_path, monkeypatch):
+    short = [dict(r, iterations=2000) for r in ALONE + KA]
+    at = [run('at', 41., s) for s in range(3)]
+    drawn = []
+    monkeypatch.setattr(ledger.plt.Figure, 'savefig',
+                        lambda figure, path, **kw: drawn.append(figure))
+    for runs in (ALONE + KA + at + short, ALONE + at + short):
+        found = ledger.compare(runs)
+        ledger.draw_budgets(found, str(tmp_path / 'budgets.png'))
+    (once, ), (alone, ) = (figure.axes for figure in drawn)
+    assert [c.get_label() for c in once.containers] == ['ka']
+    assert [c.get_label() for c in alone.containers] == ['at', 'ka']
 
 
 def test_the_same_run_is_not_noted_twice():

@@ -1,6 +1,6 @@
-# CamVid. An epoch is 46 iterations: too few, the translator gets four. The
-# weights give each term a quarter of the gradient that the task has at the
-# student's map (seg-kd gradients); the paper's, made for SGD, slow this
+# KA with weights for AdamW, on CamVid. An epoch is 46 iterations: too few, the
+# translator gets four. The weights give each term about a third of the gradient
+# that the task has at the student's map (seg-kd gradients); the paper's, made for SGD, slow this
 # student down under AdamW (docs/results.md).
 _base_ = './ka.py'
 

@@ -1,5 +1,5 @@
-# The embedded street scenes: fewer iterations for the translator. The weights
-# are CamVid's (see ka_camvid.py).
+# KA with CamVid's weights (see ka_camvid.py), on the demo's scenes: fewer
+# iterations for the translator.
 _base_ = './ka_camvid.py'
 
 stages = dict(translator=dict(train_cfg=dict(max_iters=100)))

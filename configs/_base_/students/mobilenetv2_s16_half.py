@@ -1,4 +1,5 @@
-# The same at half width and from scratch, for a CPU. 0.5 M parameters.
+# MobileNetV2 of half width at stride 16 with a 1x1 classifier, from scratch,
+# for a CPU. 0.5 M parameters.
 # Taps: backbone[0..3] = 16, 16, 48, 160 channels at strides 4, 8, 16, 16.
 _base_ = './mobilenetv2_s16.py'
 
