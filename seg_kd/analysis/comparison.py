@@ -4,8 +4,6 @@ An experiment is everything but the method: student, teacher, data, schedule.
 Merged with one method after the other, and with the same seed, it compares
 methods and nothing else.
 """
-import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -21,11 +19,13 @@ from seg_kd import __version__, shipped
 from seg_kd.analysis import controls
 from seg_kd.analysis.ledger import ALONE, Run
 from seg_kd.analysis.logs import read_scalars, seconds_trained
+from seg_kd.engine import provenance
 from seg_kd.engine.class_iou import PREFIX
-from seg_kd.engine.complete import apply_changes, named_hooks, plain
+from seg_kd.engine.complete import (apply_changes, look_up_or, named_hooks,
+                                    plain)
 from seg_kd.engine.folds import choose_fold
 from seg_kd.engine.needs import check_layers, check_teacher
-from seg_kd.engine.records import is_finished, latest_checkpoint
+from seg_kd.engine.records import latest_checkpoint, read_record
 from seg_kd.engine.settings import check_references, check_settings
 from seg_kd.engine.stages import (decisive_settings, heads_of, run_stages,
                                   stage_configs, stage_folders)
@@ -93,7 +93,11 @@ def combine(method: str,
             cfg.custom_hooks = {**kept, **hooks}
         if 'stages' in own:
             cfg.stages = own.pop('stages')
-        cfg.merge_from_dict(own)
+        try:
+            cfg.merge_from_dict(own)
+        except TypeError as error:  # of a dict where the other has none
+            raise UserError(f'{method} does not fit {experiment}, which it is '
+                            f'merged with: {error}') from error
     name = f'{shipped.stem(method)}_{shipped.stem(experiment)}.py'
     return Config(cfg._cfg_dict, cfg_text=cfg.text or ' ', filename=name)
 
@@ -227,10 +231,9 @@ class Comparison:
         if control == 'softened':
             controls.soften(cfg)
         elif control == 'random':
-            name = '_'.join(filter(None, ('random_teacher', fold)))
             teacher = controls.teacher_in(cfg)
             teacher['checkpoint'] = controls.random_weights(
-                teacher, os.path.join(self.folder, f'{name}.pth'))
+                teacher, self.folder)
         elif control == 'own':
             teacher = controls.teacher_in(cfg)
             teacher['checkpoint'] = latest_checkpoint(
@@ -256,28 +259,30 @@ class Comparison:
             UserError: They are not, or a run could not be compared.
         """
         known = (ALONE, *shipped.names(shipped.METHODS))  # to fit
-        for method in methods:
-            plain_name, control = controls.split(method)
-            if control == 'own':  # its teacher comes first
-                controls.teacher_in(
-                    combine(plain_name, self.experiment, self.student))
-                continue
-            for fold in folds:
-                stages = list(stage_configs(self.config(method, fold=fold)))
+        shipped_data = self.experiment in data_sets() and not self.student
+        for fold in folds:
+            *_, (_, alone) = stage_configs(self.config(ALONE, fold=fold))
+            for method in methods:
+                own = controls.split(method)[1] == 'own'
+                whole = self.config(method, fold=fold)
+                if own:  # its teacher comes first
+                    controls.teacher_in(whole)['checkpoint'] = ALONE
+                stages = list(stage_configs(whole))
                 check_settings(stages)
                 check_references(stages)
                 check_measured(method, stages[-1][1])
+                check_alike(method, stages[-1][1], alone)
                 for _, cfg in stages:
-                    check_teacher(cfg)
-                    if self.student or method not in known:
+                    if not own:
+                        check_teacher(cfg)
+                    if not (shipped_data and method in known):
                         check_layers(cfg)
 
-    def ready(self, run: tuple[str, str | None, int]) -> bool:
-        """Is what it learns from trained? That of the student alone."""
+    def learns_from(self, run: tuple[str, str | None, int]) -> Any:
+        """The run that comes before it: that of the student alone."""
         method, fold, seed = run
-        if controls.split(method)[1] != 'own':
-            return True
-        return is_finished(self.work_dir(ALONE, fold, seed))
+        own = controls.split(method)[1] == 'own'
+        return (ALONE, fold, seed) if own else None
 
     def work_dir(self, method: str, fold: str | None, seed: int) -> str:
         name = controls.title(method)
@@ -292,7 +297,11 @@ class Comparison:
         cfg = self.config(method, seed, fold)
         work_dir = self.work_dir(method, fold, seed)
         run_stages(cfg, work_dir, resume=True)
-        if controls.split(method)[1] == 'own':  # else that of its seed
+        plain_name, control = controls.split(method)
+        folders = stage_folders(cfg, work_dir)
+        *_, (_, last) = stage_configs(cfg)
+        made_of = self.made_of(last, folders[-1])
+        if control == 'own':  # else that of its seed
             controls.teacher_in(cfg)['checkpoint'] = ALONE
         return dict(experiment=name_of(self.experiment, self.student),
                     method=controls.title(method),
@@ -300,12 +309,38 @@ class Comparison:
                     seed=seed,
                     iterations=cfg.train_cfg.max_iters,
                     settings=fingerprint(cfg),
+                    unfolded=fingerprint(self.config(plain_name, seed)),
                     alone=fingerprint(self.config(ALONE, seed, fold)),
-                    **outcome(stage_folders(cfg, work_dir)),
+                    made_of=made_of,
+                    **outcome(folders),
                     version=__version__,
                     commit=commit(),
                     date=time.strftime('%Y-%m-%d'),
                     machine=machine())
+
+    def made_of(self, cfg: Config, folder: str) -> str:
+        """A hash of a finished run's data, measurement and teacher.
+
+        Raises:
+            UserError: The data or the measurement have changed since it ended.
+        """
+        record = read_record(folder) or {}
+        began = record.get('made_of') or {}
+        data = provenance.data_of(cfg.get('train_dataloader') or {})
+        measured = provenance.measured_by(cfg)
+        if record.get('measured', measured) != measured or \
+                provenance.other_data(began.get('data') or {}, data):
+            raise UserError(
+                f'{folder}: this run ended with other training or validation '
+                'data, or was measured otherwise, than it would be now: '
+                'choose another --work-dir')
+        own = os.path.realpath(self.folder) + os.sep
+        weights = [
+            content for path, content in (began.get('files') or {}).items()
+            if not path.endswith('.py')
+            and not os.path.realpath(path).startswith(own)
+        ]
+        return provenance.hashed([measured, data, sorted(weights)])
 
     def share(self, run: tuple[str, str | None, int]) -> float:
         """How far a run is, from 0 to 1, by its last stage."""
@@ -329,14 +364,27 @@ def check_measured(method: str, cfg: Config) -> None:
         raise UserError(f'{method}: a comparison needs {wanted}')
 
 
+def check_alike(method: str, cfg: Config, alone: Config) -> None:
+    """Raises UserError where the difference would not be the method's.
+
+    A method may be a whole config of another experiment.
+    """
+    for key in ('val_dataloader.dataset', 'val_evaluator',
+                'train_dataloader.dataset', 'train_dataloader.batch_size'):
+        if look_up_or(cfg, key) != look_up_or(alone, key):
+            raise UserError(
+                f'{method} has another {key} than the student alone: its '
+                'difference would not be that of the method. Name its '
+                'experiment as --data, or put the setting there')
+
+
 def fingerprint(cfg: Config) -> str:
     """A hash of the settings that decide about the outcome, but the seed."""
     parts = [decisive_settings(stage) for _, stage in stage_configs(cfg)]
     for part in parts:
         for key in [k for k in part if k.startswith('randomness')]:
             del part[key]
-    text = json.dumps(parts, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return provenance.hashed(parts)
 
 
 def machine() -> str:

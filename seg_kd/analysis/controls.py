@@ -14,8 +14,13 @@ from mmengine.config import Config
 
 from seg_kd import shipped
 from seg_kd.engine.complete import named_hooks, plain, teachers_of
+from seg_kd.engine.provenance import hashed
+from seg_kd.engine.stages import stage_configs
 from seg_kd.errors import UserError
-from seg_kd.hooks import KDHook
+from seg_kd.hooks import DistillHook, KDHook, SoftenedLabelsHook
+from seg_kd.hooks.distill import hooks_of
+from seg_kd.networks.checkpoint import write_checkpoint
+from seg_kd.networks.normalization import image_channels
 from seg_kd.registry import HOOKS, is_kind
 from seg_kd.teacher.build import build_network, teacher_config
 
@@ -58,15 +63,20 @@ def soften(cfg: Config) -> None:
         UserError: The method is not KD, or more than that.
     """
     hooks = named_hooks(cfg.get('custom_hooks'), None)
-    if not hooks or not all(is_kind(h, HOOKS, KDHook) for h in hooks.values()):
-        raise UserError("the control 'softened' stands for KD's teacher: it "
-                        'needs a method that is a KDHook and nothing else')
     cfg.custom_hooks = {
         name: {
             **plain(hook), 'type': 'SoftenedLabelsHook'
-        }
+        } if is_kind(hook, HOOKS, KDHook) else hook
         for name, hook in hooks.items()
     }
+    terms = [
+        hook for _, stage in stage_configs(cfg)
+        for hook in hooks_of(stage, DistillHook)
+    ]
+    if not terms or not all(
+            is_kind(hook, HOOKS, SoftenedLabelsHook) for hook in terms):
+        raise UserError("the control 'softened' stands for KD's teacher: it "
+                        'needs a method that is a KDHook and nothing else')
 
 
 def teacher_in(cfg: Config) -> dict[str, Any]:
@@ -82,23 +92,26 @@ def teacher_in(cfg: Config) -> dict[str, Any]:
     return found[0]
 
 
-def random_weights(teacher: dict[str, Any], path: str) -> str:
+def random_weights(teacher: dict[str, Any], folder: str) -> str:
     """Writes a checkpoint of the teacher's network with random weights.
 
     Its batch norms have seen noise, so its maps have a scale.
 
     Args:
         teacher: The config of a ``TeacherHook``.
-        path: Where it goes; what is there is kept.
+        folder: Where it goes, under a name of the network's own; what is
+            there is kept.
     """
+    model, _ = teacher_config(teacher['model'], 'random_teacher.pth')
+    path = os.path.join(folder, f'random_teacher_{hashed(plain(model))}.pth')
     if os.path.exists(path):
         return path
-    model, _ = teacher_config(teacher['model'], path)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         network = build_network(model).train()
+        channels = image_channels(network)
         for _ in range(BATCHES):
-            network(torch.randn(4, 3, 128, 128))
-    os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-    torch.save(dict(state_dict=network.state_dict()), path)
+            network(torch.randn(4, channels, 128, 128))
+    os.makedirs(folder, exist_ok=True)
+    write_checkpoint(dict(state_dict=network.state_dict()), path)
     return path

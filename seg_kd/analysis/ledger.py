@@ -9,6 +9,7 @@ import json
 import os
 import warnings
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import IO, Any
@@ -46,8 +47,12 @@ def append(path: str, run: Run) -> None:
     if problem:
         raise UserError(f'{path}: not added: {problem}')
     os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-    with open(path, 'a', encoding='utf-8') as f:
-        f.write(json.dumps(run) + '\n')
+    with open(path, 'a+b') as f:
+        if f.tell():
+            f.seek(-1, os.SEEK_END)
+            if f.read() != b'\n':  # a line that was cut off
+                f.write(b'\n')
+        f.write(json.dumps(run).encode() + b'\n')
 
 
 def read(path: str) -> list[Run]:
@@ -77,10 +82,12 @@ def read(path: str) -> list[Run]:
     return runs
 
 
-def same(run: Run, other: Run) -> bool:
-    """Is it the same run, ended the same way?"""
-    keys = ('method', *PAIR, 'settings', 'miou')
-    return all(run.get(key) == other.get(key) for key in keys)
+def noted(run: Run, runs: list[Run]) -> bool:
+    """Is this very run what the runs say last of its method and pair?"""
+    key = 'method', *PAIR
+    of_it = [old for old in runs if all(old.get(k) == run[k] for k in key)]
+    return bool(of_it) and all(
+        run.get(k) == of_it[-1].get(k) for k in ('settings', 'miou'))
 
 
 def damage(run: Any) -> str:
@@ -152,39 +159,58 @@ class Comparison:
 def by_pair(runs: list[Run]) -> dict[str, dict[tuple, Run]]:
     """The last run of each method and pair.
 
-    Runs of a method whose settings have changed since are left out with a
-    warning, and so are those that were made beside another student alone.
+    Runs of a method whose settings, data or teacher have changed since are
+    left out with a warning, and so are those that were made beside another
+    student alone.
     """
     found: dict[str, dict[tuple, Run]] = defaultdict(dict)
     latest: dict[tuple, Any] = {}
     for run in runs:
         found[run['method']][tuple(run[k] for k in PAIR)] = run
-        latest[_all_seeds(run)] = run.get('settings')
-    alone = {
-        group[1:]: settings
-        for group, settings in latest.items() if group[0] == ALONE
-    }
+        latest.update((key, value) for key, value, _ in _in_common(run))
     for method, own in found.items():
         left_out: dict[str, list[str]] = defaultdict(list)
         for key, run in list(own.items()):
-            group, why = _all_seeds(run), ''
-            beside, now = run.get('alone'), alone.get(group[1:])
-            if run.get('settings') != latest[group]:
-                why = 'the settings have changed since'
-            elif beside and now and beside != now:
-                why = 'the student alone has other settings now'
-            if why:
+            old = [
+                why for common, value, why in _in_common(run)
+                if latest[common] != value
+            ]
+            fold = (ALONE, *(run[k] for k in PAIR if k != 'seed'), 'settings')
+            beside, now = run.get('alone'), latest.get(fold)
+            if not old and beside and now and beside != now:
+                old = ['the student alone has other settings now']
+            if old:
                 del own[key]
-                left_out[why].append(str(run['seed']))
+                left_out[old[0]].append(' of '.join(
+                    filter(None, (str(run['seed']), run['fold']))))
         for why, seeds in left_out.items():
             warnings.warn(f'{method}, seed {", ".join(seeds)}: left out, '
                           f'{why}; run the same comparison again')
     return found
 
 
-def _all_seeds(run: Run) -> tuple:
-    """What runs share that differ in their seed alone."""
-    return tuple(run[k] for k in ('method', *PAIR) if k != 'seed')
+def _in_common(run: Run) -> Iterator[tuple[tuple, Any, str]]:
+    """What is to be the same in all runs that a table makes one row of.
+
+    Yields:
+        What names it, its value, and what it means if a later run has another.
+    """
+    row = tuple(run[k] for k in ('method', 'experiment', 'iterations'))
+    changed = 'the settings have changed since'
+    yield (*row, run['fold'], 'settings'), run.get('settings'), changed
+    if 'unfolded' in run:
+        yield (*row, 'unfolded'), run['unfolded'], changed
+    if 'made_of' in run:
+        yield ((*row, run['fold'], 'made_of'), run['made_of'],
+               'its data or its teacher have changed since')
+
+
+def _twice(keys: Sequence[tuple], alone: dict[tuple, Run]) -> set[tuple]:
+    """Those without a fold whose student alone is that of a named fold."""
+    named = {(*k[:2], k[3], alone[k].get('settings'))
+             for k in keys if k[2] is not None}
+    return {k for k in keys if k[2] is None and alone[k].get('settings')
+            and (*k[:2], k[3], alone[k]['settings']) in named}  # yapf: disable
 
 
 def paired(runs: list[Run]) -> list[str]:
@@ -225,6 +251,8 @@ def compare(runs: list[Run],
                 f'{method!r} is not paired with the student alone: '
                 f'{len(own)} runs of it and {len(alone)} of {ALONE!r}, none '
                 f'of the same {", ".join(PAIR)}')
+        twice = _twice(paired_keys, alone)
+        paired_keys = [k for k in paired_keys if k not in twice]
         for length in sorted({own[k]['iterations'] for k in paired_keys}):
             keys = [k for k in paired_keys if own[k]['iterations'] == length]
             wall = mean(own[k]['wall_s'] / alone[k]['wall_s'] for k in keys)

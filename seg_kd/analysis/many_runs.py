@@ -25,6 +25,8 @@ SAY_EVERY = 30.  # seconds
 KILLED = UserError(
     'a process was killed (out of memory?), and with it what ran '
     'beside it; the same command goes on')
+STOPPED = UserError('it was stopped; the same command goes on')
+NO_TEACHER = UserError('its teacher, the student alone, did not end')
 
 
 class Run(NamedTuple):
@@ -58,13 +60,22 @@ def train_all(comparison: Comparison,
         A run, and its entry for a ledger or the exception that ended it.
     """
     end = time.monotonic() + 60 * (minutes or float('inf'))
+    trained: set[tuple] = set()
+
+    def ready(run: Run) -> bool:
+        return comparison.learns_from(run) in (None, *trained)
+
     if jobs == 1:
         for run in runs:
             if time.monotonic() > end:
                 return
             print(f'\n== {run} ==', flush=True)
+            if not ready(run):
+                yield run, NO_TEACHER
+                continue
             try:
                 yield run, comparison.train(*run)
+                trained.add(run)
             except Exception as error:  # of one run: the others go on
                 if not isinstance(error, UserError):
                     traceback.print_exc()
@@ -80,10 +91,9 @@ def train_all(comparison: Comparison,
     started = time.monotonic()
     with contextlib.ExitStack() as pools:
         pool = pools.enter_context(ProcessPoolExecutor(jobs, start))
-        while working or (any(map(comparison.ready, waiting))
-                          and time.monotonic() < end):
+        while working or (any(map(ready, waiting)) and time.monotonic() < end):
             while len(working) < jobs and time.monotonic() < end:
-                run = next(filter(comparison.ready, waiting), None)
+                run = next(filter(ready, waiting), None)
                 if run is None:
                     break
                 waiting.remove(run)
@@ -95,8 +105,13 @@ def train_all(comparison: Comparison,
             for future in done:
                 run, ended = working.pop(future), ended + 1
                 outcome = future.exception() or future.result()
-                yield run, KILLED if isinstance(outcome,
-                                                BrokenProcessPool) else outcome
+                if isinstance(outcome, dict):
+                    trained.add(run)
+                elif isinstance(outcome, BrokenProcessPool):
+                    outcome = KILLED
+                elif not isinstance(outcome, Exception):
+                    outcome = STOPPED  # SystemExit, upon SIGTERM
+                yield run, outcome
             if not done:
                 shares = [comparison.share(run) for run in working.values()]
                 print(progress(len(runs), ended, list(working.values()),
@@ -104,8 +119,7 @@ def train_all(comparison: Comparison,
                                time.monotonic() - started),
                       flush=True)
     for run in waiting if time.monotonic() < end else ():
-        if not comparison.ready(run):
-            yield run, UserError('its teacher, the student alone, is missing')
+        yield run, NO_TEACHER
 
 
 def train_apart(comparison: Comparison, run: Run) -> dict[str, Any]:

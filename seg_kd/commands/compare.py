@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'schedules, in proportion')
     parser.add_argument('--ratio',
                         type=cli.above_0,
-                        help="measure all weights, so that each method pulls "
+                        help='measure all weights, so that each term pulls '
                         'this many times as hard as the task')
     parser.add_argument('--jobs',
                         type=cli.positive,
@@ -156,7 +156,7 @@ def train(args: argparse.Namespace, names: list[str], folder: str,
         if isinstance(outcome, Exception):
             print(f'{run}: {outcome}', flush=True)
             failed.append(f'{run}: {outcome}')
-        elif not any(ledger.same(outcome, old) for old in known):
+        elif not ledger.noted(outcome, known):
             ledger.append(path, outcome)
     if not failed:
         return None

@@ -65,15 +65,21 @@ def named_hooks(hooks: Any, teacher: Any) -> dict[str, Any]:
 def teachers_of(cfg: Config) -> list[dict[str, Any]]:
     """The teachers that a config names, to be changed in place.
 
-    They are in ``teacher``, or among ``custom_hooks``.
+    They are in ``teacher``, or among ``custom_hooks``, of the config and of
+    its stages.
     """
-    hooks = cfg.get('custom_hooks') or {}
-    named = hooks.items() if isinstance(hooks, dict) else enumerate(hooks)
-    found = [cfg.teacher] if cfg.get(TEACHER) else []
-    return found + [
-        hook for name, hook in named if isinstance(hook, dict)
-        and is_kind(_with_type(name, hook), HOOKS, TeacherHook)
-    ]
+    stages = cfg.get('stages') or []
+    found = []
+    for part in (cfg,
+                 *(stages.values() if isinstance(stages, dict) else stages)):
+        hooks = (part or {}).get('custom_hooks') or {}
+        named = hooks.items() if isinstance(hooks, dict) else enumerate(hooks)
+        found += [part[TEACHER]] if (part or {}).get(TEACHER) else []
+        found += [
+            hook for name, hook in named if isinstance(hook, dict)
+            and is_kind(_with_type(name, hook), HOOKS, TeacherHook)
+        ]
+    return found
 
 
 def _with_type(name: str, hook: Any) -> Any:

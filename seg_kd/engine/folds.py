@@ -35,7 +35,8 @@ def choose_fold(cfg: Config, name: str) -> None:
     cfg.merge_from_dict(plain(folds[name]))
     for teacher in teachers_of(cfg):
         checkpoint = teacher.get('checkpoint')
-        if not checkpoint or checkpoint not in before:
+        if not checkpoint or checkpoint not in before or \
+                checkpoint.startswith('stage:'):
             continue
         teacher['checkpoint'] = of_fold(checkpoint, name)
         if teacher['checkpoint'] == checkpoint:

@@ -1,5 +1,6 @@
 """What a run is made of besides its settings: files, data and code."""
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
@@ -87,6 +88,29 @@ def data_of(loader: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
+def other_data(old: Mapping[str, int], new: Mapping[str, int]) -> list[str]:
+    """What of :func:`data_of` has changed."""
+    return [key for key in old if old[key] != new.get(key, old[key])]
+
+
+def measured_by(cfg: Mapping[str, Any]) -> str | None:
+    """A hash of what a run is validated on, and how; None without it."""
+    loader = cfg.get('val_dataloader')
+    if not loader:
+        return None
+    return hashed([
+        loader.get('dataset'),
+        cfg.get('val_evaluator'),
+        data_of(loader),
+    ])
+
+
+def hashed(settings: Any) -> str:
+    """A short hash of what JSON can say."""
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 @cache
 def code() -> dict[str, str]:
     """A hash of this package's sources; the versions of what it stands on."""
@@ -150,7 +174,7 @@ def compare(folder: str, old: Mapping[str, Any], new: Mapping[str,
         raise UserError(f'the content of {", ".join(weights)} is another '
                         f'{where}; {rest}')
     before, now = (made.get('data') or {} for made in (old, new))
-    other = [key for key in before if before[key] != now.get(key, before[key])]
+    other = other_data(before, now)
     for key, what in COUNTED.items():
         if key in other:
             raise UserError(

@@ -63,12 +63,6 @@ def write_record(folder: str, record: dict[str, Any]) -> None:
                 json.dump(record, file, indent=1)
 
 
-def is_finished(folder: str) -> bool:
-    """Does the folder hold a run, or a stage, that came to its end?"""
-    record = read_record(folder)
-    return record is not None and record['finished']
-
-
 def _say_once(text: str) -> None:
     if is_main_process() and text not in _said:
         _said.add(text)

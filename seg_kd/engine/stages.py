@@ -391,6 +391,7 @@ def _train(cfg: Config, folder: str, record: dict[str, Any], resume: bool,
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     check_stage(cfg)
     record['made_of'] = processes.on_main(lambda: _made_of(cfg, folder))
+    record['measured'] = processes.on_main(lambda: provenance.measured_by(cfg))
     goes_on = processes.on_main(lambda: resume and bool(checkpoints(folder)))
     if goes_on:
         cfg.resume, cfg.load_from = True, None

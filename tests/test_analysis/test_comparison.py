@@ -161,6 +161,18 @@ def test_what_could_not_be_compared_is_not_trained(tmp_path, text, said):
         job.check([ALONE], [None])
 
 
+@pytest.mark.parametrize('method, data, said', [
+    ('recipe_camvid', 'camvid', 'has another val_dataloader.dataset'),
+    ('kd_deeplab', 'camvid_grid', 'does not fit camvid_grid'),
+])
+def test_a_method_of_other_data_is_refused(method, data, said):
+    """As a whole config of another experiment is."""
+    path = shipped.find(method)
+    job = comparison.Comparison(data, 'out')
+    with pytest.raises(UserError, match=f'{method}.py {said}'):
+        job.check([ALONE, path], [None])
+
+
 def test_another_student_where_the_experiment_names_no_classes(tmp_path):
     path = tmp_path / 'mine.py'
     path.write_text(
@@ -287,10 +299,12 @@ def test_a_fold_has_a_folder_of_its_own(monkeypatch):
     monkeypatch.setattr(comparison, 'run_stages',
                         lambda cfg, folder, resume: ran.append(folder))
     monkeypatch.setattr(comparison, 'final_miou', lambda folder: 40.)
+    monkeypatch.setattr(comparison.Comparison, 'made_of', lambda *args: 'x')
     job = comparison.Comparison('camvid_by_recording', 'out')
     one = job.train('kd', 'without_0016E5', 1)
     other = job.train('kd', 'without_0016E5', 2)
     assert one['settings'] == other['settings']
+    assert one['unfolded'] == other['unfolded'] != one['settings']
     assert (one['fold'], one['seed'], one['miou']) == ('without_0016E5', 1, 40)
     ran.pop()
     job.train('kd', None, 1)
@@ -314,6 +328,7 @@ def test_what_learns_from_the_student_alone_comes_after_it():
 def test_runs_of_two_students_are_no_pair(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(comparison, 'run_stages', lambda *args, **kw: None)
     monkeypatch.setattr(comparison, 'final_miou', lambda folder: 40.)
+    monkeypatch.setattr(comparison.Comparison, 'made_of', lambda *args: 'x')
     ledger = tmp_path / 'ledger.jsonl'
     for student, method in (None, 'student'), ('mobilenetv2_s16', 'kd'):
         job = comparison.Comparison('camvid', 'out', student=student)

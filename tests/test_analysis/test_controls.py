@@ -1,4 +1,7 @@
 """Controls: what stands in the place of the teacher."""
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import forget_instances
@@ -6,6 +9,7 @@ from mmengine.config import Config
 
 from seg_kd.analysis import controls
 from seg_kd.analysis.comparison import ALONE, Comparison
+from seg_kd.analysis.controls import random_weights
 from seg_kd.engine.needs import check_teacher
 from seg_kd.errors import UserError
 from seg_kd.hooks.softened import soften
@@ -76,14 +80,27 @@ def test_each_control_trains(experiment):
     runs = {}
     for method in (ALONE, 'kd', 'kd@own', 'kd@random', 'kd@softened'):
         forget_instances()
-        assert job.ready((method, None, 0))
         runs[method] = job.train(method, None, 0)
         assert runs[method]['method'] == method
     assert len({run['settings'] for run in runs.values()}) == 5
-    assert not job.ready(('kd@own', None, 1))  # its seed was not trained
+    assert job.learns_from(('kd@own', None, 1)) == (ALONE, None, 1)
+    assert job.learns_from(('kd', None, 1)) is None
+    # what the teacher is made of is in its row, not what the seed made
+    assert len({run['made_of'] for run in runs.values()}) == 2
+    assert runs['kd']['made_of'] == runs['kd@softened']['made_of']
     own = Config.fromfile('out/kd@own_seed0/kd_tiny.py')
     assert own.teacher.checkpoint.startswith('out/student_seed0/iter_2')
     assert own.teacher.model.backbone == own.model.backbone
+
+
+def test_another_random_teacher_has_a_file_of_its_own(teacher_hook, tmp_path):
+    model = Config(dict(m=teacher_hook['model'])).m
+    path = random_weights(teacher_hook, str(tmp_path))
+    assert random_weights(teacher_hook, str(tmp_path)) == path
+    model.decode_head.num_classes = 7
+    other = random_weights(dict(model=model), str(tmp_path))
+    weight = read_checkpoint(other)['state_dict']['decode_head.conv_seg.bias']
+    assert other != path and weight.shape == (7, )
 
 
 def test_random_weights_are_made_once(experiment):
@@ -99,6 +116,37 @@ def test_random_weights_are_made_once(experiment):
     check_teacher(job.config('kd@random'))
 
 
+def test_stages_teach_nothing_behind_a_control(tmp_path):
+    (tmp_path / 'first.py').write_text("""
+_base_ = 'seg_kd::_base_/stages/features.py'
+custom_hooks = dict(KDHook=dict())
+stages = dict(features=dict(custom_hooks=dict(
+    KDHook=None,
+    FitNetHook=dict(student='backbone[2]', teacher='backbone[2]'))))
+""")
+    (tmp_path / 'second.py').write_text("""
+_base_ = 'seg_kd::_base_/stages/features.py'
+custom_hooks = dict(KDHook=dict())
+stages = dict(task=dict(teacher=dict(checkpoint='another.pth')))
+""")
+    job = Comparison('synthetic', str(tmp_path))
+    with pytest.raises(UserError, match='a KDHook and nothing else'):
+        job.config(str(tmp_path / 'first.py') + '@softened')
+    with pytest.raises(UserError, match='this config has 2'):
+        job.config(str(tmp_path / 'second.py') + '@random')
+
+
+def test_the_layers_of_a_control_are_checked_ahead(experiment):
+    """The student in its teacher's place has no such layer."""
+    Path('my.py').write_text("custom_hooks = dict(FitNetHook=dict(student="
+                             "'backbone[1]', teacher='decode_head.bottleneck'"
+                             "))\n")
+    job = Comparison(experiment, 'out')
+    job.check(['my.py', 'my.py@random'], [None])
+    with pytest.raises(UserError, match="no layer .*bottleneck"):
+        job.check(['my.py@own'], [None])
+
+
 @pytest.mark.parametrize('hooks, number', [
     ('[]', 0),
     ("[dict(type='TeacherHook', model='a'),"
@@ -112,3 +160,36 @@ def test_the_place_of_one_teacher(hooks, number, control, tmp_path):
     job = Comparison(str(tmp_path / 'base.py'), str(tmp_path))
     with pytest.raises(UserError, match=f'one teacher: this .* has {number}'):
         job.check([f'kd@{control}'], [None])
+
+
+def test_a_run_of_other_data_or_measurement_is_not_taken(
+        experiment, data_root, tmp_path):
+    cfg = Config.fromfile(experiment)
+    root = tmp_path / 'data'
+    shutil.copytree(data_root, root)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.dataset.data_root = str(root)
+    cfg.dump(experiment)
+    job = Comparison(experiment, 'out')
+    first = job.train(ALONE, None, 0)
+    assert job.train(ALONE, None, 0)['made_of'] == first['made_of']
+
+    def refused():
+        with pytest.raises(UserError, match='student_seed0: this run ended '):
+            job.train(ALONE, None, 0)
+
+    cfg.val_evaluator.ignore_index = 0
+    cfg.dump(experiment)
+    refused()
+    cfg.val_evaluator.pop('ignore_index')
+    cfg.dump(experiment)
+    for split in ('val', 'train'):
+        extra = [
+            root / split / kind / '9.png' for kind in ('images', 'labels')
+        ]
+        for path in extra:
+            shutil.copy(path.with_name('0.png'), path)
+        refused()
+        for path in extra:
+            path.unlink()
+    assert job.train(ALONE, None, 0)['made_of'] == first['made_of']

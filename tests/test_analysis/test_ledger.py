@@ -180,8 +180,34 @@ def test_a_method_of_one_budget_is_no_line(tmp_path, monkeypatch):
 
 
 def test_the_same_run_is_not_noted_twice():
-    assert ledger.same(KA[0], dict(KA[0], date='later'))
-    assert not ledger.same(KA[0], dict(KA[0], miou=42.001))
+    assert ledger.noted(KA[0], [dict(KA[0], date='later'), *ALONE])
+    assert not ledger.noted(KA[0], [dict(KA[0], miou=42.001)])
+    assert not ledger.noted(KA[0], [])
+    changed = [KA[0], dict(KA[0], settings='x', miou=50.)]
+    assert not ledger.noted(KA[0],
+                            changed)  # and changed back: the last counts
+
+
+def test_a_line_that_was_cut_off_takes_no_other_with_it(tmp_path):
+    path = tmp_path / 'ledger.jsonl'
+    ledger.append(str(path), KA[0])
+    path.write_text(path.read_text() + '{"method": "k')
+    ledger.append(str(path), KA[1])
+    with pytest.warns(match='line 2 is left out'):
+        assert ledger.read(str(path)) == KA[:2]
+
+
+def test_a_split_without_a_name_counts_once():
+    """The default split is often one of the folds."""
+    named = [{**r, 'fold': 'a', 'settings': 's'} for r in ALONE]
+    unnamed = [{**r, 'settings': 's'} for r in ALONE]
+    ka = [*KA, *({**r, 'fold': 'a'} for r in KA[:2])]
+    found, = ledger.compare(named + unnamed + ka)
+    assert [key[2] for key in found.keys] == ['a', 'a', None]
+    assert sorted(found.gains) == [1., 2., 3.]
+    other = [{**r, 'settings': 't'} for r in ALONE]
+    found, = ledger.compare(named + other + ka)
+    assert len(found.gains) == 5
 
 
 def test_gains_by_class_are_means_over_the_pairs_that_name_them():
@@ -213,3 +239,22 @@ def test_runs_of_other_settings_do_not_mix():
 
 def test_runs_of_before_the_settings_of_both_were_noted():
     assert len(ledger.compare(ALONE + KA)[0].gains) == 3
+
+
+def test_settings_are_those_of_all_folds():
+
+    def folds(runs, *names, **more):
+        return [{**r, 'fold': f, **more} for r in runs for f in names]
+
+    runs = folds(ALONE[:1], 'a', 'b') + folds(KA[:1], 'a', 'b', unfolded='x')
+    assert len(ledger.compare(runs)[0].gains) == 2
+    with pytest.warns(match='ka, seed 0 of b: left out, the settings'):
+        found, = ledger.compare(runs + folds(KA[:1], 'a', unfolded='y'))
+    assert len(found.gains) == 1
+
+
+def test_another_teacher_or_data_do_not_mix():
+    old = [{**r, 'made_of': 'x'} for r in KA]
+    with pytest.warns(match='seed 1, 2: left out, its data or its teacher'):
+        found, = ledger.compare(ALONE + old + [{**KA[0], 'made_of': 'y'}])
+    assert found.gains == [2.]

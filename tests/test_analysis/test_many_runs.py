@@ -23,6 +23,8 @@ class Pretended:
             raise UserError('no such layer')
         if method == 'worse':
             raise MemoryError
+        if method == 'stopped':
+            raise SystemExit(143)
         if method == 'killed':
             os.kill(os.getpid(), signal.SIGKILL)
         import torch
@@ -32,8 +34,8 @@ class Pretended:
                     threads=torch.get_num_threads(),
                     process=os.getpid())
 
-    def ready(self, run):
-        return run.method != 'early' or os.path.exists(self.folder)
+    def learns_from(self, run):
+        return ('kd', None, run.seed) if run.method == 'early' else None
 
     def share(self, run):
         return .5
@@ -81,15 +83,27 @@ def test_a_killed_process_ends_no_later_run(pretended):
     assert found[runs[-1]]['method'] == 'kd'
 
 
-def test_what_is_not_ready_waits(pretended):
+def test_what_learns_from_another_run_waits_for_it(pretended):
     runs = [Run('early', None, 0), Run('kd', None, 0)]
     ended = [run.method for run, _ in train_all(pretended, runs, 2)]
-    assert ended == ['kd', 'early']  # kd makes the folder, for its log
+    assert ended == ['kd', 'early']
 
 
-def test_what_never_gets_ready_is_said(pretended):
-    (_, outcome), = train_all(pretended, [Run('early', None, 0)], 2)
-    assert 'the student alone, is missing' in str(outcome)
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_what_never_gets_ready_is_said(pretended, jobs):
+    """Its teacher did not end in this very call: an older one may be another.
+    """
+    runs = [Run('kd', None, 1), Run('early', None, 0)]
+    *_, (run, outcome) = train_all(pretended, runs, jobs)
+    assert run == runs[1] and 'the student alone, did not end' in str(outcome)
+
+
+def test_a_run_that_is_stopped_ends_no_other(pretended):
+    """SIGTERM in a process of a pool comes out of it as a SystemExit."""
+    runs = [Run('stopped', None, 0), Run('kd', None, 0)]
+    found = dict(train_all(pretended, runs, jobs=2))
+    assert str(found[runs[0]]) == 'it was stopped; the same command goes on'
+    assert found[runs[1]]['method'] == 'kd'
 
 
 @pytest.mark.parametrize('jobs', [1, 2])
