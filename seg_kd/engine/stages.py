@@ -27,12 +27,13 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import barrier
+from mmengine.hooks import EMAHook
 from mmengine.registry import RUNNERS, init_default_scope
 
 from seg_kd import shipped
 from seg_kd.engine import disk, lock, log, lost_workers, processes, provenance
 from seg_kd.engine.complete import (apply_changes, change_hooks,
-                                    complete_hooks, named_hooks, plain,
+                                    complete_hooks, named_hooks, pick, plain,
                                     replaced, resolve)
 from seg_kd.engine.ending import EndingHook
 from seg_kd.engine.needs import check_ahead, check_stage
@@ -43,7 +44,7 @@ from seg_kd.engine.settings import (check_references, check_settings,
                                     check_shape)
 from seg_kd.errors import UserError
 from seg_kd.networks.unwrap import unwrap_model
-from seg_kd.registry import as_list
+from seg_kd.registry import HOOKS, as_list, is_kind
 
 _RUNS = itertools.count()
 # What makes a run what it is; the rest may differ in its continuation.
@@ -151,11 +152,13 @@ def stage_configs(cfg: Config) -> Iterator[tuple[str, Config]]:
     """Name and complete config of each stage; name '' where there is one.
 
     A config that names no runner gets ours: stopping, resuming and checks are
-    the same for a plain MMSegmentation config.
+    the same for a plain MMSegmentation config. The last stage alone has an
+    EMA, unless another one names it: an average over a short stage is mostly
+    what the stage began with, and the next one would go on from that.
     """
-    stages = named_stages(cfg)
+    stages = named_stages(cfg) or {'': {}}
     check_shape(cfg)
-    for name, changes in (stages or {'': {}}).items():
+    for name, changes in stages.items():
         stage = copy.deepcopy(cfg)
         stage.pop('stages', None)
         apply_changes(stage)
@@ -163,7 +166,7 @@ def stage_configs(cfg: Config) -> Iterator[tuple[str, Config]]:
         if not isinstance(changes.get('task', True), bool):
             raise UserError(f'stages.{name}.task: True or False is wanted, '
                             f"not {changes['task']!r:.80}")
-        _change(stage, plain(changes))
+        _change(stage, plain(changes), averaged=name == list(stages)[-1])
         length = (changes.get('train_cfg') or {}).get('max_iters')
         if isinstance(length, float):
             whole = cfg.train_cfg.get('max_iters')
@@ -199,7 +202,7 @@ def named_stages(cfg: Config) -> dict[str, Any]:
     return dict(zip(names, rest))
 
 
-def _change(cfg: Config, changes: dict[str, Any]) -> None:
+def _change(cfg: Config, changes: dict[str, Any], averaged: bool) -> None:
     hooks = changes.pop('custom_hooks', None)
     task = changes.pop('task', True)
     cfg.merge_from_dict(changes)
@@ -211,6 +214,13 @@ def _change(cfg: Config, changes: dict[str, Any]) -> None:
         cfg.custom_hooks = complete_hooks(hooks, teacher)
         return
     named = named_hooks(cfg.get('custom_hooks'), teacher)
+    if not averaged:
+        own = [pick(name, named, 'custom_hooks') for name in hooks or {}]
+        named = {
+            key: hook
+            for key, hook in named.items()
+            if key in own or not is_kind(hook, HOOKS, EMAHook)
+        }
     if hooks or named:
         cfg.custom_hooks = change_hooks(named, hooks or {})
 

@@ -103,9 +103,19 @@ def test_teachers_of_others_are_left_out_too(both, teacher_hook):
                              KDHook=dict(teacher_name='two'))
     both.stages[0].custom_hooks.KAHook.teacher_name = 'one'
     first, second = (cfg for _, cfg in stage_configs(both))
-    assert [h.get('name') for h in first.custom_hooks] == ['one', None, None]
-    assert kinds(first) == ['TeacherHook', 'EMAHook', 'TranslatorHook']
+    assert [h.get('name') for h in first.custom_hooks] == ['one', None]
+    assert kinds(first) == ['TeacherHook', 'TranslatorHook']
     assert len(second.custom_hooks) == 5
+
+
+def test_the_last_stage_alone_is_averaged(both):
+    """A short stage's average is what it began with, and is handed on."""
+    both.custom_hooks.EMAHook = dict()
+    first, second = (cfg for _, cfg in stage_configs(both))
+    assert 'EMAHook' not in kinds(first) and 'EMAHook' in kinds(second)
+    both.stages[0].custom_hooks.EMAHook = dict(momentum=.1)
+    first, _ = (cfg for _, cfg in stage_configs(both))
+    assert kinds(first).count('EMAHook') == 1
 
 
 def test_a_stage_of_the_students_own_keeps_all(both):
