@@ -1,9 +1,7 @@
 """What helps where a library below says something that helps nobody."""
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mmengine.logging import print_log
 from torch import nn
 
 from seg_kd.errors import UserError
@@ -66,18 +64,3 @@ def mend_class_weights(model: nn.Module) -> None:
                 module, 'avg_non_ignore',
                 False) and not (module.use_sigmoid or module.use_mask):
             module.avg_non_ignore = False
-
-
-def warn_of_ignored(model: nn.Module) -> None:
-    """Of losses that are a mean over all pixels, ignored ones as well.
-
-    Images without labels make them smaller, and so the task's gradient.
-    """
-    for name, module in model.named_modules():
-        if getattr(module, 'avg_non_ignore', None) is False and getattr(
-                module, 'class_weight', None) is None:
-            print_log(
-                f'{name} is a mean over all pixels of a batch, ignored ones '
-                'too: images without labels make the task as much weaker as '
-                'there are. avg_non_ignore=True counts the labelled ones',
-                'current', logging.WARNING)

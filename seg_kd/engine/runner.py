@@ -23,10 +23,11 @@ from seg_kd.datasets import (check_files, classes_of, make_ready, mix_in,
                              seed_draws, show_finer, with_workers)
 from seg_kd.distiller import Distiller
 from seg_kd.engine import on_gpu
-from seg_kd.engine.advice import advised, mend_class_weights, warn_of_ignored
+from seg_kd.engine.advice import advised, mend_class_weights
 from seg_kd.engine.checkpoints import BestCheckpointHook, ValidationHook
 from seg_kd.engine.complete import complete_hooks
 from seg_kd.engine.hooks import DataShareHook, LoadHook, SeedHook
+from seg_kd.engine.labelled import task_of_labelled
 from seg_kd.engine.late import LateInfoHook
 from seg_kd.engine.log import connect
 from seg_kd.engine.loss_guard import LossGuardHook
@@ -180,9 +181,8 @@ class DistillRunner(Runner):
                 isinstance(loader.get('dataset'), dict):
             self._train_dataloader = dict(loader,
                                           finer=self.student_hook.finer)
-        if isinstance(loader, dict) and loader.get('unlabelled') and \
-                self.cfg.get('task', True):
-            warn_of_ignored(unwrap_model(self.model))
+        if isinstance(loader, dict) and loader.get('unlabelled'):
+            task_of_labelled(unwrap_model(self.model))
         loop = super().build_train_loop(loop)
         classes = classes_of(loop.dataloader.dataset)
         if classes is not None:

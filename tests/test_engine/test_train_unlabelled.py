@@ -6,7 +6,9 @@ import torch
 from conftest import TAPS, build_runner
 from mmengine.hooks import Hook
 from processes import run_on_two_ranks
+from torch import nn
 
+from seg_kd.engine.labelled import task_of_labelled
 from seg_kd.engine.records import latest_checkpoint
 from seg_kd.errors import UserError
 from seg_kd.hooks import at
@@ -207,16 +209,75 @@ def test_crd_counts_images_without_labels(config):
     assert written[:6].any() and written[6:].any()
 
 
-@pytest.mark.filterwarnings('ignore:Default ``avg_non_ignore``')
-@pytest.mark.parametrize('average', [True, False])
-def test_a_task_that_is_a_mean_over_ignored_pixels(config, average, tmp_path):
-    config.model.decode_head.loss_decode.avg_non_ignore = average
+CE = dict(type='CrossEntropyLoss')
+HEADS = dict(mean_over_all=dict(loss_decode=dict(CE, avg_non_ignore=False)),
+             dice=dict(loss_decode=[
+                 dict(CE, avg_non_ignore=True),
+                 dict(type='DiceLoss', loss_weight=2.)
+             ]),
+                      ohem=dict(loss_decode=CE,
+                       sampler=dict(type='OHEMPixelSampler', min_kept=9)),
+             classes_there_are=dict(type='EncHead',
+                                    in_channels=[16, 32],
+                                    in_index=(0, 1),
+                                    num_codes=4,
+                                    loss_decode=CE,
+                                    loss_se_decode=dict(CE, use_sigmoid=True)),
+             edges=dict(type='STDCHead',
+                        in_index=0,
+                        in_channels=8,
+                        channels=8,
+                        boundary_threshold=.1,
+                        num_classes=2,
+                        loss_decode=CE))
+
+
+@pytest.mark.filterwarnings('ignore:Default ``avg_non_ignore``',
+                            'ignore:For binary segmentation',
+                            'ignore:``build_pixel_sampler``')
+@pytest.mark.parametrize('kind', HEADS)
+def test_the_task_is_of_the_labelled_images(config, kind):
+    """Whatever its loss makes of a label map: as without the others."""
     config.train_cfg.max_iters = 1
+    config.custom_hooks[1:] = [dict(type='FitNetHook', **TAPS)]
+    given = config.model.decode_head.to_dict()
+    if kind == 'classes_there_are':
+        given.pop('num_convs')
+        given.pop('concat_input')
+    name = 'auxiliary_head' if kind == 'edges' else 'decode_head'
+    config.model[name] = {**given, **HEADS[kind]}
     runner = build_runner(config)
+    head, made, found = getattr(runner.model, name), [], []
+    forward = head.forward
+    head.forward = lambda maps: (made.append(forward(maps)), made[-1])[1]
+
+    class Check(Hook):
+
+        def after_train_iter(self, runner, batch_idx, data_batch, outputs):
+            alone = type(head).loss_by_feat(head, first(made[0]),
+                                            data_batch['data_samples'][:2])
+            prefix = dict(edges='aux').get(kind, 'decode')
+            found.extend((torch.as_tensor(outputs[f'{prefix}.{name}']),
+                          value.detach().cpu().mean())
+                         for name, value in alone.items())
+
+    runner.register_hook(Check())
     runner.train()
-    log, = tmp_path.rglob('*.log')
-    said = 'decode_head.loss_decode is a mean over all' in log.read_text()
-    assert said != average
+    assert len(found) > 1
+    for one, other in found:
+        torch.testing.assert_close(one, other)
+
+
+def test_a_loss_of_another_kind_is_refused(config):
+    runner = build_runner(config)
+    runner.model.decode_head = nn.Conv2d(32, 4, 1)
+    runner.model.decode_head.loss_by_feat = print
+    with pytest.raises(UserError, match='decode_head, a Conv2d, would take'):
+        task_of_labelled(runner.model)
+
+
+def first(made):
+    return made[:2] if torch.is_tensor(made) else [x[:2] for x in made]
 
 
 def test_labels_that_say_nothing_are_said(config, tmp_path, monkeypatch):
