@@ -27,8 +27,8 @@ def task_of_labelled(model: nn.Module) -> None:
         elif hasattr(head, 'loss_by_feat'):
             raise UserError(
                 f'unlabelled=: the loss of {name}, a {type(head).__name__}, '
-                'would take images without labels for empty ones: give it '
-                'labels of the teacher (seg-kd prepare-data pseudo-labels), or '
+                'would take images without labels for empty ones: write '
+                "the teacher's labels (seg-kd prepare-data pseudo-labels), or "
                 'take a student with a BaseDecodeHead of MMSegmentation')
 
 

@@ -215,7 +215,7 @@ HEADS = dict(mean_over_all=dict(loss_decode=dict(CE, avg_non_ignore=False)),
                  dict(CE, avg_non_ignore=True),
                  dict(type='DiceLoss', loss_weight=2.)
              ]),
-                      ohem=dict(loss_decode=CE,
+             ohem=dict(loss_decode=CE,
                        sampler=dict(type='OHEMPixelSampler', min_kept=9)),
              classes_there_are=dict(type='EncHead',
                                     in_channels=[16, 32],
