@@ -197,7 +197,11 @@ class TeacherHook(Hook):
                               'the teacher',
                               auxiliary=False)
             check_class_names(self._trained_on, data, self.teacher.source)
-        if self.evaluate and runner.iter == 0:
+        staged = (runner.cfg.get('stage') or {}).get('name')
+        if self.evaluate and staged and runner.val_loop is None:
+            print_log(f'Teacher: not evaluated, as the stage {staged!r} '
+                      'validates nothing', 'current')
+        elif self.evaluate and runner.iter == 0:
             metrics = evaluate_model(self.network, runner, self.scale)
             shown = ', '.join(f'{k} {v:.2f}' for k, v in metrics.items())
             print_log(f'Teacher on the validation set: {shown}', 'current')

@@ -19,7 +19,7 @@ def evaluate_model(network: nn.Module,
     Raises:
         UserError: The config has no validation set.
     """
-    if runner.val_dataloader is None:
+    if runner.val_loop is None:
         raise UserError('TeacherHook(evaluate=True) needs a validation set: '
                         'set val_dataloader, val_cfg and val_evaluator')
     loader = runner.val_dataloader

@@ -5,6 +5,7 @@ from conftest import build_runner, teacher
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from seg_kd.engine.stages import run_stages
 from seg_kd.errors import UserError
 from seg_kd.hooks import TeacherHook
 from seg_kd.hooks.student import stack_labels
@@ -187,3 +188,19 @@ def test_labels_of_the_batch(data_root, plain_config):
     assert labels.shape == (2, 64, 96)
     assert torch.equal(labels[0], samples[0].gt_sem_seg.data[0])
     assert stack_labels([]) is None
+
+
+def test_evaluate_where_nothing_is_validated(ka_config, tmp_path):
+    for part in (ka_config, ka_config.stages[0]):
+        part.custom_hooks[0].evaluate = True
+    ka_config.train_cfg.max_iters = 1
+    run_stages(ka_config, str(tmp_path / 'run'))
+    first, second = (next((tmp_path / 'run' / stage).glob('*/*.log'))
+                     for stage in ('translator', 'distill'))
+    assert "as the stage 'translator' validates" in first.read_text()
+    assert 'Teacher on the validation set: aAcc' in second.read_text()
+    ka_config.pop('stages')
+    ka_config.custom_hooks[1].translator = None
+    ka_config.update(val_dataloader=None, val_cfg=None, val_evaluator=None)
+    with pytest.raises(UserError, match='needs a validation set'):
+        build_runner(ka_config).train()
