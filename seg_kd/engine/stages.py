@@ -405,12 +405,17 @@ def _train(cfg: Config, folder: str, record: dict[str, Any], resume: bool,
     goes_on = processes.on_main(lambda: resume and bool(checkpoints(folder)))
     if goes_on:
         cfg.resume, cfg.load_from = True, None
+        given = cfg.get('randomness') or {}
+        if given.get('seed') is None:  # a drawn one, too: data come first
+            drawn = processes.on_main(lambda: read_record(folder).get('seed'))
+            cfg.randomness = {**given, 'seed': drawn}
     with log.let_go():
         runner = RUNNERS.build(cfg)
         if goes_on:
             runner._load_from = processes.on_main(
                 lambda: newest_whole(folder,
                                      unwrap_model(runner.model).state_dict()))
+        record['seed'] = runner.seed
         write_record(folder, record)
         runner.register_hook(ending)
         with lost_workers.reported():

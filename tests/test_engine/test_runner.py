@@ -157,6 +157,26 @@ def test_resumed_run_equals_an_unbroken_one(ka_config, tmp_path, stage):
     assert hubs[0]['best_score'] == hubs[1]['best_score']
 
 
+def test_a_seed_that_was_drawn_is_that_of_the_resumed_run(
+        plain_config, tmp_path):
+    """Its order of images and its augmentation, as those of a given seed."""
+    plain_config.pop('randomness')
+    broken = Config(plain_config.to_dict())
+    broken.custom_hooks = [dict(type='Kill', at=4)]
+    with pytest.raises(InterruptedError):
+        run_stages(broken, str(tmp_path / 'broken'))
+    _forget_kill(tmp_path / 'broken/run.json')
+    plain_config.custom_hooks = []
+    run_stages(plain_config, str(tmp_path / 'broken'), resume=True)
+    seed = json.loads((tmp_path / 'broken/run.json').read_text())['seed']
+    plain_config.randomness = dict(seed=seed)
+    run_stages(plain_config, str(tmp_path / 'whole'))
+    whole, resumed = (torch.load(tmp_path / name / 'iter_6.pth',
+                                 weights_only=False)
+                      for name in ('whole', 'broken'))
+    assert_same(whole['state_dict'], resumed['state_dict'])
+
+
 def _forget_kill(path):
     """The settings of the run, as if it had been killed from outside."""
     record = json.loads(path.read_text())
