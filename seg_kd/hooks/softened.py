@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from seg_kd.distiller import Term
 from seg_kd.errors import UserError
 from seg_kd.hooks.methods import LogitHook
-from seg_kd.losses import KDLoss
-from seg_kd.losses.instances import resize_labels
+from seg_kd.losses import KDLoss, match_size
+from seg_kd.losses.instances import at_centres, resize_labels
 from seg_kd.registry import HOOKS
 from seg_kd.teacher.teacher import Step
 
@@ -17,8 +17,9 @@ class SoftenedTerm(Term):
     """KD from labels that are as soft as the teacher's probabilities.
 
     At each position the label has the teacher's greatest probability, the
-    other classes have equal shares of the rest. Images without labels do not
-    count.
+    other classes have equal shares of the rest. Where the label is ignored it
+    is what the student says, from which nothing is learnt; images without
+    labels do not count.
     """
     by_label = True
 
@@ -29,6 +30,11 @@ class SoftenedTerm(Term):
                             'has none')
         softened = soften(teacher, step.labels.to(teacher.device),
                           loss.temperature)
+        if step.labelled is not None:
+            counts = at_centres(step.labelled.to(teacher.device),
+                                (len(teacher), *teacher.shape[2:]))
+            own = match_size(student.detach(), teacher)
+            softened = softened.where(counts.unsqueeze(1), own)
         return super().compute(loss, student, softened, step)
 
 

@@ -12,8 +12,10 @@ from seg_kd.analysis.comparison import ALONE, Comparison
 from seg_kd.analysis.controls import random_weights
 from seg_kd.engine.needs import check_teacher
 from seg_kd.errors import UserError
-from seg_kd.hooks.softened import soften
+from seg_kd.hooks.softened import SoftenedTerm, soften
+from seg_kd.losses import KDLoss
 from seg_kd.networks.checkpoint import read_checkpoint
+from seg_kd.teacher.teacher import Step
 
 
 def test_names():
@@ -44,6 +46,20 @@ def test_softened_labels(temperature):
                 expected = torch.full((5, ), (1 - sure[n, y, x]) / 4)
                 expected[label] = sure[n, y, x]
                 torch.testing.assert_close(shares[n, :, y, x], expected)
+
+
+def test_nothing_is_learnt_where_a_label_is_ignored():
+    """A position of which most is labelled, but not its centre."""
+    torch.manual_seed(0)
+    labels = torch.randint(5, (1, 6, 8))
+    labels[0, 1, 1] = 255  # the centre of the first position of 3 x 4
+    student = torch.randn(1, 5, 3, 4, requires_grad=True)
+    step = Step(labels, labels != 255)
+    term = SoftenedTerm(KDLoss(), 'x', 'x', name='softened')
+    losses = term.compute(KDLoss(), student, torch.randn(1, 5, 3, 4), step)
+    sum(losses.values()).backward()
+    slopes = student.grad[0].abs().sum(0)
+    assert slopes[0, 0] < 1e-7 and (slopes.flatten()[1:] > 1e-4).all()
 
 
 def test_a_teacher_that_is_certain_stays_finite():
