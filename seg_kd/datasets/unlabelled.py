@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from mmcv.transforms import Compose
+from mmcv.transforms import Compose, LoadImageFromFile
 from mmengine.dataset import InfiniteSampler
 from mmengine.logging import print_log
 from mmengine.registry import DATA_SAMPLERS
@@ -134,7 +134,8 @@ class WithUnlabelled(Wrapper):
         self.labelled = len(dataset)
         self.files = images_in(img_path, endings(suffixes))
         without_labels_too(dataset.pipeline,
-                           getattr(dataset, 'ignore_index', 255))
+                           getattr(dataset, 'ignore_index', 255),
+                           channels_of(dataset))
         self._warn_of_known()
 
     def _warn_of_known(self) -> None:
@@ -182,30 +183,33 @@ class LoadLabels(LoadAnnotations):
     Args:
         like: The transform whose settings it has.
         ignore_index: The label that does not count.
+        channels: Of an image with labels.
     """
 
-    def __init__(self, like: LoadAnnotations, ignore_index: int) -> None:
+    def __init__(self, like: LoadAnnotations, ignore_index: int,
+                 channels: int) -> None:
         self.__dict__.update(like.__dict__)
-        self.unlabelled_index = ignore_index
+        self.unlabelled_index, self.channels = ignore_index, channels
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         if not results.get(MARK):
             return super().transform(results)
         shape = results['img'].shape
-        if len(shape) != 3 or shape[2] != 3:
+        if (1 if len(shape) == 2 else shape[2]) != self.channels:
             raise UserError(
                 f'{results["img_path"]}: an unlabelled image of shape {shape},'
-                ' where three channels are expected')
+                f' where those with labels have {self.channels} channels')
         results['gt_seg_map'] = np.full(shape[:2], self.unlabelled_index,
                                         np.uint8)
         results['seg_fields'].append('gt_seg_map')
         return results
 
 
-def without_labels_too(pipeline: Any, ignore_index: int) -> None:
+def without_labels_too(pipeline: Any, ignore_index: int,
+                       channels: int) -> None:
     """Makes each ``LoadAnnotations`` in it a :class:`LoadLabels`."""
     pipeline.transforms = [
-        LoadLabels(transform, ignore_index)
+        LoadLabels(transform, ignore_index, channels)
         if type(transform) is LoadAnnotations else transform
         for transform in pipeline.transforms
     ]
@@ -213,7 +217,22 @@ def without_labels_too(pipeline: Any, ignore_index: int) -> None:
         if isinstance(inner, Cached):
             inner = inner.transforms
         if isinstance(inner, Compose):
-            without_labels_too(inner, ignore_index)
+            without_labels_too(inner, ignore_index, channels)
+
+
+def channels_of(dataset: Any) -> int:
+    """Of its first image as a pipeline loads it; 3 where that is unclear."""
+    transforms = list(dataset.pipeline.transforms)
+    while transforms:
+        transform = transforms.pop(0)
+        if isinstance(transform, LoadImageFromFile):
+            image = transform(dataset.get_data_info(0))['img']
+            return 1 if image.ndim == 2 else image.shape[2]
+        if isinstance(transform, Cached):
+            transform = transform.transforms
+        if isinstance(transform, Compose):
+            transforms = [*transform.transforms, *transforms]
+    return 3
 
 
 def endings(suffixes: str | Sequence[str]) -> tuple[str, ...]:

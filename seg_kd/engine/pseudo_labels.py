@@ -1,4 +1,5 @@
 """A teacher's labels of images that have none, as a data set of their own."""
+import copy
 import os
 import shutil
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from seg_kd.engine.evaluate import (check_test_data, label_free, last_stage,
                                     teacher_network, teacher_of)
 from seg_kd.errors import UserError
 from seg_kd.networks.classes import class_names
-from seg_kd.registry import DATASETS
+from seg_kd.registry import DATASETS, type_name
 from seg_kd.teacher.teacher import checked_scale
 
 IGNORED = 255
@@ -102,13 +103,24 @@ def write_pseudo_labels(cfg: Config,
                              seg_map_suffix='.png',
                              metainfo=dict(classes=classes,
                                            palette=info['palette']),
-                             pipeline=pipeline_of(loader['dataset']))
+                             pipeline=from_0(pipeline_of(loader['dataset'])))
     text = COMMENT.format(threshold=threshold, share=share)
     text += derived(whole, settings)
     write(part / 'config.py', text.encode())
     shutil.rmtree(out, ignore_errors=True)  # empty, if it is there
     os.rename(part, out)
     return balance(classes, counts)
+
+
+def from_0(pipeline: list) -> list:
+    """The transforms, where labels that are loaded count from 0."""
+    found = copy.deepcopy(pipeline)
+    for transform in found:
+        if type_name(transform) == 'LoadAnnotations':
+            transform.pop('reduce_zero_label', None)
+        if isinstance(transform.get('transforms'), list):
+            transform['transforms'] = from_0(transform['transforms'])
+    return found
 
 
 def teachers_pipeline(cfg: Config, first: Path) -> Compose:

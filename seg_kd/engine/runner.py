@@ -17,6 +17,8 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from mmseg.engine.optimizers import LearningRateDecayOptimizerConstructor
+from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch.nn.parallel import DistributedDataParallel
 
 from seg_kd.datasets import (check_files, classes_of, make_ready, mix_in,
@@ -285,16 +287,29 @@ def prepared(hooks: dict[str, Any] | None) -> dict[str, Any]:
 def with_rates(optim_wrapper: dict, distiller: Distiller) -> dict:
     """With the terms' own learning rates, as keys of MMEngine's constructor.
 
-    A key of the config that names a term's part counts before these.
+    A key of the config that names a term's part counts before these; one of
+    the student, such as ``'head'``, is not for the parts of a term whose names
+    hold it as well.
+
+    Raises:
+        UserError: The constructor reads no keys.
     """
     keys = {
         f'distill.{term.name}.': dict(lr_mult=term.lr_mult)
         for term in distiller.terms if term.lr_mult != 1
     }
-    if not keys:
-        return optim_wrapper
     given = optim_wrapper.get('paramwise_cfg') or {}
-    keys.update(given.get('custom_keys') or {})
+    named = given.get('custom_keys') or {}
+    if not keys and not named:
+        return optim_wrapper
+    constructor = optim_wrapper.get('constructor')
+    if keys and is_kind(dict(type=constructor), OPTIM_WRAPPER_CONSTRUCTORS,
+                        LearningRateDecayOptimizerConstructor):
+        raise UserError(
+            f'{constructor} sets rates by layer and reads no lr_mult of '
+            f'{", ".join(keys)}: give these hooks lr_mult=1., or take '
+            'another constructor')
+    keys = {'distill': dict(lr_mult=1.), **keys, **named}
     return {**optim_wrapper, 'paramwise_cfg': {**given, 'custom_keys': keys}}
 
 

@@ -132,8 +132,15 @@ def test_an_image_of_other_channels_is_named(data_root, tmp_path):
     config = dataset_config(data_root, 'train', training=True)
     config['pipeline'][0]['color_type'] = 'unchanged'
     mixed = WithUnlabelled(DATASETS.build(config), str(tmp_path))
-    with pytest.raises(UserError, match='depth.png.*three channels'):
+    with pytest.raises(UserError, match='depth.png.*labels have 3 channels'):
         mixed[6]
+
+
+def test_grey_images_go_with_grey_ones(data_root, more):
+    config = dataset_config(data_root, 'train', training=False)
+    config['pipeline'][0]['color_type'] = 'grayscale'
+    mixed = WithUnlabelled(DATASETS.build(config), str(more))
+    assert mixed[0]['inputs'].shape == mixed[6]['inputs'].shape == (1, 64, 96)
 
 
 def test_images_of_the_labelled_set_are_said(data_root, caplog, monkeypatch):
