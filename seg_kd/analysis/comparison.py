@@ -22,7 +22,7 @@ from seg_kd.analysis.logs import read_scalars, seconds_trained
 from seg_kd.engine import provenance
 from seg_kd.engine.class_iou import PREFIX
 from seg_kd.engine.complete import (apply_changes, look_up_or, named_hooks,
-                                    plain)
+                                    plain, with_stages)
 from seg_kd.engine.folds import choose_fold
 from seg_kd.engine.needs import check_layers, check_teacher
 from seg_kd.engine.records import latest_checkpoint, read_record
@@ -31,6 +31,7 @@ from seg_kd.engine.stages import (decisive_settings, heads_of, run_stages,
                                   stage_configs, stage_folders)
 from seg_kd.errors import UserError
 from seg_kd.hooks import DistillHook, TeacherHook
+from seg_kd.hooks.distill import hooks_of
 from seg_kd.registry import HOOKS, as_list, config_of_file, is_kind, type_name
 from seg_kd.teacher.build import model_of
 
@@ -141,9 +142,7 @@ def shorten(cfg: Config, max_iters: int) -> None:
         raise UserError('a shorter run needs train_cfg.max_iters: it is '
                         'measured in iterations')
     scale = max_iters / whole
-    stages = cfg.get('stages') or []
-    for part in (cfg,
-                 *(stages.values() if isinstance(stages, dict) else stages)):
+    for part in with_stages(cfg):
         train = part.get('train_cfg') or {}
         if isinstance(train.get('max_iters'), int):  # else already a share
             train['max_iters'] = scaled(train['max_iters'], scale)
@@ -222,7 +221,9 @@ class Comparison:
     def config(self,
                method: str,
                seed: int = 0,
-               fold: str | None = None) -> Config:
+               fold: str | None = None,
+               own: str | None = None) -> Config:
+        """That of a run; ``own`` stands for the checkpoint of ``@own``."""
         method, control = controls.split(method)
         cfg = combine(method, self.experiment, self.student)
         if fold:
@@ -231,14 +232,14 @@ class Comparison:
         if control == 'softened':
             controls.soften(cfg)
         elif control == 'random':
-            teacher = controls.teacher_in(cfg)
-            teacher['checkpoint'] = controls.random_weights(
-                teacher, self.folder)
+            for teacher in controls.teachers_in(cfg):
+                teacher['checkpoint'] = controls.random_weights(
+                    teacher, self.folder)
         elif control == 'own':
-            teacher = controls.teacher_in(cfg)
-            teacher['checkpoint'] = latest_checkpoint(
-                self.work_dir(ALONE, fold, seed))
-            teacher['model'] = plain(cfg.model)
+            own = own or latest_checkpoint(self.work_dir(ALONE, fold, seed))
+            for teacher in controls.teachers_in(cfg):
+                teacher['model'] = plain(cfg.model)
+                teacher['checkpoint'] = own
         if self.max_iters:
             shorten(cfg, self.max_iters)
         if self.ratio and not taskless(cfg):
@@ -264,10 +265,9 @@ class Comparison:
             *_, (_, alone) = stage_configs(self.config(ALONE, fold=fold))
             for method in methods:
                 own = controls.split(method)[1] == 'own'
-                whole = self.config(method, fold=fold)
-                if own:  # its teacher comes first
-                    controls.teacher_in(whole)['checkpoint'] = ALONE
-                stages = list(stage_configs(whole))
+                # the teacher of a student's own comes first
+                stages = list(
+                    stage_configs(self.config(method, fold=fold, own=ALONE)))
                 check_settings(stages)
                 check_references(stages)
                 check_measured(method, stages[-1][1])
@@ -297,50 +297,28 @@ class Comparison:
         cfg = self.config(method, seed, fold)
         work_dir = self.work_dir(method, fold, seed)
         run_stages(cfg, work_dir, resume=True)
-        plain_name, control = controls.split(method)
         folders = stage_folders(cfg, work_dir)
-        *_, (_, last) = stage_configs(cfg)
-        made_of = self.made_of(last, folders[-1])
-        if control == 'own':  # else that of its seed
-            controls.teacher_in(cfg)['checkpoint'] = ALONE
-        return dict(experiment=name_of(self.experiment, self.student),
-                    method=controls.title(method),
-                    fold=fold,
-                    seed=seed,
-                    iterations=cfg.train_cfg.max_iters,
-                    settings=fingerprint(cfg),
-                    unfolded=fingerprint(self.config(plain_name, seed)),
-                    alone=fingerprint(self.config(ALONE, seed, fold)),
-                    made_of=made_of,
-                    **outcome(folders),
-                    version=__version__,
-                    commit=commit(),
-                    date=time.strftime('%Y-%m-%d'),
-                    machine=machine())
-
-    def made_of(self, cfg: Config, folder: str) -> str:
-        """A hash of a finished run's data, measurement and teacher.
-
-        Raises:
-            UserError: The data or the measurement have changed since it ended.
-        """
-        record = read_record(folder) or {}
-        began = record.get('made_of') or {}
-        data = provenance.data_of(cfg.get('train_dataloader') or {})
-        measured = provenance.measured_by(cfg)
-        if record.get('measured', measured) != measured or \
-                provenance.other_data(began.get('data') or {}, data):
-            raise UserError(
-                f'{folder}: this run ended with other training or validation '
-                'data, or was measured otherwise, than it would be now: '
-                'choose another --work-dir')
-        own = os.path.realpath(self.folder) + os.sep
-        weights = [
-            content for path, content in (began.get('files') or {}).items()
-            if not path.endswith('.py')
-            and not os.path.realpath(path).startswith(own)
-        ]
-        return provenance.hashed([measured, data, sorted(weights)])
+        plain_name, control = controls.split(method)
+        try:
+            unfolded = dict(unfolded=fingerprint(self.config(plain_name)))
+        except UserError:  # an experiment that is whole with a fold only
+            unfolded = {}
+        return dict(
+            experiment=name_of(self.experiment, self.student),
+            method=controls.title(method),
+            fold=fold,
+            seed=seed,
+            iterations=cfg.train_cfg.max_iters,
+            # with the teacher of a student's own it would be that of its seed
+            settings=fingerprint(self.config(method, seed, fold, own=ALONE)),
+            **unfolded,
+            alone=fingerprint(self.config(ALONE, seed, fold)),
+            made_of=made_of(cfg, folders[-1], control in ('own', 'random')),
+            **outcome(folders),
+            version=__version__,
+            commit=commit(),
+            date=time.strftime('%Y-%m-%d'),
+            machine=machine())
 
     def share(self, run: tuple[str, str | None, int]) -> float:
         """How far a run is, from 0 to 1, by its last stage."""
@@ -348,6 +326,36 @@ class Comparison:
         folder = stage_folders(cfg, self.work_dir(*run))[-1]
         steps = read_scalars(folder).get('loss') or [(0, 0.)]
         return min(1., steps[-1][0] / cfg.train_cfg.max_iters)
+
+
+def made_of(cfg: Config, folder: str, stands_in: bool) -> str:
+    """A hash of a finished run's data, measurement and teacher.
+
+    Args:
+        cfg: The whole config.
+        folder: Of its last stage.
+        stands_in: The teacher is that of a control: it is not in the hash.
+
+    Raises:
+        UserError: The data or the measurement have changed since it ended.
+    """
+    *_, (_, last) = stage_configs(cfg)
+    record = read_record(folder) or {}
+    began = record.get('made_of') or {}
+    data = provenance.data_of(last.get('train_dataloader') or {})
+    measured = provenance.measured_by(last)
+    if record.get('measured', measured) != measured or \
+            provenance.other_data(began.get('data') or {}, data):
+        raise UserError(
+            f'{folder}: this run ended with other training or validation '
+            'data, or was measured otherwise, than it would be now: '
+            'choose another --work-dir')
+    files = began.get('files') or {}
+    teachers = [] if stands_in else [
+        files.get(hook.get('checkpoint'))
+        for hook in hooks_of(last, TeacherHook)
+    ]
+    return provenance.hashed([measured, data, teachers])
 
 
 def check_measured(method: str, cfg: Config) -> None:
@@ -370,7 +378,7 @@ def check_alike(method: str, cfg: Config, alone: Config) -> None:
     A method may be a whole config of another experiment.
     """
     for key in ('val_dataloader.dataset', 'val_evaluator',
-                'train_dataloader.dataset', 'train_dataloader.batch_size'):
+                'train_dataloader.dataset'):
         if look_up_or(cfg, key) != look_up_or(alone, key):
             raise UserError(
                 f'{method} has another {key} than the student alone: its '

@@ -79,17 +79,21 @@ def soften(cfg: Config) -> None:
                         'needs a method that is a KDHook and nothing else')
 
 
-def teacher_in(cfg: Config) -> dict[str, Any]:
-    """The one teacher, in whose place a control puts another.
+def teachers_in(cfg: Config) -> list[dict[str, Any]]:
+    """Where the one teacher is named, in whose place a control puts another.
 
     Raises:
         UserError: There is none, or several.
     """
     found = teachers_of(cfg)
-    if len(found) != 1:
+    several = {
+        str([t.get(k) for k in ('name', 'model', 'checkpoint')])
+        for t in found
+    }
+    if len(several) != 1:
         raise UserError("the controls 'own' and 'random' stand for one "
-                        f'teacher: this config has {len(found)}')
-    return found[0]
+                        f'teacher: this config has {len(several)}')
+    return found
 
 
 def random_weights(teacher: dict[str, Any], folder: str) -> str:

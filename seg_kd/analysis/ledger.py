@@ -83,11 +83,20 @@ def read(path: str) -> list[Run]:
 
 
 def noted(run: Run, runs: list[Run]) -> bool:
-    """Is this very run what the runs say last of its method and pair?"""
-    key = 'method', *PAIR
-    of_it = [old for old in runs if all(old.get(k) == run[k] for k in key)]
-    return bool(of_it) and all(
-        run.get(k) == of_it[-1].get(k) for k in ('settings', 'miou'))
+    """Is this very run what the runs say last of its method and pair?
+
+    And would it be in a table, beside what they say of other seeds and folds?
+    """
+    latest: dict[tuple, Any] = {}
+    last: Run = {}
+    for old in runs:
+        latest.update((key, value) for key, value, _ in _in_common(old))
+        if all(old.get(k) == run[k] for k in ('method', *PAIR)):
+            last = old
+    return last.get('miou') == run['miou'] and \
+        last.get('alone', run.get('alone')) == run.get('alone') and \
+        all(latest.get(key, value) == value
+            for key, value, _ in _in_common(run))
 
 
 def damage(run: Any) -> str:
@@ -307,6 +316,19 @@ def by_fold(comparisons: list[Comparison]) -> PrettyTable:
     return shown
 
 
+def by_budget(comparisons: list[Comparison]) -> dict[str, list[Comparison]]:
+    """Those of each method that was run for several numbers of iterations.
+
+    Over the pairs that all of them have, see :func:`over_shared_pairs`. All
+    methods, where each was run for one number alone.
+    """
+    found: dict[str, list[Comparison]] = defaultdict(list)
+    for c in comparisons:
+        found[c.method].append(c)
+    several = {m: own for m, own in found.items() if len(own) > 1}
+    return {m: over_shared_pairs(own) for m, own in (several or found).items()}
+
+
 def over_shared_pairs(budgets: list[Comparison]) -> list[Comparison]:
     """A method's comparisons over the folds and seeds that all of them have.
 
@@ -398,18 +420,13 @@ def draw(comparisons: list[Comparison],
 def draw_budgets(comparisons: list[Comparison], path: str | IO[bytes]) -> None:
     """Does the gain grow with the iterations? A line per method.
 
-    Methods that were run for one number of iterations only are left out,
-    unless all were. Methods of the same iterations stand a little beside each
-    other.
+    See :func:`by_budget`. Methods of the same iterations stand a little beside
+    each other.
     """
     figure, axis = plt.subplots(figsize=(6., 4.), layout='constrained')
     beside = max(c.iterations for c in comparisons) / 80
-    budgets: dict[str, list[Comparison]] = defaultdict(list)
-    for c in comparisons:
-        budgets[c.method].append(c)
-    methods = {m: own for m, own in budgets.items() if len(own) > 1} or budgets
+    methods = by_budget(comparisons)
     for k, (method, own) in enumerate(methods.items()):
-        own = over_shared_pairs(own)
         spans = [
             c.interval if len(c.gains) > 1 else (c.gain, ) * 2 for c in own
         ]

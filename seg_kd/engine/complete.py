@@ -62,22 +62,30 @@ def named_hooks(hooks: Any, teacher: Any) -> dict[str, Any]:
     return found
 
 
-def teachers_of(cfg: Config) -> list[dict[str, Any]]:
-    """The teachers that a config names, to be changed in place.
-
-    They are in ``teacher``, or among ``custom_hooks``, of the config and of
-    its stages.
-    """
+def with_stages(cfg: Config) -> list[dict[str, Any]]:
+    """The config, and what each of its stages changes in it."""
     stages = cfg.get('stages') or []
+    changes = stages.values() if isinstance(stages, dict) else stages
+    return [cfg, *filter(None, changes)]
+
+
+def teachers_of(cfg: Config) -> list[dict[str, Any]]:
+    """The teachers that a config or a stage names, to be changed in place.
+
+    They are in ``teacher``, or among ``custom_hooks``. What a stage changes
+    in one besides its network and its weights does not make it another.
+    """
     found = []
-    for part in (cfg,
-                 *(stages.values() if isinstance(stages, dict) else stages)):
-        hooks = (part or {}).get('custom_hooks') or {}
+    for part in with_stages(cfg):
+        hooks = part.get('custom_hooks') or {}
         named = hooks.items() if isinstance(hooks, dict) else enumerate(hooks)
-        found += [part[TEACHER]] if (part or {}).get(TEACHER) else []
-        found += [
+        own = [part[TEACHER]] if part.get(TEACHER) else []
+        own += [
             hook for name, hook in named if isinstance(hook, dict)
             and is_kind(_with_type(name, hook), HOOKS, TeacherHook)
+        ]
+        found += own if part is cfg else [
+            t for t in own if 'model' in t or 'checkpoint' in t
         ]
     return found
 

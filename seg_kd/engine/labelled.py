@@ -21,12 +21,18 @@ def task_of_labelled(model: nn.Module) -> None:
     Raises:
         UserError: A head has a loss of another kind.
     """
-    for name, head in model.named_modules():
+    parts = (getattr(model, f'{kind}_head', None)
+             for kind in ('decode', 'auxiliary'))
+    heads = [
+        head for part in parts if part is not None
+        for head in (part if isinstance(part, nn.ModuleList) else [part])
+    ]
+    for head in heads:
         if isinstance(head, BaseDecodeHead):
             head.loss_by_feat = partial(_of_labelled, head.loss_by_feat)
         elif hasattr(head, 'loss_by_feat'):
             raise UserError(
-                f'unlabelled=: the loss of {name}, a {type(head).__name__}, '
+                f'unlabelled=: the loss of a {type(head).__name__} '
                 'would take images without labels for empty ones: write '
                 "the teacher's labels (seg-kd prepare-data pseudo-labels), or "
                 'take a student with a BaseDecodeHead of MMSegmentation')

@@ -14,6 +14,7 @@ from mmseg.registry import DATASETS
 import seg_kd
 from seg_kd.datasets.check import list_files, unwrapped
 from seg_kd.datasets.unlabelled import unlabelled_files
+from seg_kd.engine.complete import replaced
 from seg_kd.errors import UserError
 from seg_kd.registry import class_of
 
@@ -62,7 +63,7 @@ def _hash(path: str, changed: int) -> str:
 
 
 def data_of(loader: Mapping[str, Any]) -> dict[str, int]:
-    """``images`` and ``bytes`` of training data; {} where nobody can tell.
+    """``images`` and ``bytes`` of a loader; {} where nobody can tell.
 
     With images without labels ``unlabelled`` and ``unlabelled_bytes``, too.
     """
@@ -98,11 +99,14 @@ def measured_by(cfg: Mapping[str, Any]) -> str | None:
     loader = cfg.get('val_dataloader')
     if not loader:
         return None
-    return hashed([
-        loader.get('dataset'),
-        cfg.get('val_evaluator'),
-        data_of(loader),
-    ])
+    said = [loader.get('dataset'), cfg.get('val_evaluator')]
+    return hashed([replaced(said, '', _in_one_spelling), data_of(loader)])
+
+
+def _in_one_spelling(text: str) -> str:
+    """A path from here, if there is such a file or folder."""
+    there = os.path.exists(text)
+    return os.path.relpath(os.path.realpath(text)) if there else text
 
 
 def hashed(settings: Any) -> str:

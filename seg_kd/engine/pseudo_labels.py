@@ -1,5 +1,4 @@
 """A teacher's labels of images that have none, as a data set of their own."""
-import copy
 import os
 import shutil
 from collections.abc import Sequence
@@ -112,14 +111,15 @@ def write_pseudo_labels(cfg: Config,
     return balance(classes, counts)
 
 
-def from_0(pipeline: list) -> list:
-    """The transforms, where labels that are loaded count from 0."""
-    found = copy.deepcopy(pipeline)
-    for transform in found:
-        if type_name(transform) == 'LoadAnnotations':
-            transform.pop('reduce_zero_label', None)
-        if isinstance(transform.get('transforms'), list):
-            transform['transforms'] = from_0(transform['transforms'])
+def from_0(node: Any) -> Any:
+    """Transforms, where labels that are loaded count from 0."""
+    if isinstance(node, (list, tuple)):
+        return type(node)(map(from_0, node))
+    if not isinstance(node, dict):
+        return node
+    found = {k: from_0(v) for k, v in node.items()}
+    if type_name(node) == 'LoadAnnotations':
+        found.pop('reduce_zero_label', None)
     return found
 
 

@@ -183,7 +183,8 @@ class DistillRunner(Runner):
                 isinstance(loader.get('dataset'), dict):
             self._train_dataloader = dict(loader,
                                           finer=self.student_hook.finer)
-        if isinstance(loader, dict) and loader.get('unlabelled'):
+        if isinstance(loader, dict) and loader.get('unlabelled') and \
+                self.cfg.get('task', True):
             task_of_labelled(unwrap_model(self.model))
         loop = super().build_train_loop(loop)
         classes = classes_of(loop.dataloader.dataset)
@@ -287,9 +288,7 @@ def prepared(hooks: dict[str, Any] | None) -> dict[str, Any]:
 def with_rates(optim_wrapper: dict, distiller: Distiller) -> dict:
     """With the terms' own learning rates, as keys of MMEngine's constructor.
 
-    A key of the config that names a term's part counts before these; one of
-    the student, such as ``'head'``, is not for the parts of a term whose names
-    hold it as well.
+    A key of the config that names a term's part counts before these.
 
     Raises:
         UserError: The constructor reads no keys.
@@ -298,18 +297,17 @@ def with_rates(optim_wrapper: dict, distiller: Distiller) -> dict:
         f'distill.{term.name}.': dict(lr_mult=term.lr_mult)
         for term in distiller.terms if term.lr_mult != 1
     }
-    given = optim_wrapper.get('paramwise_cfg') or {}
-    named = given.get('custom_keys') or {}
-    if not keys and not named:
+    if not keys:
         return optim_wrapper
     constructor = optim_wrapper.get('constructor')
-    if keys and is_kind(dict(type=constructor), OPTIM_WRAPPER_CONSTRUCTORS,
-                        LearningRateDecayOptimizerConstructor):
+    if is_kind(dict(type=constructor), OPTIM_WRAPPER_CONSTRUCTORS,
+               LearningRateDecayOptimizerConstructor):
         raise UserError(
             f'{constructor} sets rates by layer and reads no lr_mult of '
             f'{", ".join(keys)}: give these hooks lr_mult=1., or take '
             'another constructor')
-    keys = {'distill': dict(lr_mult=1.), **keys, **named}
+    given = optim_wrapper.get('paramwise_cfg') or {}
+    keys.update(given.get('custom_keys') or {})
     return {**optim_wrapper, 'paramwise_cfg': {**given, 'custom_keys': keys}}
 
 

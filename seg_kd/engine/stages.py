@@ -214,15 +214,14 @@ def _change(cfg: Config, changes: dict[str, Any], averaged: bool) -> None:
         cfg.custom_hooks = complete_hooks(hooks, teacher)
         return
     named = named_hooks(cfg.get('custom_hooks'), teacher)
-    if not averaged:
-        own = [pick(name, named, 'custom_hooks') for name in hooks or {}]
-        named = {
-            key: hook
-            for key, hook in named.items()
-            if key in own or not is_kind(hook, HOOKS, EMAHook)
-        }
+    own = [pick(name, named, 'custom_hooks') for name in hooks or {}]
+    averages = [
+        hook for key, hook in named.items()
+        if not averaged and key not in own and is_kind(hook, HOOKS, EMAHook)
+    ]
     if hooks or named:
-        cfg.custom_hooks = change_hooks(named, hooks or {})
+        changed = change_hooks(named, hooks or {})
+        cfg.custom_hooks = [hook for hook in changed if hook not in averages]
 
 
 def stage_folders(cfg: Config, work_dir: str) -> list[str]:

@@ -118,18 +118,26 @@ def comparison(entries: Sequence[Run]) -> Section:
         if max(len(c.gains) for c in found) == 1:
             section.parts.append(
                 Note('One pair of runs has no spread: it claims nothing.'))
-        said = '; '.join(f'{c.method} {c.gain:+.2f} over {len(c.gains)} pairs'
-                         for c in found)
+        said = _gains(found)
         drawn = [
             charts.drawn(lambda file: ledger.draw(found, file, 5.5),
                          f'Gain of each method: {said}')
         ]
         if len({c.iterations for c in found}) > 1:
+            said = _gains(
+                [c for own in ledger.by_budget(found).values() for c in own])
             drawn.append(
                 charts.drawn(lambda file: ledger.draw_budgets(found, file),
                              f'Gain by iterations: {said}'))
         section.parts.append(Charts(f'{experiment}: gains', drawn))
     return section
+
+
+def _gains(found: Sequence[ledger.Comparison]) -> str:
+    several = len({c.iterations for c in found}) > 1
+    return '; '.join(
+        f'{c.method}{f", {c.iterations} iterations" if several else ""} '
+        f'{c.gain:+.2f} over {len(c.gains)} pairs' for c in found)
 
 
 def _compared(entries: Sequence[Run], section: Section) -> Iterable[tuple]:

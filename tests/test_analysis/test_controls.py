@@ -10,6 +10,7 @@ from mmengine.config import Config
 from seg_kd.analysis import controls
 from seg_kd.analysis.comparison import ALONE, Comparison
 from seg_kd.analysis.controls import random_weights
+from seg_kd.engine.complete import teachers_of
 from seg_kd.engine.needs import check_teacher
 from seg_kd.errors import UserError
 from seg_kd.hooks.softened import SoftenedTerm, soften
@@ -145,7 +146,14 @@ _base_ = 'seg_kd::_base_/stages/features.py'
 custom_hooks = dict(KDHook=dict())
 stages = dict(task=dict(teacher=dict(checkpoint='another.pth')))
 """)
+    (tmp_path / 'third.py').write_text("""
+_base_ = 'seg_kd::_base_/stages/features.py'
+custom_hooks = dict(KDHook=dict())
+stages = dict(task=dict(teacher=dict(precision='bf16')))
+""")
     job = Comparison('synthetic', str(tmp_path))
+    third = job.config(str(tmp_path / 'third.py') + '@own', own='own.pth')
+    assert [t.get('checkpoint') for t in teachers_of(third)] == ['own.pth']
     with pytest.raises(UserError, match='a KDHook and nothing else'):
         job.config(str(tmp_path / 'first.py') + '@softened')
     with pytest.raises(UserError, match='this config has 2'):
@@ -159,6 +167,7 @@ def test_the_layers_of_a_control_are_checked_ahead(experiment):
                              "))\n")
     job = Comparison(experiment, 'out')
     job.check(['my.py', 'my.py@random'], [None])
+    Comparison('synthetic', 'out', ratio=.5).check(['fitnet@own'], [None])
     with pytest.raises(UserError, match="no layer .*bottleneck"):
         job.check(['my.py@own'], [None])
 
@@ -194,6 +203,9 @@ def test_a_run_of_other_data_or_measurement_is_not_taken(
         with pytest.raises(UserError, match='student_seed0: this run ended '):
             job.train(ALONE, None, 0)
 
+    cfg.val_dataloader.dataset.data_root = 'data'  # the same
+    cfg.dump(experiment)
+    assert job.train(ALONE, None, 0)['made_of'] == first['made_of']
     cfg.val_evaluator.ignore_index = 0
     cfg.dump(experiment)
     refused()

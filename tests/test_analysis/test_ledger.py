@@ -184,8 +184,13 @@ def test_the_same_run_is_not_noted_twice():
     assert not ledger.noted(KA[0], [dict(KA[0], miou=42.001)])
     assert not ledger.noted(KA[0], [])
     changed = [KA[0], dict(KA[0], settings='x', miou=50.)]
-    assert not ledger.noted(KA[0],
-                            changed)  # and changed back: the last counts
+    assert not ledger.noted(KA[0], changed)  # changed back: the last counts
+    # of another seed, which a table would leave out beside it
+    assert not ledger.noted(KA[1], [KA[1], *changed])
+    known = dict(KA[0], unfolded='a', alone='b', made_of='c')
+    assert ledger.noted(known, [known]) and ledger.noted(known, [KA[0]])
+    for key in ('unfolded', 'alone', 'made_of'):
+        assert not ledger.noted({**known, key: 'x'}, [known])
 
 
 def test_a_line_that_was_cut_off_takes_no_other_with_it(tmp_path):

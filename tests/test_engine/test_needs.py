@@ -118,6 +118,21 @@ def test_the_last_stage_alone_is_averaged(both):
     assert kinds(first).count('EMAHook') == 1
 
 
+def test_numbers_count_the_average_too(both):
+    both.custom_hooks = [
+        dict(type='EMAHook'), both.teacher,
+        dict(type='KAHook', translator=None, **TAPS),
+        dict(type='KDHook')
+    ]
+    both.stages = [
+        dict(name='first', custom_hooks={'3': None}),
+        dict(name='second')
+    ]
+    first, second = (cfg for _, cfg in stage_configs(both))
+    assert kinds(first) == ['TeacherHook', 'KAHook']
+    assert kinds(second) == ['EMAHook', 'TeacherHook', 'KAHook', 'KDHook']
+
+
 def test_a_stage_of_the_students_own_keeps_all(both):
     """Only what does without the student leaves others out."""
     both.stages[0].custom_hooks = dict(KAHook=dict(weight=2.))

@@ -98,6 +98,8 @@ def test_it_trains(config, images, tmp_path, monkeypatch, reduced):
         dataset = cfg.train_dataloader.dataset
         dataset.reduce_zero_label = True
         dataset.pipeline[1].reduce_zero_label = True
+        flips = [[dict(type='RandomFlip', prob=p)] for p in (0., 1.)]
+        dataset.pipeline.insert(2, dict(type='RandomChoice', transforms=flips))
         cfg.dump(str(tmp_path / config))
     assert run_tool('prepare_data',
                     ['pseudo-labels', config, 'more', '--out', 'out'],

