@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         metavar='NAME',
                         help='own, random, softened: another teacher')
     parser.add_argument('--max-iters',
+                        '--budget',
                         type=cli.positive,
                         metavar='N',
                         help='of the last stage; the others, and the '
@@ -61,8 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         metavar='FILE',
                         help='of finished runs; default: DIR/ledger.jsonl')
     parser.add_argument('--table',
+                        '--chart',
                         action='store_true',
-                        help='train nothing: say what the ledger says')
+                        help='train nothing: say and draw what the ledger '
+                        'says')
     parser.add_argument('--work-dir',
                         metavar='DIR',
                         help='default: work_dirs/compare_<data>')

@@ -283,7 +283,7 @@ def test_the_tool(tmp_path, monkeypatch, capsys):
     assert (folder / 'ledger.jsonl').read_text() == noted
     trained.clear()
     status = run_tool(
-        'compare', ['ka', '--data', 'camvid', '--table', '--work-dir', folder],
+        'compare', ['ka', '--data', 'camvid', '--chart', '--work-dir', folder],
         monkeypatch, tmp_path)
     assert status == 0 and not trained
     assert '+1.00' in capsys.readouterr().out
