@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='an experiment (seg-kd configs experiments), or a '
         'config file; default %(default)s')
     parser.add_argument('--student',
-                        help='in place of the experiment\'s: by name (seg-kd '
-                        'configs students), or a file')
+                        help='another: by name (seg-kd configs students), or '
+                        'a file')
     parser.add_argument('--seeds',
                         nargs='+',
                         type=cli.from_0,
