@@ -384,8 +384,10 @@ def draw(comparisons: list[Comparison],
          width: float = 7.) -> None:
     """A row per method: a dot per pair, the mean difference, its interval.
 
+    The greatest gain comes first; those whose interval excludes 0 are blue.
     ``width`` is in inches.
     """
+    comparisons = sorted(comparisons, key=lambda c: c.gain, reverse=True)
     figure, axis = plt.subplots(figsize=(width, 1. + .35 * len(comparisons)),
                                 layout='constrained')
     for row, c in enumerate(comparisons):
@@ -395,12 +397,13 @@ def draw(comparisons: list[Comparison],
                   markersize=4,
                   zorder=1,
                   label='one pair' if row == 0 else None)
-        low, high = c.interval if len(c.gains) > 1 else (c.gain, c.gain)
+        several = len(c.gains) > 1
+        low, high = c.interval if several else (c.gain, c.gain)
         axis.errorbar(c.gain,
                       row,
                       xerr=[[c.gain - low], [high - c.gain]],
                       fmt='D',
-                      color='tab:blue' if low > 0 else '0.2',
+                      color='tab:blue' if several and low > 0 else '0.2',
                       capsize=3,
                       label='mean and its interval' if row == 0 else None)
     axis.axvline(0, color='0.3', linestyle='--', linewidth=1)

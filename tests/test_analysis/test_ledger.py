@@ -134,7 +134,13 @@ def test_the_chart_shows_every_pair_and_interval(tmp_path, monkeypatch):
     monkeypatch.setattr(ledger.plt.Figure, 'savefig',
                         lambda figure, path, **kw: drawn.append(figure))
     at = [run('at', m, s) for s, m in enumerate((40.1, 42.3, 40.9))]
-    comparisons = ledger.compare(ALONE + KA + at, ['ka', 'at'])
+    comparisons = ledger.compare(ALONE + KA + at, ['at', 'ka'])[::-1]
+    ledger.draw(comparisons[::-1], str(tmp_path / 'gains.png'))
+    once = ledger.compare(ALONE + KA[:1])
+    ledger.draw(once, str(tmp_path / 'once.png'))
+    bar, = drawn.pop().axes[0].containers
+    assert bar[0].get_color() == '0.2'  # one pair shows nothing
+    drawn.clear()
     ledger.draw(comparisons, str(tmp_path / 'gains.png'))
     axis, = drawn[0].axes
     assert [x.get_text() for x in axis.get_yticklabels()] == ['ka', 'at']
