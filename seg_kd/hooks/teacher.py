@@ -199,8 +199,9 @@ class TeacherHook(Hook):
             check_class_names(self._trained_on, data, self.teacher.source)
         staged = (runner.cfg.get('stage') or {}).get('name')
         if self.evaluate and staged and runner.val_loop is None:
-            print_log(f'Teacher: not evaluated, as the stage {staged!r} '
-                      'validates nothing', 'current')
+            print_log(
+                f'Teacher: not evaluated, as the stage {staged!r} '
+                'validates nothing', 'current')
         elif self.evaluate and runner.iter == 0:
             metrics = evaluate_model(self.network, runner, self.scale)
             shown = ', '.join(f'{k} {v:.2f}' for k, v in metrics.items())

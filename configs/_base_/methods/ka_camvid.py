@@ -1,7 +1,7 @@
-# KA with weights for AdamW, on CamVid. An epoch is 46 iterations: too few, the
-# translator gets four. The weights give each term about a third of the gradient
-# that the task has at the student's map (seg-kd gradients); the paper's, made for SGD, slow this
-# student down under AdamW (docs/results.md).
+# KA with weights for AdamW, on CamVid. An epoch, 46 iterations, is too little:
+# the translator gets four. The weights give each term about a third of the pull
+# of the task at the student's map (seg-kd gradients); the paper's, made for
+# SGD, slow this student down under AdamW (docs/results.md).
 _base_ = './ka.py'
 
 custom_hooks = dict(KAHook=dict(adaptation_weight=0.2, affinity_weight=0.2))
