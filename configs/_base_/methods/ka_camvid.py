@@ -1,6 +1,6 @@
 # KA with weights for AdamW, on CamVid. An epoch, 46 iterations, is too little:
-# the translator gets four. The weights give each term about a third of the pull
-# of the task at the student's map (seg-kd gradients); the paper's, made for
+# the translator gets four. The weights give each term about a third of the
+# task's pull at the student's map (seg-kd gradients); the paper's, made for
 # SGD, slow this student down under AdamW (docs/results.md).
 _base_ = './ka.py'
 
