@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from seg_kd.datasets.unlabelled import MARK
 from seg_kd.errors import UserError
+from seg_kd.networks.classes import heads
 
 
 def task_of_labelled(model: nn.Module) -> None:
@@ -21,13 +22,7 @@ def task_of_labelled(model: nn.Module) -> None:
     Raises:
         UserError: A head has a loss of another kind.
     """
-    parts = (getattr(model, f'{kind}_head', None)
-             for kind in ('decode', 'auxiliary'))
-    heads = [
-        head for part in parts if part is not None
-        for head in (part if isinstance(part, nn.ModuleList) else [part])
-    ]
-    for head in heads:
+    for head in heads(model):
         if isinstance(head, BaseDecodeHead):
             head.loss_by_feat = partial(_of_labelled, head.loss_by_feat)
         elif hasattr(head, 'loss_by_feat'):
