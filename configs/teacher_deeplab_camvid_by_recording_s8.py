@@ -6,9 +6,8 @@ _base_ = './teacher_deeplab_camvid_by_recording.py'
 
 model = dict(backbone=dict(output_stride=8),
              decode_head=dict(dilations=(1, 12, 24, 36)))
-stages = dict(s16=dict(
-    model=dict(backbone=dict(output_stride=16),
-               decode_head=dict(dilations=(1, 6, 12, 18)))),
+stages = dict(s16=dict(model=dict(backbone=dict(output_stride=16),
+                                  decode_head=dict(dilations=(1, 6, 12, 18)))),
               s8=dict(load_from='stage:s16',
                       optim_wrapper=dict(optimizer=dict(lr=5e-4)),
                       param_scheduler=[dict(end=600, **_base_.poly)],
