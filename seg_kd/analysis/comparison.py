@@ -298,6 +298,7 @@ class Comparison:
         work_dir = self.work_dir(method, fold, seed)
         run_stages(cfg, work_dir, resume=True)
         folders = stage_folders(cfg, work_dir)
+        alone = self.config(ALONE, seed, fold)
         plain_name, control = controls.split(method)
         try:
             unfolded = dict(unfolded=fingerprint(self.config(plain_name)))
@@ -312,7 +313,8 @@ class Comparison:
             # with the teacher of a student's own it would be that of its seed
             settings=fingerprint(self.config(method, seed, fold, own=ALONE)),
             **unfolded,
-            alone=fingerprint(self.config(ALONE, seed, fold)),
+            alone=fingerprint(alone),
+            **other_network(cfg, alone),
             made_of=made_of(cfg, folders[-1], control in ('own', 'random')),
             **outcome(folders),
             version=__version__,
@@ -384,6 +386,15 @@ def check_alike(method: str, cfg: Config, alone: Config) -> None:
                 f'{method} has another {key} than the student alone: its '
                 'difference would not be that of the method. Name its '
                 'experiment as --data, or put the setting there')
+
+
+def other_network(cfg: Config, alone: Config) -> dict[str, bool]:
+    """``other_network=True`` for a ledger, if a method replaces the student.
+
+    Such as HND, whose network is the teacher's tail behind a small head.
+    """
+    last, other = (list(stage_configs(c))[-1][1].model for c in (cfg, alone))
+    return dict(other_network=True) if last != other else {}
 
 
 def fingerprint(cfg: Config) -> str:

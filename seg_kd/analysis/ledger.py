@@ -125,6 +125,12 @@ class Comparison:
     keys: list[tuple]  # experiment, iterations, fold, seed of each pair
     wall: float  # wall-clock time, times that of the student alone
     p: float = float('nan')  # two-sided, corrected over the table (Holm)
+    other_network: bool = False  # than that of the student alone
+
+    @property
+    def title(self) -> str:
+        """The method; a gain of another network is not the method's alone."""
+        return self.method + ' (another network)' * self.other_network
 
     @property
     def gains(self) -> list[float]:
@@ -266,8 +272,13 @@ def compare(runs: list[Run],
             keys = [k for k in paired_keys if own[k]['iterations'] == length]
             wall = mean(own[k]['wall_s'] / alone[k]['wall_s'] for k in keys)
             found.append(
-                Comparison(method, length, [own[k]['miou'] for k in keys],
-                           [alone[k]['miou'] for k in keys], keys, wall))
+                Comparison(method,
+                           length, [own[k]['miou'] for k in keys],
+                           [alone[k]['miou'] for k in keys],
+                           keys,
+                           wall,
+                           other_network=any(own[k].get('other_network')
+                                             for k in keys)))
     tested = [c for c in found if np.isfinite(c.raw_p)]
     if tested:
         corrected = multipletests([c.raw_p for c in tested], method='holm')[1]
@@ -288,7 +299,7 @@ def table(comparisons: list[Comparison]) -> PrettyTable:
         low, high = c.interval
         several = len(c.gains) > 1
         shown.add_row([
-            c.method, c.iterations,
+            c.title, c.iterations,
             len(c.gains),
             spread(c.scores),
             spread(c.alone), f'{c.gain:+.2f}',
@@ -312,7 +323,7 @@ def by_fold(comparisons: list[Comparison]) -> PrettyTable:
                 g for g, key in zip(c.gains, c.keys) if str(key[2]) == fold
             ]
             row.append(f'{mean(gains):+.2f} ({len(gains)})' if gains else '-')
-        shown.add_row([c.method, c.iterations, *row])
+        shown.add_row([c.title, c.iterations, *row])
     return shown
 
 
@@ -409,7 +420,7 @@ def draw(comparisons: list[Comparison],
     axis.axvline(0, color='0.3', linestyle='--', linewidth=1)
     several = len({c.iterations for c in comparisons}) > 1
     names = [
-        f'{c.method}, {c.iterations}' if several else c.method
+        f'{c.title}, {c.iterations}' if several else c.title
         for c in comparisons
     ]
     axis.set_yticks(range(len(comparisons)), names)

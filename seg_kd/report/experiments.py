@@ -136,7 +136,7 @@ def comparison(entries: Sequence[Run]) -> Section:
 def _gains(found: Sequence[ledger.Comparison]) -> str:
     several = len({c.iterations for c in found}) > 1
     return '; '.join(
-        f'{c.method}{f", {c.iterations} iterations" if several else ""} '
+        f'{c.title}{f", {c.iterations} iterations" if several else ""} '
         f'{c.gain:+.2f} over {len(c.gains)} pairs' for c in found)
 
 
@@ -169,7 +169,7 @@ def by_class(entries: Sequence[Run]) -> Section:
     for experiment, runs, found in _compared(entries, section):
         drawn = []
         for c in found:
-            name = f'{c.method}, {c.iterations} iterations'
+            name = f'{c.title}, {c.iterations} iterations'
             classes = ledger.by_class(runs, c)
             if not classes:
                 section.missing(f'{experiment}, {name}: the runs do not name '

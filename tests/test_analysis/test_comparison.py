@@ -29,8 +29,8 @@ def test_methods_and_data():
     assert not {'student', 'ka_camvid'} & set(comparison.methods())
     assert {
         'cityscapes', 'cityscapes_pspnet', 'camvid', 'camvid_grid',
-        'camvid_by_recording', 'camvid_few_labels', 'synthetic',
-        'synthetic_unlabelled', 'voc'
+        'camvid_by_recording', 'camvid_few_labels', 'camvid_footage',
+        'synthetic', 'synthetic_unlabelled', 'voc'
     } == set(comparison.data_sets())
 
 
@@ -41,6 +41,9 @@ def test_only_the_data_changes(method):
     (_, only), (_, last) = list(stage_configs(plain))[0], stages[-1]
     for key in ('train_dataloader', 'val_dataloader', 'train_cfg'):
         assert last[key] == only[key]
+    merged = comparison.combine(method, 'camvid')
+    other = comparison.other_network(merged, plain)
+    assert other == (dict(other_network=True) if method == 'hnd' else {})
     if method == 'hnd':  # a student of its own
         assert last.model.teacher == last.teacher.model
         return

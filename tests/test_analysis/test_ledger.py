@@ -80,6 +80,14 @@ def test_a_repeated_run_replaces_the_earlier_one():
     assert found.scores == [45.]
 
 
+def test_another_network_is_named_as_one():
+    hnd = [run('hnd', 44., s, other_network=True) for s in range(3)]
+    found = ledger.compare([*ALONE, *KA, *hnd])
+    assert [c.title for c in found] == ['ka', 'hnd (another network)']
+    assert 'hnd (another network)' in ledger.table(found).get_string()
+    assert 'hnd (another network)' in ledger.by_fold(found).get_string()
+
+
 def test_tables_show_every_method_and_fold():
     folds = [
         run(m, v, f, fold) for f, fold in enumerate(('a', 'b'))
