@@ -85,7 +85,7 @@ def reported() -> Iterator[None]:
         said = _chain(error)
         if not isinstance(error, RuntimeError):  # a queue without a sender
             try:
-                time.sleep(1)  # the signal of its end is under way
+                time.sleep(5)  # the signal of its end is under way
             except RuntimeError as end:
                 said += _chain(end)
         found = re.search(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)',
