@@ -177,7 +177,7 @@ def pull_alike(cfg: Config, ratio: float) -> None:
 
     Only in the last stage: those before it may have no task.
     """
-    name, last = list(stage_configs(cfg))[-1]
+    *_, (name, last) = stage_configs(cfg)
     measured = dict(weight='auto', auto_ratio=ratio)
     hooks = [{
         **hook,
@@ -191,9 +191,15 @@ def pull_alike(cfg: Config, ratio: float) -> None:
         (stages[-1] if stages else cfg)['custom_hooks'] = hooks
 
 
+def last_stage(cfg: Config) -> Config:
+    """The one with the task, which is measured."""
+    *_, (_, last) = stage_configs(cfg)
+    return last
+
+
 def taskless(cfg: Config) -> bool:
     """Is the student trained by the method's term alone?"""
-    last = list(stage_configs(cfg))[-1][1]
+    last = last_stage(cfg)
     kinds = tuple(HOOKS.get(name) for name in TASKLESS)
     return any(is_kind(h, HOOKS, kinds) for h in last.get('custom_hooks', []))
 
@@ -262,7 +268,7 @@ class Comparison:
         known = (ALONE, *shipped.names(shipped.METHODS))  # to fit
         shipped_data = self.experiment in data_sets() and not self.student
         for fold in folds:
-            *_, (_, alone) = stage_configs(self.config(ALONE, fold=fold))
+            alone = last_stage(self.config(ALONE, fold=fold))
             for method in methods:
                 own = controls.split(method)[1] == 'own'
                 # the teacher of a student's own comes first
@@ -341,7 +347,7 @@ def made_of(cfg: Config, folder: str, stands_in: bool) -> str:
     Raises:
         UserError: The data or the measurement have changed since it ended.
     """
-    *_, (_, last) = stage_configs(cfg)
+    last = last_stage(cfg)
     record = read_record(folder) or {}
     began = record.get('made_of') or {}
     data = provenance.data_of(last.get('train_dataloader') or {})
@@ -393,8 +399,8 @@ def other_network(cfg: Config, alone: Config) -> dict[str, bool]:
 
     Such as HND, whose network is the teacher's tail behind a small head.
     """
-    last, other = (list(stage_configs(c))[-1][1].model for c in (cfg, alone))
-    return dict(other_network=True) if last != other else {}
+    differ = last_stage(cfg).model != last_stage(alone).model
+    return dict(other_network=True) if differ else {}
 
 
 def fingerprint(cfg: Config) -> str:

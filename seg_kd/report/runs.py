@@ -34,6 +34,7 @@ class Found:
         record: ``run.json`` of the last stage, or nothing.
         cfg: Its config; None where it cannot be read.
         problem: Why it cannot.
+        other_network: Its student is not that of the run without a method.
         method: A name, :data:`ALONE`, or :data:`TEACHER` for the teacher of
             another run here.
     """
@@ -42,6 +43,7 @@ class Found:
     record: dict[str, Any]
     cfg: Config | None = None
     problem: str = ''
+    other_network: bool = False
     experiment: str = ''
     method: str = ''
     fold: str | None = None
@@ -95,11 +97,13 @@ class Found:
         """As a line of a ledger; None if it was never evaluated."""
         if 'mIoU' not in read_scalars(self.last):
             return None
+        mark = dict(other_network=True) if self.other_network else {}
         return dict(experiment=self.experiment,
                     method=self.method,
                     fold=self.fold,
                     seed=self.seed,
                     iterations=self.iterations,
+                    **mark,
                     **outcome(list(self.stages.values())))
 
 
@@ -131,6 +135,7 @@ def find_runs(folders: Sequence[str], *noted: Run) -> list[Found]:
     _name_as_noted(runs, noted)
     _check_data(runs)
     _name_teachers(runs)
+    _mark_other_networks(runs)
     _tell_apart(runs)
     return runs
 
@@ -240,11 +245,13 @@ def _experiment(run: Found, name: str) -> str:
 def _name_as_noted(runs: Iterable[Found], noted: Iterable[Run]) -> None:
     """Where ``compare --student`` has another ``--work-dir``, only a ledger
     says which student it is: of the run that came to the same."""
-    experiments = {_marks(entry): entry['experiment'] for entry in noted}
+    by_marks = {_marks(entry): entry for entry in noted}
     for run in runs:
-        entry = run.entry() if experiments else None
-        if entry:
-            run.experiment = experiments.get(_marks(entry), run.experiment)
+        entry = run.entry() if by_marks else None
+        known = by_marks.get(_marks(entry)) if entry else None
+        if known:
+            run.experiment = known['experiment']
+            run.other_network = known.get('other_network', False)
 
 
 def _marks(entry: Run) -> tuple:
@@ -317,6 +324,18 @@ def _name_teachers(runs: Sequence[Found]) -> None:
     for run in runs:
         if os.path.realpath(run.last) in folders and run.method == ALONE:
             run.method = TEACHER
+
+
+def _mark_other_networks(runs: Sequence[Found]) -> None:
+    """Such as HND's, the teacher's tail behind a small head."""
+    alone = {
+        run.experiment: run.cfg.get('model')
+        for run in runs if run.cfg and run.method == ALONE
+    }
+    for run in runs:
+        if run.cfg and run.method not in (ALONE, TEACHER):
+            own = run.cfg.get('model')
+            run.other_network |= own != alone.get(run.experiment, own)
 
 
 def _tell_apart(runs: Sequence[Found]) -> None:

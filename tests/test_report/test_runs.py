@@ -109,6 +109,26 @@ def test_runs_of_two_students_are_no_pair_and_in_a_ledger_once(tmp_path):
     assert one.experiment == 'half+small'
 
 
+def test_a_method_that_replaces_the_student_is_marked(tmp_path):
+    model = dict(type='Encoder', depth=18)
+    for method, own in (('student', model), ('kd', model),
+                        ('hnd', dict(model, type='Tail'))):
+        write(tmp_path / f'{method}_seed0',
+              f'{method}_half',
+              40.,
+              teacher=None if method == 'student' else 'gone.pth',
+              model=own)
+    found = find_runs([str(tmp_path)])
+    assert [run.method for run in found] == ['hnd', 'kd', 'student']
+    marked = [run.entry().get('other_network') for run in found]
+    assert marked == [True, None, None]
+    # without the student beside it, a ledger says so
+    only, = find_runs([str(tmp_path / 'hnd_seed0')])
+    assert not only.other_network
+    only, = find_runs([str(tmp_path / 'hnd_seed0')], found[0].entry())
+    assert only.other_network
+
+
 def test_students_in_folders_of_any_name(tmp_path):
     """Which they are is in the ledgers."""
     for name, miou in ('a', 40.), ('b', 41.):
