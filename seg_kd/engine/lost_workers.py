@@ -3,14 +3,15 @@ import multiprocessing.queues
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from multiprocessing import RawArray
-from typing import Any
+from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, get_worker_info
 
 from seg_kd.errors import UserError
+
+Result = TypeVar('Result')
 
 LENGTH = 1024  # bytes of a note
 _boards: list[Any] = []
@@ -76,26 +77,34 @@ def _write(note: Any, process: int, text: str) -> None:
     note.value = f'{process} {text}'.encode()[:LENGTH - 1]
 
 
-@contextmanager
-def reported() -> Iterator[None]:
-    """The end of a worker becomes a UserError with what it last noted."""
+def reported(train: Callable[[], Result]) -> Result:
+    """Calls it; the end of a worker becomes a UserError with its last note.
+
+    A function and no context manager: the signal of the end may raise at any
+    call, and leaving a ``with`` is one, outside of any ``try``.
+    """
     try:
-        yield
-    except (RuntimeError, ConnectionError, EOFError) as error:
-        said = _chain(error)
-        if not isinstance(error, RuntimeError):  # a queue without a sender
-            try:
-                time.sleep(5)  # the signal of its end is under way
-            except RuntimeError as end:
-                said += _chain(end)
-        found = re.search(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)',
-                          said)
-        if found is None:
-            raise
-        gone = re.findall(r'\d+', found[1])
-        raise UserError(_line(said, gone, _notes_of(gone))) from error
+        return train()
+    except (ConnectionError, EOFError):  # a queue without a sender
+        try:
+            time.sleep(5)  # the signal of its end is under way
+        except RuntimeError as end:
+            _name(end)
+        raise
+    except RuntimeError as error:
+        _name(error)
+        raise
     finally:
         _boards.clear()
+
+
+def _name(error: RuntimeError) -> None:
+    """Raises what there is to say of it, if it is the end of a worker."""
+    said = _chain(error)
+    found = re.search(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)', said)
+    if found:
+        gone = re.findall(r'\d+', found[1])
+        raise UserError(_line(said, gone, _notes_of(gone))) from error
 
 
 def _chain(error: BaseException | None) -> str:

@@ -417,8 +417,7 @@ def _train(cfg: Config, folder: str, record: dict[str, Any], resume: bool,
         record['seed'] = runner.seed
         write_record(folder, record)
         runner.register_hook(ending)
-        with lost_workers.reported():
-            runner.train()
+        lost_workers.reported(runner.train)
     write_record(folder, {**record, 'finished': True})
     barrier()  # the next stage reads what the main process has written
 

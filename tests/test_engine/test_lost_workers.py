@@ -47,8 +47,7 @@ def left():
 def loaded(dataset):
     loader = lost_workers.watched(
         DataLoader(dataset, batch_size=1, num_workers=1, collate_fn=list))
-    with lost_workers.reported():
-        return [batch for batch in loader]
+    return lost_workers.reported(lambda: list(loader))
 
 
 @pytest.mark.parametrize('way, words', [
@@ -62,10 +61,31 @@ def test_a_worker_that_dies(way, words):
     assert 'num_workers' in str(caught.value)
 
 
+def test_a_signal_that_comes_after_the_broken_connection():
+
+    def ended(signum, frame):
+        raise RuntimeError('DataLoader worker (pid 7) is killed by signal: 9')
+
+    def train():
+        signal.setitimer(signal.ITIMER_REAL, .1)
+        raise ConnectionResetError
+
+    before = signal.signal(signal.SIGALRM, ended)
+    try:
+        with pytest.raises(UserError, match='worker 7 has ended'):
+            lost_workers.reported(train)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 @pytest.mark.parametrize('error', [RuntimeError('mine'), ConnectionError()])
 def test_other_errors_stay_as_they_are(error, monkeypatch):
     monkeypatch.setattr('time.sleep', lambda seconds: None)
-    with pytest.raises(type(error)) as caught, lost_workers.reported():
+
+    def train():
         raise error
+
+    with pytest.raises(type(error)) as caught:
+        lost_workers.reported(train)
     assert caught.value is error
     assert len(loaded(Images(lambda: torch.ones(1)))) == 8
