@@ -1,6 +1,6 @@
 # As camvid_by_recording.py here, without 0006R0, but for one thing: there are
 # images of that recording without labels, its first 36 frames (four to each
-# batch of eight with labels). Measured on its last 50, from 15 s later on.
+# batch of eight with labels). Measured on its last 50, from 16 s later on.
 _base_ = './camvid_by_recording.py'
 
 train_dataloader = dict(
