@@ -2,8 +2,10 @@
 import multiprocessing.queues
 import os
 import re
+import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import RawArray
 from typing import Any, TypeVar
 
@@ -87,7 +89,7 @@ def reported(train: Callable[[], Result]) -> Result:
         return train()
     except (ConnectionError, EOFError):  # a queue without a sender
         try:
-            time.sleep(5)  # the signal of its end is under way
+            _wait_for_an_end()
         except RuntimeError as end:
             _name(end)
         raise
@@ -96,6 +98,36 @@ def reported(train: Callable[[], Result]) -> Result:
         raise
     finally:
         _boards.clear()
+
+
+def _wait_for_an_end() -> None:
+    """Until torch's signal handler raises; or else looks for itself.
+
+    What the handler raises is lost where it interrupts a destructor.
+
+    Raises:
+        RuntimeError: The end of a worker, in torch's words.
+    """
+    time.sleep(5)  # the signal is under way
+    for note in (note for board in _boards for note in board):
+        process = note.value.decode(errors='replace').partition(' ')[0]
+        how = _how_ended(int(process)) if process else ''
+        if how:
+            raise RuntimeError(f'DataLoader worker (pid {process}) {how}')
+
+
+def _how_ended(process: int) -> str:
+    """Of a child that nobody has waited for; '' if it runs or ended well."""
+    if not hasattr(os, 'waitid'):  # macOS before Python 3.13
+        return ''
+    with suppress(ChildProcessError):
+        end = os.waitid(os.P_PID, process,
+                        os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if end and end.si_code != os.CLD_EXITED:
+            return f'is killed by signal: {signal.strsignal(end.si_status)}'
+        if end and end.si_status:
+            return f'has exit code {end.si_status}'
+    return ''
 
 
 def _name(error: RuntimeError) -> None:

@@ -78,6 +78,31 @@ def test_a_signal_that_comes_after_the_broken_connection():
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.parametrize('way, words', [
+    (killed, r'killed by signal: Killed.*data/3\.png'),
+    (left, r'exit code 3.*data/3\.png'),
+])
+def test_a_signal_that_is_lost(way, words, monkeypatch):
+    """As where its handler interrupts a destructor."""
+    monkeypatch.setattr('time.sleep', lambda seconds: None)
+
+    def train():
+        batches = iter(loader)
+        before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        try:
+            next(batches), next(batches)
+            os.waitid(os.P_PID, batches._workers[0].pid,
+                      os.WEXITED | os.WNOWAIT)
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+        raise ConnectionResetError
+
+    loader = lost_workers.watched(
+        DataLoader(Images(way), batch_size=1, num_workers=1))
+    with pytest.raises(UserError, match=words):
+        lost_workers.reported(train)
+
+
 @pytest.mark.parametrize('error', [RuntimeError('mine'), ConnectionError()])
 def test_other_errors_stay_as_they_are(error, monkeypatch):
     monkeypatch.setattr('time.sleep', lambda seconds: None)
