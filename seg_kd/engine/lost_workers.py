@@ -109,9 +109,8 @@ def _wait_for_an_end() -> None:
         RuntimeError: The end of a worker, in torch's words.
     """
     time.sleep(5)  # the signal is under way
-    for note in (note for board in _boards for note in board):
-        process = note.value.decode(errors='replace').partition(' ')[0]
-        how = _how_ended(int(process)) if process else ''
+    for process, *_ in _notes():
+        how = _how_ended(int(process))
         if how:
             raise RuntimeError(f'DataLoader worker (pid {process}) {how}')
 
@@ -144,13 +143,16 @@ def _chain(error: BaseException | None) -> str:
     return f'{error} {_chain(error.__cause__)}' if error is not None else ''
 
 
+def _notes() -> list[list[str]]:
+    """Process, kind and text of each that has been written."""
+    said = (note.value.decode(errors='replace').split(' ', 2)
+            for board in _boards for note in board)
+    return [note for note in said if len(note) == 3]
+
+
 def _notes_of(gone: list[str]) -> list[tuple[str, str]]:
-    notes = [
-        note.value.decode(errors='replace').split(' ', 2) for board in _boards
-        for note in board
-    ]
-    return [(note[1], note[2]) for note in notes
-            if len(note) == 3 and note[0] in gone]  # yapf: disable
+    return [(kind, text) for process, kind, text in _notes()
+            if process in gone]
 
 
 def _line(error: str, gone: list[str], said: list[tuple[str, str]]) -> str:
