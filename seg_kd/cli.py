@@ -6,6 +6,7 @@ help is imported when it runs.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import re
@@ -166,6 +167,9 @@ def explained(error: Exception) -> str | None:
     if isinstance(error, urllib.error.URLError):
         return (f'a download failed ({error.reason}); fetch the weights by '
                 'hand, or start without: model.backbone.init_cfg=None')
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return (f'{os.fsdecode(error.filename)}: {error.strerror}; '
+                '--traceback shows where')
     found = None
     if isinstance(error, KeyError):
         found = _unknown_type(str(error))
@@ -284,25 +288,29 @@ def add_amp(parser: argparse.ArgumentParser) -> None:
         help='mixed precision: bfloat16, or float16 on a GPU without it')
 
 
+def _number(kind: type, wanted: str, fits: Callable[[Any], bool],
+            text: str) -> Any:
+    with contextlib.suppress(ValueError):
+        if fits(kind(text)):
+            return kind(text)
+    raise argparse.ArgumentTypeError(f'{wanted} is wanted, not {text!r}')
+
+
 def positive(text: str) -> int:
     """For ``type=``: a whole number from 1 on."""
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
+    return _number(int, 'a whole number from 1 on', lambda n: n >= 1, text)
 
 
 def from_0(text: str) -> int:
     """For ``type=``: a seed."""
-    if not 0 <= int(text) < 2**32:
-        raise ValueError
-    return int(text)
+    return _number(int, 'a whole number from 0 to 2**32 - 1',
+                   lambda n: 0 <= n < 2**32, text)
 
 
 def above_0(text: str) -> float:
     """For ``type=``: a finite number above 0."""
-    if not 0 < float(text) < float('inf'):
-        raise ValueError
-    return float(text)
+    return _number(float, 'a finite number above 0',
+                   lambda n: 0 < n < float('inf'), text)
 
 
 def folder(text: str) -> str:

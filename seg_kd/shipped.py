@@ -89,7 +89,7 @@ def typo_of(word: str,
 
 
 def stem(path: str) -> str:
-    return os.path.splitext(os.path.basename(path))[0]
+    return os.path.splitext(os.path.basename(path.removeprefix(SCOPE)))[0]
 
 
 def title(path: str) -> str:

@@ -393,7 +393,7 @@ def test_a_fold_leaves_one_recording_out(name):
                 'work_dirs/teacher_deeplab_camvid_by_recording_without_'
                 f'{left}/iter_1200.pth')
             assert Path(cfg.teacher.checkpoint).parent.name.startswith(
-                shipped.stem(cfg.teacher.model.removeprefix('seg_kd::')))
+                shipped.stem(cfg.teacher.model))
 
 
 def test_an_unknown_fold_is_named():
@@ -439,6 +439,7 @@ def test_a_config_is_found_by_name(name):
 def test_a_file_comes_before_a_shipped_config():
     write(ka_deeplab='x = 1')
     assert shipped.find('ka_deeplab.py') == 'ka_deeplab.py'
+    assert shipped.stem('seg_kd::ka_deeplab') == 'ka_deeplab'
     assert Path(shipped.find('ka_deeplab')).parent.name == 'configs'
 
 

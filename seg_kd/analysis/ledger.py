@@ -32,7 +32,15 @@ ROUNDING = 1e-9  # gains that differ by less are equal
 POWER = 0.8  # at which the smallest detectable difference is given
 # What two runs must share to be a pair.
 PAIR = ('experiment', 'iterations', 'fold', 'seed')
-NEEDED = ('method', *PAIR, 'miou', 'wall_s')
+KINDS = {
+    'method': str,
+    'experiment': str,
+    'iterations': int,
+    'fold': (str, type(None)),
+    'seed': int,
+    'miou': (int, float),
+    'wall_s': (int, float)
+}
 
 Run = dict[str, Any]
 
@@ -41,7 +49,7 @@ def append(path: str, run: Run) -> None:
     """Adds one finished run.
 
     Raises:
-        UserError: The run lacks one of ``NEEDED``.
+        UserError: The run lacks one of ``KINDS``, or it is of another kind.
     """
     problem = damage(run)
     if problem:
@@ -53,6 +61,20 @@ def append(path: str, run: Run) -> None:
             if f.read() != b'\n':  # a line that was cut off
                 f.write(b'\n')
         f.write(json.dumps(run).encode() + b'\n')
+
+
+def check_writable(path: str) -> None:
+    """Before hours are spent on what is to go there.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    try:
+        os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+        open(path, 'ab').close()
+    except OSError as error:
+        raise UserError(f'the ledger {path} cannot be written: '
+                        f'{error.strerror}') from error
 
 
 def read(path: str) -> list[Run]:
@@ -103,12 +125,20 @@ def damage(run: Any) -> str:
     """What is wrong with a run of a ledger, or ''."""
     if not isinstance(run, dict):
         return 'not an object'
-    missing = [key for key in NEEDED if key not in run]
+    missing = [key for key in KINDS if key not in run]
     if missing:
         return f'{", ".join(missing)} missing'
-    if not isinstance(run['miou'],
-                      (int, float)) or not np.isfinite(run['miou']):
+    for key, kinds in KINDS.items():
+        if not isinstance(run[key], kinds) or isinstance(run[key], bool):
+            return f'{key} is {run[key]!r}'
+    if not np.isfinite(run['miou']):
         return f'an mIoU of {run["miou"]}'
+    if not 0 < run['wall_s'] < float('inf'):
+        return f'wall_s is {run["wall_s"]}'
+    iou = run.get('iou')  # a list in old ledgers, which nothing reads
+    if isinstance(iou, dict) and not all(
+            isinstance(value, (int, float)) for value in iou.values()):
+        return f'iou is {iou!r:.80}'
     return ''
 
 

@@ -7,12 +7,15 @@ to that in the folder of each run.
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +25,7 @@ from seg_kd.analysis.comparison import Comparison
 from seg_kd.errors import UserError
 
 SAY_EVERY = 30.  # seconds
+TO_SAVE = 60.  # seconds, for what has lost its parent
 KILLED = UserError(
     'a process was killed (out of memory?), and with it what ran '
     'beside it; the same command goes on')
@@ -87,10 +91,11 @@ def train_all(comparison: Comparison,
     gpu = torch.backends.cuda.is_built()
     multiprocessing.set_forkserver_preload([__name__])
     start = multiprocessing.get_context('spawn' if gpu else 'forkserver')
+    new_pool = partial(ProcessPoolExecutor, jobs, start, end_with_parent)
     waiting, working, ended = list(runs), {}, 0
     started = time.monotonic()
     with contextlib.ExitStack() as pools:
-        pool = pools.enter_context(ProcessPoolExecutor(jobs, start))
+        pool = pools.enter_context(new_pool())
         while working or (any(map(ready, waiting)) and time.monotonic() < end):
             while len(working) < jobs and time.monotonic() < end:
                 run = next(filter(ready, waiting), None)
@@ -101,7 +106,7 @@ def train_all(comparison: Comparison,
             done, _ = wait(working, SAY_EVERY, FIRST_COMPLETED)
             if any(isinstance(f.exception(), BrokenProcessPool) for f in done):
                 done, _ = wait(working)  # all of them: the pool is lost
-                pool = pools.enter_context(ProcessPoolExecutor(jobs, start))
+                pool = pools.enter_context(new_pool())
             for future in done:
                 run, ended = working.pop(future), ended + 1
                 outcome = future.exception() or future.result()
@@ -120,6 +125,21 @@ def train_all(comparison: Comparison,
                       flush=True)
     for run in waiting if time.monotonic() < end else ():
         yield run, NO_TEACHER
+
+
+def end_with_parent() -> None:
+    """For a process of the pool: it ends when the one that made it is killed.
+
+    What it trains saves first, as upon SIGTERM.
+    """
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(TO_SAVE)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def train_apart(comparison: Comparison, run: Run) -> dict[str, Any]:

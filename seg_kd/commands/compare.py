@@ -67,12 +67,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='train nothing: say and draw what the ledger '
                         'says')
     parser.add_argument('--work-dir',
+                        type=cli.folder,
                         metavar='DIR',
                         help='default: work_dirs/compare_<data>')
 
 
 def run(args: argparse.Namespace) -> None:
     from seg_kd.analysis import comparison, controls, ledger
+    for option in ('methods', 'seeds', 'folds', 'controls'):  # each once
+        setattr(args, option, list(dict.fromkeys(getattr(args, option) or [])))
     name = comparison.name_of(args.data, args.student)
     folder = in_one_spelling(args.work_dir or f'work_dirs/compare_{name}')
     path = args.ledger or os.path.join(folder, 'ledger.jsonl')
@@ -89,9 +92,15 @@ def run(args: argparse.Namespace) -> None:
     asked = [
         controls.title(m)
         for m in controls.with_controls(args.methods, args.controls)
+        if m != comparison.ALONE
     ]
     try:
-        runs = [r for r in ledger.read(path) if r['experiment'] == name]
+        every = ledger.read(path)
+        runs = [r for r in every if r['experiment'] == name]
+        if not runs:
+            others = ', '.join(sorted({r['experiment'] for r in every}))
+            raise UserError(f'the ledger {path} holds no run of {name} (--data'
+                            f'), but of {others}')
         ready = asked if args.table else ledger.paired(runs)
         late = [m for m in asked if m not in ready]
         shown = [m for m in asked if m in ready] or asked
@@ -148,6 +157,7 @@ def train(args: argparse.Namespace, names: list[str], folder: str,
     job = comparison.Comparison(args.data, folder, args.max_iters, args.ratio,
                                 args.student)
     job.check(names, folds)
+    ledger.check_writable(path)
     some = os.path.isfile(path) and os.path.getsize(path)
     known = ledger.read(path) if some else []
     runs = [

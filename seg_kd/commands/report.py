@@ -6,6 +6,7 @@ is not at hand (weights, teacher, data) is left out, and said. Configs in the
 folders are read as data, and not run. See docs/report.md.
 """
 import argparse
+import os
 
 from seg_kd import cli
 from seg_kd.errors import UserError
@@ -53,6 +54,9 @@ def run(args: argparse.Namespace) -> None:
                         '--ledger FILE')
     outputs = {args.out: render_html}
     if args.markdown:
+        if os.path.realpath(args.markdown) == os.path.realpath(args.out):
+            raise UserError(f'--out and --markdown are both {args.out}: give '
+                            'each a file of its own')
         outputs[args.markdown] = render_markdown
     refuse_existing(outputs, args.force)
     title, sections = build(args.work_dirs, args.ledger,

@@ -336,8 +336,10 @@ def open_pair(info: dict, dataset: BaseSegDataset | None = None) -> tuple:
         UserError: One of the files is not readable, or not what it should be.
     """
     try:
-        image = cv2.imread(info['img_path'])
-    except cv2.error as error:  # of more pixels than it takes
+        # as pipelines do it: imread takes half a JPEG for a whole one
+        data = np.fromfile(info['img_path'], np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    except (OSError, cv2.error) as error:  # of more pixels than it takes
         raise UserError(f'{info["img_path"]}: {error}') from error
     if image is None:
         raise UserError(f'{info["img_path"]}: not a readable image')

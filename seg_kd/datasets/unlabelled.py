@@ -6,6 +6,7 @@ distillation counts every pixel of the others.
 """
 import glob
 import itertools
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -48,7 +49,8 @@ def mix_in(dataloader: dict[str, Any]) -> dict[str, Any]:
     sampler, dataset = dataloader['sampler'], dataloader['dataset']
     folder = place_of(options, getattr(dataset, 'data_root', None))
     labelled, ratio = dataloader['batch_size'], options.get('ratio', 1.)
-    if not isinstance(ratio, (int, float)) or round(ratio * labelled) < 1:
+    if not isinstance(ratio, (int, float)) or not math.isfinite(ratio) or \
+            round(ratio * labelled) < 1:
         raise UserError(
             f'unlabelled: a ratio of {ratio!r} adds no image to a batch of '
             f'{labelled}; it is the number of unlabelled images per labelled '
@@ -77,13 +79,21 @@ def place_of(options: Any, root: str | None) -> str:
         root: The ``data_root``.
 
     Raises:
-        UserError: It has another key, or no folder.
+        UserError: It has another key or no folder, or its suffixes are none.
     """
     if not isinstance(options, dict) or 'img_path' not in options or \
             not options.keys() <= {'img_path', 'ratio', 'suffixes'}:
         raise UserError('unlabelled= of a train_dataloader is a dict of '
                         f'img_path, ratio and suffixes, not {options!r}')
     folder = options['img_path']
+    if not folder or not isinstance(folder, str):
+        raise UserError(f'unlabelled: img_path is a folder or a pattern of '
+                        f"files, such as 'more/*/*.jpg', not {folder!r}")
+    suffixes = options.get('suffixes', SUFFIXES)
+    if not suffixes or not isinstance(suffixes, (str, list, tuple)) or \
+            not all(isinstance(suffix, str) for suffix in suffixes):
+        raise UserError('unlabelled: suffixes are endings of image files, '
+                        f"such as ['.png', '.jpg'], not {suffixes!r}")
     inside = os.path.join(root or '', folder)
     return inside if is_there(inside) and not is_there(folder) else folder
 
@@ -114,7 +124,7 @@ class WithUnlabelled(Wrapper):
             ``get_data_info`` as ``BaseSegDataset`` has them.
         img_path: Folder of images, searched with all that is in it, or a
             pattern of files; relative to where the program runs.
-        suffixes: Endings of image files, in lower case.
+        suffixes: Endings of image files; upper and lower case are the same.
 
     Raises:
         UserError: The folder is missing or holds no image, or ``dataset`` has
@@ -236,23 +246,26 @@ def channels_of(dataset: Any) -> int:
 
 
 def endings(suffixes: str | Sequence[str]) -> tuple[str, ...]:
-    """One suffix, or several."""
-    return (suffixes, ) if isinstance(suffixes, str) else tuple(suffixes)
+    """One suffix, or several; in lower case."""
+    several = [suffixes] if isinstance(suffixes, str) else suffixes
+    return tuple(suffix.lower() for suffix in several)
 
 
 def images_in(folder: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
     """Paths of all images in a folder and below it, or of a pattern; sorted.
 
     Raises:
-        UserError: There is no such folder, or no image in it.
+        UserError: There is no such folder or no image in it, or as
+            :func:`check_file` says.
     """
     if not is_there(folder):
         raise UserError(f'the folder of unlabelled images {folder} is missing')
     if os.path.isdir(folder):
         found = files_in(folder, suffixes)
     else:
-        found = sorted(name for name in glob.iglob(folder, recursive=True)
-                       if name.lower().endswith(suffixes))
+        found = sorted(
+            check_file(name) for name in glob.iglob(folder, recursive=True)
+            if name.lower().endswith(suffixes) and not os.path.isdir(name))
     if not found:
         raise UserError(f'no image in {folder}, the folder of unlabelled '
                         f'images; its files end in {", ".join(suffixes)}')
@@ -268,8 +281,8 @@ def is_there(folder: str) -> bool:
 def files_in(folder: str, suffixes: tuple[str, ...]) -> list[str]:
     """Paths of the files with these endings, below a folder too, sorted.
 
-    Hidden ones do not count, nor what is reached a second time, by a link to
-    a folder above.
+    What is hidden, or in a hidden folder, does not count, nor what is reached
+    a second time, by a link to a folder above.
 
     Raises:
         UserError: A name is not UTF-8, or it is no file.
@@ -282,6 +295,7 @@ def files_in(folder: str, suffixes: tuple[str, ...]) -> list[str]:
             folders.clear()
             continue
         seen.add(real)
+        folders[:] = [name for name in folders if name[0] != '.']
         found += [
             check_file(os.path.join(where, name)) for name in names
             if name.lower().endswith(suffixes) and name[0] != '.'

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from seg_kd.datasets import show_finer
 from seg_kd.datasets.check import pipeline_of
-from seg_kd.datasets.prepare.files import write
+from seg_kd.datasets.prepare.files import whole_folder, write
 from seg_kd.datasets.progress import progress
 from seg_kd.datasets.unlabelled import images_in
 from seg_kd.engine.derived import derived
@@ -55,8 +55,9 @@ def write_pseudo_labels(cfg: Config,
         A table: for each class, its share of the labelled pixels.
 
     Raises:
-        UserError: The threshold is no probability, ``out`` holds something,
-            the images have several suffixes, or one cannot be read.
+        UserError: The threshold is no probability, ``out`` holds something or
+            is among the images, they have several suffixes, or one cannot be
+            read.
     """
     if not 0 <= threshold < 1:
         raise UserError(f'the threshold is a probability from 0 to below 1, '
@@ -65,6 +66,10 @@ def write_pseudo_labels(cfg: Config,
         raise UserError(f'{images} is no folder of images')
     if os.path.isdir(out) and os.listdir(out):
         raise UserError(f'{out} holds files: choose another --out')
+    real = os.path.realpath(images)
+    if os.path.commonpath([real, os.path.realpath(out)]) == real:
+        raise UserError(f'{out} is in {images}, and its labels would be taken '
+                        'for images: choose another --out')
     whole, cfg = cfg, last_stage(cfg)
     check_test_data(cfg)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
@@ -81,16 +86,6 @@ def write_pseudo_labels(cfg: Config,
     classes = tuple(class_names(checkpoint) or info['classes'])
     counts = np.zeros(256, int)
     pipeline = teachers_pipeline(cfg, found[0])
-    part = Path(f'{out.rstrip(os.sep)}.part')
-    shutil.rmtree(part, ignore_errors=True)
-    for path in progress(found, 'labelling'):
-        labels = label(network, pipeline, path, threshold)
-        name = path.relative_to(images)
-        (part / 'images' / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, part / 'images' / name)
-        write((part / 'labels' / name).with_suffix('.png'), labels)
-        counts += np.bincount(labels.flatten(), minlength=256)
-    share = 100 * (1 - counts[IGNORED] / counts.sum())
     settings = whole.to_dict()
     loader = settings['train_dataloader']
     loader.pop('unlabelled', None)  # below the other data_root
@@ -103,11 +98,18 @@ def write_pseudo_labels(cfg: Config,
                              metainfo=dict(classes=classes,
                                            palette=info['palette']),
                              pipeline=from_0(pipeline_of(loader['dataset'])))
-    text = COMMENT.format(threshold=threshold, share=share)
-    text += derived(whole, settings)
-    write(part / 'config.py', text.encode())
-    shutil.rmtree(out, ignore_errors=True)  # empty, if it is there
-    os.rename(part, out)
+    with whole_folder(out) as part:
+        for path in progress(found, 'labelling'):
+            labels = label(network, pipeline, path, threshold)
+            name = path.relative_to(images)
+            (part / 'images' / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, part / 'images' / name)
+            write((part / 'labels' / name).with_suffix('.png'), labels)
+            counts += np.bincount(labels.flatten(), minlength=256)
+        share = 100 * (1 - counts[IGNORED] / counts.sum())
+        text = COMMENT.format(threshold=threshold, share=share)
+        text += derived(whole, settings)
+        write(part / 'config.py', text.encode())
     return balance(classes, counts)
 
 

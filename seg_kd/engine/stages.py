@@ -219,7 +219,7 @@ def _change(cfg: Config, changes: dict[str, Any], averaged: bool) -> None:
         hook for key, hook in named.items()
         if not averaged and key not in own and is_kind(hook, HOOKS, EMAHook)
     ]
-    if hooks or named:
+    if hooks or cfg.get('custom_hooks'):
         changed = change_hooks(named, hooks or {})
         cfg.custom_hooks = [hook for hook in changed if hook not in averages]
 

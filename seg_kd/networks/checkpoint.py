@@ -190,8 +190,12 @@ def _download(url: str) -> str:
         try:
             torch.hub.download_url_to_file(url, path, _hash(path))
         except (OSError, RuntimeError) as error:  # the latter: another hash
-            raise UserError(f'cannot download {url}: {error}; fetch it by '
-                            'hand and give its path as checkpoint=') from error
+            raise UserError(
+                f'cannot download {url}: {error}; fetch it by '
+                'hand and name the file where the config names '
+                'the weights: checkpoint= of a teacher, of a '
+                'network that is trained pretrained= or the '
+                'checkpoint= of its init_cfg (None: without)') from error
     barrier()
     return path
 

@@ -173,7 +173,8 @@ def by_class(entries: Sequence[Run]) -> Section:
             classes = ledger.by_class(runs, c)
             if not classes:
                 section.missing(f'{experiment}, {name}: the runs do not name '
-                                'the IoU of each class.')
+                                'the IoU of each class (those of a '
+                                'ClassIoUMetric do).')
                 continue
             gains = {k: own - alone for k, (own, alone) in classes.items()}
             section.parts.append(

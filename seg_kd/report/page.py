@@ -135,7 +135,8 @@ def render_markdown(title: str, sections: Sequence[Section]) -> str:
         lines += ['', f'## {section.title}', '', section.intro]
         for part in section.parts:
             if isinstance(part, Note):
-                lines += ['', plain(part.text)]
+                missing = 'Not here: ' if part.missing else ''
+                lines += ['', missing + plain(part.text)]
             elif isinstance(part, Table):
                 lines += ['', f'**{plain(part.title)}**', '', part.markdown]
             else:

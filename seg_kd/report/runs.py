@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from seg_kd import shipped
 from seg_kd.analysis.comparison import outcome
-from seg_kd.analysis.ledger import ALONE, NEEDED, PAIR, Run
+from seg_kd.analysis.ledger import ALONE, KINDS, PAIR, Run
 from seg_kd.analysis.logs import read_scalars, seconds_trained
 from seg_kd.datasets.check import unwrapped
 from seg_kd.engine.dumped import read_dumped
@@ -184,7 +184,9 @@ def _logs(folder: str) -> list[str]:
 
 
 def _has_logs(folder: str) -> bool:
-    """Was something trained there? A test has logs, too, but no loss."""
+    """Was something trained there? A test has logs, too, but no record."""
+    if _logs(folder) and read_record(folder):
+        return True
     for path in _logs(folder):
         with open(path, encoding='utf-8') as f:
             if any('"loss"' in line for line in f):
@@ -255,7 +257,7 @@ def _name_as_noted(runs: Iterable[Found], noted: Iterable[Run]) -> None:
 
 
 def _marks(entry: Run) -> tuple:
-    return tuple(entry[key] for key in NEEDED if key != 'experiment')
+    return tuple(entry[key] for key in KINDS if key != 'experiment')
 
 
 def read_config(run: Found) -> Config:

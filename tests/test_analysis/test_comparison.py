@@ -226,6 +226,66 @@ def test_what_has_no_pair_yet_hides_no_table(tmp_path, monkeypatch, capsys):
     assert '| kd' in printed.out and '| at' not in printed.out
 
 
+@pytest.fixture
+def pretended(monkeypatch):
+    """Trains at once; what was trained."""
+    trained = []
+
+    def train(job, method, fold, seed):
+        trained.append((method, seed))
+        return dict(method=method,
+                    experiment='camvid',
+                    seed=seed,
+                    fold=fold,
+                    iterations=9,
+                    settings='x',
+                    miou=40. + seed * (1 + (method != 'student')),
+                    wall_s=10)
+
+    monkeypatch.setattr(comparison.Comparison, 'train', train)
+    monkeypatch.setattr(comparison.Comparison, 'check', lambda *args: None)
+    return trained
+
+
+def test_what_is_named_twice_counts_once(pretended, tmp_path, monkeypatch,
+                                         capsys):
+    arguments = ['--data', 'camvid', '--work-dir', tmp_path / 'out']
+    shown = []
+    for named in (['kd', '--seeds', 0, 1,
+                   2], ['kd', 'kd', '--seeds', 0, 1, 1, 2,
+                        0], ['kd', 'kd',
+                             '--table'], ['student', 'kd', '--table']):
+        assert run_tool('compare', [*named, *arguments], monkeypatch,
+                        tmp_path) == 0
+        rows = capsys.readouterr().out.splitlines()
+        shown.append([row for row in rows if row.startswith('| kd')])
+        assert not [row for row in rows if row.startswith('| student')]
+    assert shown[0] == shown[1] == shown[2] == shown[3] and len(shown[0]) == 1
+    assert len(pretended) == 12
+    run_tool('compare', ['student', *arguments], monkeypatch, tmp_path)
+    assert 'No pair' not in capsys.readouterr().out
+
+
+def test_no_hours_for_a_ledger_that_cannot_be_written(pretended, tmp_path,
+                                                      monkeypatch, capsys):
+    (tmp_path / 'file').touch()
+    arguments = ['kd', '--data', 'camvid', '--ledger', 'file/ledger.jsonl']
+    assert run_tool('compare', arguments, monkeypatch, tmp_path) == 2
+    assert 'file/ledger.jsonl cannot be written' in capsys.readouterr().err
+    assert not pretended
+
+
+def test_a_ledger_of_other_experiments(pretended, tmp_path, monkeypatch,
+                                       capsys):
+    arguments = ['kd', '--work-dir', tmp_path / 'out', '--data']
+    run_tool('compare', [*arguments, 'camvid'], monkeypatch, tmp_path)
+    capsys.readouterr()
+    assert run_tool('compare', [*arguments, 'synthetic', '--table'],
+                    monkeypatch, tmp_path) == 2
+    assert ('holds no run of synthetic (--data), but of camvid'
+            in capsys.readouterr().err)
+
+
 def test_no_hook_to_measure():
     for name in ('student_deeplab', 'fsp_deeplab'):
         cfg = load(name)

@@ -126,6 +126,43 @@ def test_a_damaged_line_is_named_and_left_out(tmp_path):
     assert 'not JSON' in lines[0] and 'mIoU of nan' in lines[1]
 
 
+@pytest.mark.parametrize('changed', [
+    dict(miou=True),
+    dict(miou='40'),
+    dict(wall_s=None),
+    dict(wall_s='fast'),
+    dict(wall_s=0),
+    dict(wall_s=float('nan')),
+    dict(iterations='6000'),
+    dict(iterations=None),
+    dict(seed=[0]),
+    dict(method=None),
+    dict(method=['ka']),
+    dict(fold=1),
+    dict(iou=dict(road=None)),
+])
+def test_a_line_of_other_kinds_is_left_out(tmp_path, changed):
+    path = tmp_path / 'ledger.jsonl'
+    lines = map(json.dumps, [*ALONE, {**KA[0], **changed}, *KA[1:]])
+    path.write_text('\n'.join(lines))
+    with pytest.warns(match=f'line 4 is left out: .*{next(iter(changed))}|'
+                      'an mIoU of'):
+        found = ledger.read(str(path))
+    assert found == [*ALONE, *KA[1:]]
+    assert len(ledger.compare(found)[0].gains) == 2
+
+
+def test_a_ledger_that_cannot_be_written_is_said_before(tmp_path):
+    (tmp_path / 'file').touch()
+    for path in ('file/ledger.jsonl', '.'):
+        with pytest.raises(UserError, match=f'{path} cannot be written: '):
+            ledger.check_writable(str(tmp_path / path))
+    ledger.check_writable(str(tmp_path / 'new/ledger.jsonl'))
+    ledger.append(str(tmp_path / 'new/ledger.jsonl'), KA[0])
+    ledger.check_writable(str(tmp_path / 'new/ledger.jsonl'))
+    assert ledger.read(str(tmp_path / 'new/ledger.jsonl')) == KA[:1]
+
+
 def test_what_cannot_be_read_or_added_is_one_line(tmp_path):
     path = str(tmp_path / 'ledger.jsonl')
     with pytest.raises(UserError, match='no ledger'):

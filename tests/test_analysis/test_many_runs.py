@@ -1,7 +1,11 @@
 """Runs one after the other, and two at a time in processes of their own."""
 import os
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +29,9 @@ class Pretended:
             raise MemoryError
         if method == 'stopped':
             raise SystemExit(143)
+        if method in ('idle', 'endless'):
+            Path(self.folder, method).write_text(str(os.getpid()))
+            time.sleep(600 * (method == 'endless'))
         if method == 'killed':
             os.kill(os.getpid(), signal.SIGKILL)
         import torch
@@ -104,6 +111,46 @@ def test_a_run_that_is_stopped_ends_no_other(pretended):
     found = dict(train_all(pretended, runs, jobs=2))
     assert str(found[runs[0]]) == 'it was stopped; the same command goes on'
     assert found[runs[1]]['method'] == 'kd'
+
+
+def test_no_process_outlives_its_parent(pretended):
+    """Neither one that waits for a run nor one in the middle of it."""
+    methods = 'idle', 'endless'
+    code = ('from test_many_runs import Pretended, Run, train_all\n'
+            f'runs = [Run(name, None, 0) for name in {methods}]\n'
+            f'found = train_all(Pretended({pretended.folder!r}), runs, 2)\n'
+            'print(next(found), flush=True)\n'
+            'input()')
+    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    with subprocess.Popen([sys.executable, '-c', code],
+                          env={
+                              **os.environ, 'PYTHONPATH': path
+                          },
+                          stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE,
+                          text=True) as parent:
+        assert 'idle' in parent.stdout.readline()
+        noted = [Path(pretended.folder, name) for name in methods]
+        wait_for(lambda: all(p.exists() and p.read_text() for p in noted))
+        processes = [int(p.read_text()) for p in noted]
+        assert all(map(runs, processes)) and len(set(processes)) == 2
+        parent.kill()
+    wait_for(lambda: not any(map(runs, processes)))
+
+
+def runs(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(.1)
 
 
 @pytest.mark.parametrize('jobs', [1, 2])

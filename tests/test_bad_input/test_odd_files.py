@@ -63,6 +63,8 @@ def test_what_opencv_would_crash_at_or_wait_for(data, images, make, words):
 def test_hidden_files_and_loops(images, data):
     (images / '._1.png').write_bytes(b'of a Mac')
     (images / 'inner').mkdir()
+    (images / '.ipynb_checkpoints').mkdir()
+    shutil.copy(images / '1.png', images / '.ipynb_checkpoints/1.png')
     shutil.copy(images / '1.png', images / 'inner/7.png')
     (images / 'inner/loop').symlink_to('..')
     names = [os.path.relpath(p, images)

@@ -63,6 +63,18 @@ def test_check_labels_learns_the_number_of_classes(root):
         dataset[0]
 
 
+def test_half_a_jpeg_is_named(root):
+    """OpenCV decodes it from a file, and not from memory."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3))
+    cv2.imwrite(str(root / 'images/0.jpg'), noise.astype(np.uint8))
+    whole = (root / 'images/0.jpg').read_bytes()
+    (root / 'images/0.jpg').write_bytes(whole[:len(whole) // 2])
+    (root / 'images/0.jpg').rename(root / 'images/0.png')
+    dataset = make_ready(DATASETS.build(config(root)))
+    with pytest.raises(UserError, match='images/0.png: not a readable image'):
+        dataset[0]
+
+
 def test_a_transform_of_ones_own_fails_as_it_does(root):
     dataset = make_ready(DATASETS.build(config(root)))
     dataset.pipeline.transforms.insert(0, lambda results: 1 / 0)

@@ -9,7 +9,7 @@ from conftest import dataset as dataset_config
 from mmengine.registry import init_default_scope
 
 from seg_kd.datasets import SeededDataset, SeededSampler
-from seg_kd.datasets.unlabelled import MixedSampler, WithUnlabelled
+from seg_kd.datasets.unlabelled import MixedSampler, WithUnlabelled, mix_in
 from seg_kd.errors import UserError
 from seg_kd.registry import DATASETS
 
@@ -125,6 +125,38 @@ def test_folders_that_do_not_do(data_root, tmp_path):
         WithUnlabelled(base, str(tmp_path))
     with pytest.raises(UserError, match='not a list'):
         WithUnlabelled([1], str(tmp_path))
+
+
+@pytest.mark.parametrize('options, words', [
+    (dict(img_path=''), "img_path is .*, not ''"),
+    (dict(img_path=None), 'img_path is .*, not None'),
+    (dict(img_path=['a', 'b']), 'img_path is a folder or a pattern'),
+    (dict(suffixes=5), 'suffixes are endings .*, not 5'),
+    (dict(suffixes=[]), 'suffixes are endings'),
+    (dict(suffixes=['.png', 1]), 'suffixes are endings'),
+    (dict(ratio=float('inf')), 'a ratio of inf'),
+    (dict(ratio=float('nan')), 'a ratio of nan'),
+])
+def test_options_that_do_not_do(data_root, more, options, words):
+    loader = dict(
+        dataset=labelled(data_root),
+        batch_size=2,
+        sampler=dict(type='InfiniteSampler'),
+        unlabelled=dict(img_path=str(more), **{
+            'ratio': 1.,
+            **options
+        }) if 'img_path' not in options else options)
+    with pytest.raises(UserError, match=f'unlabelled: {words}'):
+        mix_in(loader)
+
+
+def test_what_a_pattern_finds_is_a_file(data_root, more):
+    (more / 'below' / 'folder.png').mkdir()
+    found = WithUnlabelled(labelled(data_root), f'{more}/*/*', '.PNG')
+    assert len(found.files) == 3
+    (more / 'below' / 'gone.png').symlink_to('nowhere')
+    with pytest.raises(UserError, match='gone.png is no file'):
+        WithUnlabelled(labelled(data_root), f'{more}/*/*')
 
 
 def test_an_image_of_other_channels_is_named(data_root, tmp_path):

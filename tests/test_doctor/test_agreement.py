@@ -1,10 +1,13 @@
 """Predictions against labels: naive loops, and no verdict by chance."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from seg_kd.doctor import agreement
 from seg_kd.doctor.agreement import (accuracy, best_shift, better, clearly,
                                      confusion, ious, shift_scan, swapped)
+from seg_kd.doctor.checks.teacher import Scored, moved, scanned
 
 IGNORE = 255
 
@@ -102,3 +105,28 @@ def test_chance_is_no_swap_and_no_shift():
         dy, dx = best_shift(scans)
         assert not better([s[6 + dy, 6 + dx].item()
                            for s in scans], [s[6, 6].item() for s in scans])
+
+
+def scored(predicted, labels):
+    images = torch.zeros(len(labels), 3, *labels[0].shape)
+    return Scored(
+        SimpleNamespace(ignore_index=IGNORE,
+                        classes='abc',
+                        labels=[torch.stack(labels)],
+                        images=[images],
+                        mirrored=[[False] * len(labels)]),
+        [torch.stack(predicted)])
+
+
+def test_one_class_everywhere_is_nowhere_else():
+    """Sky is above in each image: labels that are moved up have less of it."""
+    labels = [torch.ones(96, 128, dtype=torch.long) for _ in range(8)]
+    for k, label in enumerate(labels):
+        label[:20 + k] = 0
+    blind = [torch.ones_like(label) for label in labels]
+    assert list(scanned('it', scored(blind, labels), 8)) == []
+    # one that sees the sky, in another place, is still found
+    found, = scanned('it', scored([y.roll(8, 0) for y in labels], labels), 8)
+    assert found.level == 'red'
+    assert 'labels lie 8 px above' in found.what
+    assert moved(3, -2) == '3 px below and 2 px left of'

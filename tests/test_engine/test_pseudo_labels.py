@@ -67,6 +67,33 @@ def test_labels_where_the_teacher_is_sure(config, images, tmp_path,
     assert copied.read_bytes() == (images / 'deep/b.png').read_bytes()
 
 
+def test_labels_are_not_taken_for_images(config, images, tmp_path, monkeypatch,
+                                         capsys):
+    arguments = ['prepare_data', 'pseudo-labels', config, 'more', '--out']
+    (tmp_path / 'elsewhere').symlink_to(images)
+    for out in ('more/labelled', 'more', 'elsewhere/labelled'):
+        assert run_tool(arguments[0], [*arguments[1:], out], monkeypatch,
+                        tmp_path) == 2
+        assert 'choose another --out' in capsys.readouterr().err
+    assert len(list(images.rglob('*'))) == 3
+
+
+def test_out_is_whole_or_absent(config, images, tmp_path, monkeypatch, capsys):
+    whole = (images / 'deep/b.png').read_bytes()
+    (images / 'deep/b.png').write_bytes(whole[:99])
+    arguments = ['pseudo-labels', config, 'more', '--out', 'out']
+    assert run_tool('prepare_data', arguments, monkeypatch, tmp_path) == 2
+    assert 'b.png: cannot be loaded' in capsys.readouterr().err
+    assert not list(tmp_path.glob('out*'))
+    (images / 'deep/b.png').write_bytes(whole)
+    assert run_tool('prepare_data', arguments, monkeypatch, tmp_path) == 0
+    assert [p.name for p in tmp_path.glob('out*')] == ['out']
+    (tmp_path / 'file').touch()
+    assert run_tool('prepare_data', [*arguments[:-1], 'file/out'], monkeypatch,
+                    tmp_path) == 2
+    assert 'file/out.part: Not a directory' in capsys.readouterr().err
+
+
 def test_the_teacher_sees_its_finer_view(config, images, tmp_path,
                                          monkeypatch):
     """Of images that are made half as large, twice that is the original."""

@@ -67,6 +67,13 @@ def test_no_stages_are_one_run(cfg):
     assert only.runner_type == 'Runner'
 
 
+def test_without_the_only_hook(cfg):
+    cfg.stages = None
+    cfg.custom_hooks = dict(KDHook=None)
+    (_, whole), = stage_configs(cfg)
+    assert whole.custom_hooks == []
+
+
 @pytest.mark.parametrize('second', [dict(), dict(name='first')])
 def test_stages_have_names_of_their_own(cfg, second):
     cfg.stages[1] = second

@@ -282,6 +282,10 @@ def test_what_is_missing_is_a_line_in_its_section(work, monkeypatch, capsys):
     # nothing is written over
     assert cli.main(arguments) == 2
     assert 'ledger.html exists' in capsys.readouterr().err
+    assert cli.main([
+        'report', '--ledger', 'ledger.jsonl', '--out', 'x', '--markdown', './x'
+    ]) == 2
+    assert 'give each a file of its own' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -316,7 +320,9 @@ def test_without_the_extra(monkeypatch, capsys):
 
 def test_markdown_has_no_markup_of_names():
     section = Section('a', 'A', 'intro', [Note('*a* | <b> _c_')])
-    assert r'\*a\* \| &lt;b> \_c\_' in render_markdown('t', [section])
+    text = render_markdown('t', [section.missing('no such run.')])
+    assert r'\*a\* \| &lt;b> \_c\_' in text
+    assert '\nNot here: no such run.\n' in text
 
 
 def test_durations():

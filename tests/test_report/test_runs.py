@@ -188,6 +188,15 @@ def test_bad_folders_are_one_line(tmp_path):
         find_runs([str(tmp_path / 'a'), str(tmp_path / 'b')])
 
 
+def test_a_run_that_is_too_short_to_log_a_loss(tmp_path):
+    write(tmp_path, 'net', 40.)
+    logs, = tmp_path.rglob('scalars.json')
+    logs.write_text(logs.read_text().partition('\n')[2])
+    assert 'loss' not in logs.read_text()
+    found, = find_runs([str(tmp_path)])
+    assert found.entry()['miou'] == 40.
+
+
 def test_a_run_without_validation_has_no_entry(tmp_path):
     write(tmp_path, 'net')
     found, = find_runs([str(tmp_path)])

@@ -135,6 +135,12 @@ def test_the_command_that_goes_on(monkeypatch, capsys):
         assert capsys.readouterr().err == f'error: interrupted{line}\n'
 
 
+def test_errors_of_the_file_system_name_the_file(capsys, tmp_path):
+    assert cli.run(lambda: os.makedirs(tmp_path)) == 2
+    assert capsys.readouterr().err == (
+        f'error: {tmp_path}: File exists; --traceback shows where\n')
+
+
 def test_a_mistake_of_ours_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         cli.run(lambda: 1 / 0)

@@ -329,6 +329,11 @@ def test_check_of_a_config_file(tmp_path, ok, fails, capsys):
         'img_path="images/train", seg_map_path="labels/train")))')
     ok('check', config)
     assert 'images/train: 1 images, 3x2' in capsys.readouterr().out
+    (tmp_path / 'train.txt').write_text('x')
+    config.write_text(config.read_text().replace(
+        'data_prefix', 'ann_file="train.txt", data_prefix'))
+    ok('check', config)
+    assert 'images/train train.txt: 1 images' in capsys.readouterr().out
     assert 'neither a config' in fails('check', 'nothing')
     (tmp_path / 'empty.py').write_text('model = None')
     assert 'names no data set' in fails('check', tmp_path / 'empty.py')
@@ -348,7 +353,7 @@ def test_check_of_a_class_of_the_users_own(tmp_path, ok, capsys, monkeypatch):
         'train_dataloader = dict(dataset=dict(type="SetOfMine", '
         'data_root="config:root"))')
     ok('check', 'config.py')
-    assert 'SetOfMine : its folders are there' in capsys.readouterr().out
+    assert 'SetOfMine: its folders are there' in capsys.readouterr().out
 
 
 def test_write_leaves_no_half_file(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 import io
 import lzma
 import os
+import shutil
 import stat
 import tarfile
 import warnings
@@ -180,6 +181,24 @@ def write(path: Path, content: bytes | np.ndarray) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: str) -> Iterator[Path]:
+    """A folder to fill, which gets its name at the end.
+
+    Where the work fails, nothing is left. What is at ``path`` before is an
+    empty folder at most.
+    """
+    part = Path(f'{path.rstrip(os.sep)}.part')
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        shutil.rmtree(path, ignore_errors=True)
+        os.rename(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def read_array(content: bytes, name: Path | str) -> np.ndarray:

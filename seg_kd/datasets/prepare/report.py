@@ -19,8 +19,10 @@ def check_config(cfg: Config, root: str = '') -> None:
                         'train_dataloader, val_dataloader or test_dataloader')
     for dataset in datasets:
         folder = (dataset.get('data_prefix') or {}).get('img_path', '')
+        split = dataset.get('ann_file')
+        title = ' '.join(filter(None, (type_name(dataset), folder, split)))
         given = {**dataset, **(dict(data_root=root) if root else {})}
-        report = show(f'{type_name(dataset)} {folder}', given)
+        report = show(title, given)
         reports += [report] if report else []
     pixels = np.sum([report['pixels'] for report in reports], 0)
     names = reports[0]['classes'] if reports else None

@@ -221,7 +221,9 @@ def stage_cost(experiment: Experiment, runner: Runner,
     model = unwrap_model(runner.model)
     learn = [p for p in model.parameters() if p.requires_grad]
     before = [p.detach().clone() for p in learn]
-    rate = max(group['lr'] for group in optimizer.param_groups)
+    # of most weights: a connector's, or a head's, may be another
+    rate = max(optimizer.param_groups,
+               key=lambda group: sum(p.numel() for p in group['params']))['lr']
     seconds, broken, change = [], '', 0.
     runner.student_hook.before_train(runner)
     try:

@@ -36,7 +36,7 @@ def tapped(experiment: Experiment) -> Iterator[Finding]:
                     f'{row["student stride"]:g}, {row["teacher"]} '
                     f'{row["teacher stride"]:g}',
                     'tap maps of like strides: --layers lists them')
-    yield green(f'{len(rows)} tapped pairs, of maps '
+    yield green(f'{len(rows)} tapped pairs, of images '
                 f'{experiment.images[0].shape[2]} pixels high')
 
 

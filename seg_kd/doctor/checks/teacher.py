@@ -4,7 +4,7 @@ A teacher that learnt little is no fault: where a result could be chance it is
 yellow, or nothing is said.
 """
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from statistics import mean
 
@@ -106,8 +106,12 @@ class Scored:
     def largest(self) -> list[float]:
         """Part of each image that is of the most frequent class."""
         pixels = [c.sum(1) for c in self.confusions]
-        most = int(torch.stack(pixels).sum(0).argmax())
-        return [(p[most] / p.sum()).item() for p in pixels]
+        return [(p[self.most] / p.sum()).item() for p in pixels]
+
+    @property
+    def most(self) -> int:
+        """The most frequent class."""
+        return int(torch.stack(self.confusions).sum((0, 2)).argmax())
 
     @property
     def ious(self) -> Tensor:
@@ -281,24 +285,35 @@ def scanned(name: str, scored: Scored, stride: float) -> Iterator[Finding]:
         return
     reach = min(REACH, height // 4, width // 4)
     tolerance = max(2., min(stride, 8.) / 2)
-    scans = [
-        shift_scan(p, y, scored.classes, scored.ignore, reach)
-        for p, y in pairs
-    ]
-    # A move within the files is turned over with those that are.
-    in_files = [
-        scan.flip(1) if turned else scan
-        for scan, turned in zip(scans, scored.mirrored)
-    ]
+
+    def scan(predictions: Iterable[Tensor], in_files: bool) -> list[Tensor]:
+        found = [
+            shift_scan(p, y, scored.classes, scored.ignore, reach)
+            for p, (_, y) in zip(predictions, pairs)
+        ]
+        # a move within the files is turned over with those that are
+        return [
+            s.flip(1) if in_files and turned else s
+            for s, turned in zip(found, scored.mirrored)
+        ]
+
     flat = None
-    for kind in (scans, in_files):
-        dy, dx = best_shift(kind)
-        there = [s[reach + dy, reach + dx].item() for s in kind]
+    for in_files in (False, True):
+        scans = scan([p for p, _ in pairs], in_files)
+        dy, dx = best_shift(scans)
+        there = [s[reach + dy, reach + dx].item() for s in scans]
         if max(abs(dy), abs(dx)) <= tolerance:
             continue
-        if better(there, right):
+        # a move may cut off what is not of the most frequent class
+        blind = [
+            s[reach + dy, reach + dx].item()
+            for s in scan([torch.full_like(p, scored.most)
+                           for p, _ in pairs], in_files)
+        ]
+        useful = clearly([a - b for a, b in zip(there, blind)])
+        if useful and better(there, right):
             yield red(
-                f'the labels lie {moved(dy, dx)} of what {name} sees: '
+                f'the labels lie {moved(dy, dx)} what {name} sees: '
                 f'{mean(there):.0%} of the pixels are right there, '
                 f'{mean(right):.0%} in place',
                 'a transform moves images and labels differently, or '
@@ -307,7 +322,7 @@ def scanned(name: str, scored: Scored, stride: float) -> Iterator[Finding]:
         flat = f'{moved(dy, dx)} ({mean(there):.1%})'
     if scored.works and flat:
         yield yellow(
-            f'{name} fits labels moved {flat} as well as those in place '
+            f'{name} fits labels {flat} those in place as well as these '
             f'({mean(right):.1%}): too flat to tell', 'look at more --batches')
     elif scored.works:
         yield green(f'{name}: of all moves of the labels by up to {reach} px '
@@ -315,10 +330,10 @@ def scanned(name: str, scored: Scored, stride: float) -> Iterator[Finding]:
 
 
 def moved(dy: int, dx: int) -> str:
-    """``'8 px right'``, ``'3 px below, 2 px left'``."""
-    parts = [(dy, 'below', 'above'), (dx, 'right', 'left')]
-    return ', '.join(f'{abs(n)} px {plus if n > 0 else minus}'
-                     for n, plus, minus in parts if n)
+    """``'8 px right of'``, ``'3 px below and 2 px left of'``."""
+    parts = [(dy, 'below', 'above'), (dx, 'right of', 'left of')]
+    return ' and '.join(f'{abs(n)} px {plus if n > 0 else minus}'
+                        for n, plus, minus in parts if n)
 
 
 def stride_of(experiment: Experiment, name: str) -> float:
