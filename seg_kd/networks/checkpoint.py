@@ -190,12 +190,11 @@ def _download(url: str) -> str:
         try:
             torch.hub.download_url_to_file(url, path, _hash(path))
         except (OSError, RuntimeError) as error:  # the latter: another hash
-            raise UserError(
-                f'cannot download {url}: {error}; fetch it by '
-                'hand and name the file where the config names '
-                'the weights: checkpoint= of a teacher, of a '
-                'network that is trained pretrained= or the '
-                'checkpoint= of its init_cfg (None: without)') from error
+            raise UserError(f'cannot download {url}: {error}; fetch it by '
+                            "hand and put the file's path where the config "
+                            "names these weights: a teacher's checkpoint=, or "
+                            'pretrained= or init_cfg= of a network that is '
+                            'trained (None goes without them)') from error
     barrier()
     return path
 
