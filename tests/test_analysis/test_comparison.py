@@ -199,39 +199,14 @@ def test_two_methods_of_one_name(tmp_path, monkeypatch, capsys):
     assert "both called 'kd': rename the file" in capsys.readouterr().err
 
 
-def test_what_has_no_pair_yet_hides_no_table(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def pretended(monkeypatch):
+    """Trains at once, but for AT, which fails; what was trained."""
+    trained = []
 
     def train(job, method, fold, seed):
         if method == 'at':
             raise UserError('too steep')
-        return dict(method=method,
-                    experiment='camvid',
-                    seed=seed,
-                    fold=fold,
-                    iterations=9,
-                    settings='x',
-                    miou=40.,
-                    wall_s=10)
-
-    monkeypatch.setattr(comparison.Comparison, 'train', train)
-    monkeypatch.setattr(comparison.Comparison, 'check', lambda *args: None)
-    folder = tmp_path / 'out'
-    folder.mkdir()
-    (folder / 'ledger.jsonl').touch()  # a disk was full
-    status = run_tool('compare', [
-        'at', 'kd', '--data', 'camvid', '--seeds', 0, 1, '--work-dir', folder
-    ], monkeypatch, tmp_path)
-    printed = capsys.readouterr()
-    assert status == 2 and '2 runs did not end' in printed.err
-    assert '| kd' in printed.out and '| at' not in printed.out
-
-
-@pytest.fixture
-def pretended(monkeypatch):
-    """Trains at once; what was trained."""
-    trained = []
-
-    def train(job, method, fold, seed):
         trained.append((method, seed))
         return dict(method=method,
                     experiment='camvid',
@@ -245,6 +220,19 @@ def pretended(monkeypatch):
     monkeypatch.setattr(comparison.Comparison, 'train', train)
     monkeypatch.setattr(comparison.Comparison, 'check', lambda *args: None)
     return trained
+
+
+def test_what_has_no_pair_yet_hides_no_table(pretended, tmp_path, monkeypatch,
+                                             capsys):
+    folder = tmp_path / 'out'
+    folder.mkdir()
+    (folder / 'ledger.jsonl').touch()  # a disk was full
+    status = run_tool('compare', [
+        'at', 'kd', '--data', 'camvid', '--seeds', 0, 1, '--work-dir', folder
+    ], monkeypatch, tmp_path)
+    printed = capsys.readouterr()
+    assert status == 2 and '2 runs did not end' in printed.err
+    assert '| kd' in printed.out and '| at' not in printed.out
 
 
 def test_what_is_named_twice_counts_once(pretended, tmp_path, monkeypatch,
