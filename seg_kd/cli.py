@@ -291,8 +291,9 @@ def add_amp(parser: argparse.ArgumentParser) -> None:
 def _number(kind: type, wanted: str, fits: Callable[[Any], bool],
             text: str) -> Any:
     with contextlib.suppress(ValueError):
-        if fits(kind(text)):
-            return kind(text)
+        number = kind(text)
+        if fits(number):
+            return number
     raise argparse.ArgumentTypeError(f'{wanted} is wanted, not {text!r}')
 
 

@@ -32,6 +32,7 @@ ROUNDING = 1e-9  # gains that differ by less are equal
 POWER = 0.8  # at which the smallest detectable difference is given
 # What two runs must share to be a pair.
 PAIR = ('experiment', 'iterations', 'fold', 'seed')
+# What a run must have, and of which kind.
 KINDS = {
     'method': str,
     'experiment': str,

@@ -79,7 +79,7 @@ def place_of(options: Any, root: str | None) -> str:
         root: The ``data_root``.
 
     Raises:
-        UserError: It has another key or no folder, or its suffixes are none.
+        UserError: It has another key, or no folder.
     """
     if not isinstance(options, dict) or 'img_path' not in options or \
             not options.keys() <= {'img_path', 'ratio', 'suffixes'}:
@@ -89,11 +89,6 @@ def place_of(options: Any, root: str | None) -> str:
     if not folder or not isinstance(folder, str):
         raise UserError(f'unlabelled: img_path is a folder or a pattern of '
                         f"files, such as 'more/*/*.jpg', not {folder!r}")
-    suffixes = options.get('suffixes', SUFFIXES)
-    if not suffixes or not isinstance(suffixes, (str, list, tuple)) or \
-            not all(isinstance(suffix, str) for suffix in suffixes):
-        raise UserError('unlabelled: suffixes are endings of image files, '
-                        f"such as ['.png', '.jpg'], not {suffixes!r}")
     inside = os.path.join(root or '', folder)
     return inside if is_there(inside) and not is_there(folder) else folder
 
@@ -106,7 +101,8 @@ def unlabelled_files(options: Any, root: str | None) -> list[str]:
         root: The ``data_root``.
 
     Raises:
-        UserError: As :func:`place_of` and :func:`images_in` do.
+        UserError: As :func:`place_of`, :func:`endings` and
+            :func:`images_in` do.
     """
     return images_in(place_of(options, root),
                      endings(options.get('suffixes', SUFFIXES)))
@@ -246,7 +242,15 @@ def channels_of(dataset: Any) -> int:
 
 
 def endings(suffixes: str | Sequence[str]) -> tuple[str, ...]:
-    """One suffix, or several; in lower case."""
+    """One suffix, or several; in lower case.
+
+    Raises:
+        UserError: They are none.
+    """
+    if not suffixes or not isinstance(suffixes, (str, list, tuple)) or \
+            not all(isinstance(suffix, str) for suffix in suffixes):
+        raise UserError('unlabelled: suffixes are endings of image files, '
+                        f"such as ['.png', '.jpg'], not {suffixes!r}")
     several = [suffixes] if isinstance(suffixes, str) else suffixes
     return tuple(suffix.lower() for suffix in several)
 

@@ -66,8 +66,7 @@ def write_pseudo_labels(cfg: Config,
         raise UserError(f'{images} is no folder of images')
     if os.path.isdir(out) and os.listdir(out):
         raise UserError(f'{out} holds files: choose another --out')
-    real = os.path.realpath(images)
-    if os.path.commonpath([real, os.path.realpath(out)]) == real:
+    if Path(out).resolve().is_relative_to(Path(images).resolve()):
         raise UserError(f'{out} is in {images}, and its labels would be taken '
                         'for images: choose another --out')
     whole, cfg = cfg, last_stage(cfg)

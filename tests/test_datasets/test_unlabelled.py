@@ -138,14 +138,13 @@ def test_folders_that_do_not_do(data_root, tmp_path):
     (dict(ratio=float('nan')), 'a ratio of nan'),
 ])
 def test_options_that_do_not_do(data_root, more, options, words):
-    loader = dict(
-        dataset=labelled(data_root),
-        batch_size=2,
-        sampler=dict(type='InfiniteSampler'),
-        unlabelled=dict(img_path=str(more), **{
-            'ratio': 1.,
-            **options
-        }) if 'img_path' not in options else options)
+    loader = dict(dataset=labelled(data_root),
+                  batch_size=2,
+                  sampler=dict(type='InfiniteSampler'),
+                  unlabelled={
+                      'img_path': str(more),
+                      **options
+                  })
     with pytest.raises(UserError, match=f'unlabelled: {words}'):
         mix_in(loader)
 

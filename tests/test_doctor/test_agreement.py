@@ -7,7 +7,7 @@ import torch
 from seg_kd.doctor import agreement
 from seg_kd.doctor.agreement import (accuracy, best_shift, better, clearly,
                                      confusion, ious, shift_scan, swapped)
-from seg_kd.doctor.checks.teacher import Scored, moved, scanned
+from seg_kd.doctor.checks.teacher import Scored, moved, scanned, share_left
 
 IGNORE = 255
 
@@ -130,3 +130,16 @@ def test_one_class_everywhere_is_nowhere_else():
     assert found.level == 'red'
     assert 'labels lie 8 px above' in found.what
     assert moved(3, -2) == '3 px below and 2 px left of'
+
+
+def test_the_share_of_a_class_is_that_of_predicting_it_everywhere():
+    label = scene(0, classes=4)
+    label[label == 3] = IGNORE
+    corner = torch.full_like(label, IGNORE)
+    corner[0, 0] = 1  # which some moves cut off
+    for each in (label, corner):
+        scan = shift_scan(torch.full_like(each, 1), each, 3, IGNORE, 5)
+        for dy, dx in ((0, 0), (5, -3), (-4, 2), (1, 5)):
+            assert share_left(each, 1, IGNORE, dy,
+                              dx) == pytest.approx(scan[5 + dy, 5 + dx].item(),
+                                                   abs=1e-6)

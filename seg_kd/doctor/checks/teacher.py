@@ -4,7 +4,7 @@ A teacher that learnt little is no fault: where a result could be chance it is
 yellow, or nothing is said.
 """
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from statistics import mean
 
@@ -285,30 +285,22 @@ def scanned(name: str, scored: Scored, stride: float) -> Iterator[Finding]:
         return
     reach = min(REACH, height // 4, width // 4)
     tolerance = max(2., min(stride, 8.) / 2)
-
-    def scan(predictions: Iterable[Tensor], in_files: bool) -> list[Tensor]:
-        found = [
-            shift_scan(p, y, scored.classes, scored.ignore, reach)
-            for p, (_, y) in zip(predictions, pairs)
-        ]
-        # a move within the files is turned over with those that are
-        return [
-            s.flip(1) if in_files and turned else s
-            for s, turned in zip(found, scored.mirrored)
-        ]
-
+    scans = [
+        shift_scan(p, y, scored.classes, scored.ignore, reach)
+        for p, y in pairs
+    ]
     flat = None
-    for in_files in (False, True):
-        scans = scan([p for p, _ in pairs], in_files)
-        dy, dx = best_shift(scans)
-        there = [s[reach + dy, reach + dx].item() for s in scans]
+    # A move within the files is turned over with those that are.
+    for turned in ([False] * len(scans), scored.mirrored):
+        kind = [s.flip(1) if t else s for s, t in zip(scans, turned)]
+        dy, dx = best_shift(kind)
+        there = [s[reach + dy, reach + dx].item() for s in kind]
         if max(abs(dy), abs(dx)) <= tolerance:
             continue
         # a move may cut off what is not of the most frequent class
         blind = [
-            s[reach + dy, reach + dx].item()
-            for s in scan([torch.full_like(p, scored.most)
-                           for p, _ in pairs], in_files)
+            share_left(y, scored.most, scored.ignore, dy, -dx if t else dx)
+            for (_, y), t in zip(pairs, turned)
         ]
         useful = clearly([a - b for a, b in zip(there, blind)])
         if useful and better(there, right):
@@ -327,6 +319,17 @@ def scanned(name: str, scored: Scored, stride: float) -> Iterator[Finding]:
     elif scored.works:
         yield green(f'{name}: of all moves of the labels by up to {reach} px '
                     'none fits better')
+
+
+def share_left(label: Tensor, kind: int, ignore: int, dy: int,
+               dx: int) -> float:
+    """Share of a class in what a move of the label by ``(dy, dx)`` leaves.
+
+    Of the scored pixels, as :func:`shift_scan` counts them.
+    """
+    height, width = label.shape
+    left = label[max(dy, 0):height + min(dy, 0), max(dx, 0):width + min(dx, 0)]
+    return ((left == kind).sum() / (left != ignore).sum().clamp(min=1)).item()
 
 
 def moved(dy: int, dx: int) -> str:
